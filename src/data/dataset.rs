@@ -1,0 +1,187 @@
+//! What a model learns from: samples of one shape, each with a target.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Real, Result, Shape};
+
+/// One draw of a sample from a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Which sample, `0..len`.
+    pub index: usize,
+    /// The key to this draw's own randomness, a function of (seed, epoch, place in the epoch).
+    ///
+    /// A dataset that augments its samples derives all of its random numbers from it; others ignore it.
+    /// It is 0 wherever nothing random is wanted, as in evaluation.
+    pub key: u64,
+}
+
+impl Sample {
+    /// Sample `index` as it is, with key 0.
+    pub const fn plain(index: usize) -> Self {
+        Self { index, key: 0 }
+    }
+}
+
+/// What a dataset's targets look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetShape {
+    /// A class for each of `t` steps (1 where a sample as a whole has a class).
+    Classes {
+        /// Steps that have a class each.
+        t: usize,
+    },
+    /// Real values of this shape.
+    Values(Shape),
+}
+
+/// Samples of one shape `[T, F]`, each with a target: classes or real values.
+///
+/// To implement it, write `len`, `shape`, `target_shape`, `read` and the one of `classes` and `values` that
+/// `target_shape` speaks of.
+pub trait Dataset: Send + Sync {
+    /// The scalar that samples are handed out in: the model's own.
+    type Elem: Real;
+
+    /// How many samples there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The shape of each sample.
+    fn shape(&self) -> Shape;
+
+    /// The shape of each target.
+    fn target_shape(&self) -> TargetShape;
+
+    /// Writes one sample into `x`, `[T, F]` row-major.
+    ///
+    /// # Panics
+    /// If `x` has another length than `T · F`, or the index is out of range.
+    fn read(&self, sample: Sample, x: &mut [Self::Elem]);
+
+    /// Writes one sample's classes, one a step.
+    ///
+    /// # Panics
+    /// If the targets are values.
+    fn classes(&self, sample: Sample, classes: &mut [i64]) {
+        let _ = (sample, classes);
+        panic!("this dataset's targets are values, not classes");
+    }
+
+    /// Writes one sample's target values, `[T', F']` row-major.
+    ///
+    /// # Panics
+    /// If the targets are classes.
+    fn values(&self, sample: Sample, values: &mut [Self::Elem]) {
+        let _ = (sample, values);
+        panic!("this dataset's targets are classes, not values");
+    }
+
+    /// The names of the classes, if they have any.
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Builds a tile `x`, `[T, F, lanes]`: sample `samples[l]`, normalised, in lane `l`, and 0 in the lanes left.
+    ///
+    /// What is provided reads sample by sample into `scratch` (`T · F` values) and transposes; a dataset that can
+    /// do it in one go overrides it.
+    ///
+    /// # Panics
+    /// If there are more samples than lanes, or a length does not fit.
+    fn gather(
+        &self,
+        samples: &[Sample],
+        normalize: &Normalize,
+        scratch: &mut [Self::Elem],
+        x: &mut [Self::Elem],
+        lanes: usize,
+    ) {
+        let shape = self.shape();
+        assert!(samples.len() <= lanes && x.len() == shape.size() * lanes, "a tile of {lanes} lanes of {shape}");
+        x.fill(Self::Elem::ZERO);
+        for (lane, &sample) in samples.iter().enumerate() {
+            self.read(sample, scratch);
+            for (i, &value) in scratch.iter().enumerate() {
+                x[i * lanes + lane] = normalize.apply(value, i % shape.f);
+            }
+        }
+    }
+}
+
+/// x' = (x − mean) / sd, with one mean and sd for all features or one for each.
+///
+/// Measured on the training samples, saved with the model, and applied whenever samples are gathered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Normalize {
+    mean: Vec<f64>,
+    sd: Vec<f64>,
+}
+
+impl Normalize {
+    /// Leaves every value as it is.
+    pub fn identity() -> Self {
+        Self { mean: vec![0.0], sd: vec![1.0] }
+    }
+
+    /// The same `mean` and `sd` for every feature.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a number is not finite, or `sd` not positive.
+    pub fn scalar(mean: f64, sd: f64) -> Result<Self> {
+        Self::per_feature(vec![mean], vec![sd])
+    }
+
+    /// A mean and sd for each feature.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the lengths differ or are 0, a number is not finite, or an sd not positive.
+    pub fn per_feature(mean: Vec<f64>, sd: Vec<f64>) -> Result<Self> {
+        if mean.len() != sd.len() || mean.is_empty() {
+            return Err(Error::mismatch("normalize", format!("{} means", mean.len()), format!("{} sds", sd.len())));
+        }
+        if let Some(bad) = mean.iter().find(|x| !x.is_finite()) {
+            return Err(Error::config("mean", format!("found {bad}, expected a finite number")));
+        }
+        if let Some(bad) = sd.iter().find(|x| !(x.is_finite() && **x > 0.0)) {
+            return Err(Error::config("sd", format!("found {bad}, expected a positive number")));
+        }
+        Ok(Self { mean, sd })
+    }
+
+    /// The means: one, or one a feature.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// The standard deviations: one, or one a feature.
+    pub fn sd(&self) -> &[f64] {
+        &self.sd
+    }
+
+    /// Whether this leaves every value as it is.
+    pub fn is_identity(&self) -> bool {
+        self.mean.iter().all(|&m| m == 0.0) && self.sd.iter().all(|&s| s == 1.0)
+    }
+
+    /// The normalised value of `x` in feature `feature`.
+    pub fn apply<R: Real>(&self, x: R, feature: usize) -> R {
+        let i = if self.mean.len() == 1 { 0 } else { feature };
+        (x - R::from_f64(self.mean[i])) / R::from_f64(self.sd[i])
+    }
+
+    /// Checks that this fits samples of `features` features.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if not.
+    pub fn check(&self, features: usize) -> Result<()> {
+        if self.mean.len() == 1 || self.mean.len() == features {
+            return Ok(());
+        }
+        Err(Error::mismatch("normalize", format!("{} means", self.mean.len()), format!("1 or {features}")))
+    }
+}
