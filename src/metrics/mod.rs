@@ -1,0 +1,1 @@
+//! What a trained classifier is worth: accuracy, confusion matrix, precision, recall and F1.
