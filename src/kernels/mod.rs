@@ -1,6 +1,96 @@
 //! The inner loops. Private: everything else calls them through [`Kernels`].
+//!
+//! Kernels are written once, generic over the scalar ([`simd::Num`]) and the instruction set (pulp's `Simd`).
+//! [`Kernels`] has concrete entry points for `f32` and `f64`, so that they are compiled in this crate, optimised as
+//! this crate is, and not in a dependent's generic code.
 
-/// The concrete entry points of the inner loops for one scalar type.
-pub trait Kernels {}
-impl Kernels for f32 {}
-impl Kernels for f64 {}
+pub mod activation;
+mod elementwise;
+pub mod lstm;
+mod outer;
+mod product;
+pub mod simd;
+mod softmax;
+
+#[cfg(test)]
+mod tests;
+
+use activation::{Activate, Function};
+use outer::{Outer, RowSums};
+pub use product::{Matrix, Start, packed_len};
+use product::{Product, pack};
+use softmax::Softmax;
+
+/// The concrete entry points of the inner loops for one scalar type. Lengths are the callers' care.
+pub trait Kernels: simd::Num {
+    /// Packs matrices, side by side, and the sum of biases for [`product`](Kernels::product).
+    fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]);
+    /// y = start + W x; x is the rows of both parts, `[k, lanes]`; y is `[rows, lanes]`.
+    fn product(packed: &[Self], xs: [&[Self]; 2], start: Start, y: &mut [Self], lanes: usize);
+    /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l]
+    fn outer(dy: &[Self], x: &[Self], dw: &mut [Self], cols: usize, lanes: usize);
+    /// db[r] += Σₜ Σₗ dy[t, r, l]
+    fn row_sums(dy: &[Self], db: &mut [Self], lanes: usize);
+    /// One step of an LSTM's pointwise part.
+    fn lstm_forward(step: lstm::Forward<Self>);
+    /// One step back through an LSTM's pointwise part.
+    fn lstm_backward(step: lstm::Backward<Self>);
+    /// y = f(x)
+    fn activate(function: Function, x: &[Self], y: &mut [Self]);
+    /// dx = dy ⊙ f'(x), told from y.
+    fn activate_backward(function: Function, y: &[Self], dy: &[Self], dx: &mut [Self]);
+    /// p = softmax(y) over `[C, lanes]`; `sum_max` is Σ e^(y − max) and max, `[2, lanes]`.
+    fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize);
+    /// a += b
+    fn add(a: &mut [Self], b: &[Self]);
+    /// a *= factor
+    fn scale(a: &mut [Self], factor: Self);
+    /// Σ a²
+    fn sum_of_squares(a: &[Self]) -> f64;
+}
+
+macro_rules! kernels {
+    ($t:ident) => {
+        impl Kernels for $t {
+            fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]) {
+                pack(parts, biases, packed);
+            }
+            fn product(packed: &[Self], xs: [&[Self]; 2], start: Start, y: &mut [Self], lanes: usize) {
+                simd::dispatch(Product { packed, xs, start, y, lanes });
+            }
+            fn outer(dy: &[Self], x: &[Self], dw: &mut [Self], cols: usize, lanes: usize) {
+                simd::dispatch(Outer { dy, x, dw, cols, lanes });
+            }
+            fn row_sums(dy: &[Self], db: &mut [Self], lanes: usize) {
+                simd::dispatch(RowSums { dy, db, lanes });
+            }
+            fn lstm_forward(step: lstm::Forward<Self>) {
+                simd::dispatch(step);
+            }
+            fn lstm_backward(step: lstm::Backward<Self>) {
+                simd::dispatch(step);
+            }
+            fn activate(function: Function, x: &[Self], y: &mut [Self]) {
+                simd::dispatch(Activate { function, x, y });
+            }
+            fn activate_backward(function: Function, y: &[Self], dy: &[Self], dx: &mut [Self]) {
+                simd::dispatch(|| activation::activate_backward(function, y, dy, dx));
+            }
+            fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize) {
+                simd::dispatch(Softmax { y, p, sum_max, lanes });
+            }
+            fn add(a: &mut [Self], b: &[Self]) {
+                simd::dispatch(|| elementwise::add(a, b));
+            }
+            fn scale(a: &mut [Self], factor: Self) {
+                simd::dispatch(|| elementwise::scale(a, factor));
+            }
+            fn sum_of_squares(a: &[Self]) -> f64 {
+                simd::dispatch(|| elementwise::sum_of_squares(a))
+            }
+        }
+    };
+}
+
+kernels!(f32);
+kernels!(f64);

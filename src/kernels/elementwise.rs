@@ -1,0 +1,33 @@
+//! Plain loops over slices, which the compiler vectorises for the instruction set they are dispatched to.
+
+use crate::Real;
+
+/// a += b
+#[inline(always)]
+pub fn add<R: Real>(a: &mut [R], b: &[R]) {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += *b);
+}
+
+/// a *= factor
+#[inline(always)]
+pub fn scale<R: Real>(a: &mut [R], factor: R) {
+    a.iter_mut().for_each(|a| *a *= factor);
+}
+
+/// Σ a², in f64 and in an order that no instruction set changes.
+#[inline(always)]
+pub fn sum_of_squares<R: Real>(a: &[R]) -> f64 {
+    let (chunks, rest) = a.as_chunks::<16>();
+    let mut sums = [0f64; 16];
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            let x = x.to_f64();
+            *sum += x * x;
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        let x = x.to_f64();
+        *sum += x * x;
+    }
+    sums.iter().sum()
+}

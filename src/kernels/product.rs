@@ -1,0 +1,191 @@
+//! The dense product, batch in the lanes: y[r] = b[r] + Σₖ W[r, k] x[k], each y[r] and x[k] a row of lanes.
+//!
+//! Weights are packed into blocks of rows that fill the registers. A block is M biases, then M weights for each k,
+//! so that the loop over k reads one stream. Every sum is one chain of fused multiply-adds: bias, then k ascending.
+
+use pulp::{Simd, WithSimd};
+
+use super::simd;
+use crate::Real;
+
+/// A matrix as it stands in the parameters, looked at as it is or transposed.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a, R> {
+    data: &'a [R],
+    rows: usize,
+    cols: usize,
+    transposed: bool,
+}
+
+impl<'a, R: Copy> Matrix<'a, R> {
+    /// `data` is `[rows, cols]`, row-major.
+    pub fn new(data: &'a [R], rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "a matrix of {rows} × {cols}");
+        Self { data, rows, cols, transposed: false }
+    }
+
+    /// The transpose of a matrix that is `[rows, cols]`, row-major.
+    pub fn transposed(data: &'a [R], rows: usize, cols: usize) -> Self {
+        Self { rows: cols, cols: rows, transposed: true, ..Self::new(data, rows, cols) }
+    }
+}
+
+/// Where the accumulators of a product start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the packed bias (0 where none was packed).
+    Bias,
+    /// At what `y` holds.
+    Add,
+}
+
+/// Values that a packed matrix of `rows` rows and `k` columns takes.
+pub const fn packed_len(rows: usize, k: usize) -> usize {
+    rows * (k + 1)
+}
+
+/// Heights of the row blocks, the registers' fill first.
+const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
+const HEIGHTS_16: [usize; 5] = [6, 4, 3, 2, 1];
+
+/// Cuts `rows` into blocks of (first row, height).
+fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let heights: &[usize] = if simd::registers() >= 32 { &HEIGHTS_32 } else { &HEIGHTS_16 };
+    let mut row = 0;
+    std::iter::from_fn(move || {
+        let height = *heights.iter().find(|&&m| m <= rows - row)?;
+        row += height;
+        Some((row - height, height))
+    })
+}
+
+/// Packs the matrices `parts`, side by side, and the sum of the `biases`.
+pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
+    let rows = parts[0].rows;
+    let mut packed = packed.iter_mut();
+    for (row, height) in blocks(rows) {
+        for r in row..row + height {
+            let mut sum = R::ZERO;
+            for bias in biases {
+                sum = sum + bias[r];
+            }
+            if let Some(place) = packed.next() {
+                *place = sum;
+            }
+        }
+        for part in parts {
+            debug_assert_eq!(part.rows, rows);
+            for k in 0..part.cols {
+                if part.transposed {
+                    let line = &part.data[k * rows + row..][..height];
+                    line.iter().zip(&mut packed).for_each(|(w, place)| *place = *w);
+                } else {
+                    let column = part.data[row * part.cols + k..].iter().step_by(part.cols).take(height);
+                    column.zip(&mut packed).for_each(|(w, place)| *place = *w);
+                }
+            }
+        }
+    }
+}
+
+/// y = start + W x, where x is the rows of `xs[0]`, then those of `xs[1]` (either may be empty).
+pub struct Product<'a, R> {
+    /// As [`pack`] wrote it.
+    pub packed: &'a [R],
+    /// `[k, lanes]` each
+    pub xs: [&'a [R]; 2],
+    /// Where sums start.
+    pub start: Start,
+    /// `[rows, lanes]`
+    pub y: &'a mut [R],
+    /// A multiple of the quantum.
+    pub lanes: usize,
+}
+
+impl<R: Real> WithSimd for Product<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { mut packed, xs, start, y, lanes } = self;
+        let nv = lanes / R::lanes::<S>();
+        let k = (xs[0].len() + xs[1].len()) / lanes;
+        let y = R::vectors_mut::<S>(y);
+        let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1])];
+        for (row, height) in blocks(y.len() / nv) {
+            let (w, rest) = packed.split_at(height * (k + 1));
+            packed = rest;
+            let y = &mut y[row * nv..][..height * nv];
+            match height {
+                12 => block::<R, S, 12>(s, w, xs, start, y, nv),
+                8 => block::<R, S, 8>(s, w, xs, start, y, nv),
+                6 => block::<R, S, 6>(s, w, xs, start, y, nv),
+                4 => block::<R, S, 4>(s, w, xs, start, y, nv),
+                3 => block::<R, S, 3>(s, w, xs, start, y, nv),
+                2 => block::<R, S, 2>(s, w, xs, start, y, nv),
+                _ => block::<R, S, 1>(s, w, xs, start, y, nv),
+            }
+        }
+    }
+}
+
+/// M rows, all lanes.
+#[inline(always)]
+fn block<R: Real, S: Simd, const M: usize>(
+    s: S,
+    w: &[R],
+    xs: [&[R::V<S>]; 2],
+    start: Start,
+    y: &mut [R::V<S>],
+    nv: usize,
+) {
+    let mut v = 0;
+    while v + 2 <= nv {
+        tile::<R, S, M, 2>(s, w, xs, start, y, nv, v);
+        v += 2;
+    }
+    if v < nv {
+        tile::<R, S, M, 1>(s, w, xs, start, y, nv, v);
+    }
+}
+
+/// M rows, the N vectors from `v` on, all in registers.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
+    s: S,
+    w: &[R],
+    xs: [&[R::V<S>]; 2],
+    start: Start,
+    y: &mut [R::V<S>],
+    nv: usize,
+    v: usize,
+) {
+    let (bias, w) = w.split_at(M);
+    let mut acc = [[R::splat(s, R::ZERO); N]; M];
+    for m in 0..M {
+        for n in 0..N {
+            acc[m][n] = match start {
+                Start::Bias => R::splat(s, bias[m]),
+                Start::Add => y[m * nv + v + n],
+            };
+        }
+    }
+    let mut w = w.chunks_exact(M);
+    for x in xs {
+        for (x, w) in x.chunks_exact(nv).zip(&mut w) {
+            let x = &x[v..v + N];
+            for m in 0..M {
+                let weight = R::splat(s, w[m]);
+                for n in 0..N {
+                    acc[m][n] = R::vfma(s, weight, x[n], acc[m][n]);
+                }
+            }
+        }
+    }
+    for m in 0..M {
+        for n in 0..N {
+            y[m * nv + v + n] = acc[m][n];
+        }
+    }
+}

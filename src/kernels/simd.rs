@@ -1,0 +1,251 @@
+//! One source for every instruction set: vectors of `f32` or `f64` over pulp, chosen when the program starts.
+
+use std::sync::OnceLock;
+
+use pulp::bytemuck;
+use pulp::{Arch, Simd, WithSimd};
+
+/// The instruction set that the kernels run on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SimdLevel {
+    /// One lane, whatever the compiler makes of it.
+    Portable,
+    /// AVX2 with FMA.
+    Avx2,
+    /// AVX-512 (F, BW, CD, DQ, VL).
+    Avx512,
+    /// Arm's NEON.
+    Neon,
+}
+
+impl SimdLevel {
+    /// Every level that this machine can run, the slowest first.
+    pub fn available() -> Vec<SimdLevel> {
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon]
+            .into_iter()
+            .filter(|level| level.arch().is_some())
+            .collect()
+    }
+
+    /// The level in use: the machine's best, or the one that the variable `BPTT_SIMD` names (`portable`, `avx2`,
+    /// `avx512` or `neon`) when the first kernel runs.
+    ///
+    /// # Panics
+    /// If `BPTT_SIMD` names no level, or one that this machine cannot run.
+    pub fn current() -> SimdLevel {
+        chosen().0
+    }
+
+    /// The name that `BPTT_SIMD` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
+        }
+    }
+
+    fn arch(self) -> Option<Arch> {
+        match self {
+            Self::Portable => Some(Arch::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => pulp::aarch64::Neon::try_new().map(Arch::Neon),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+}
+
+fn chosen() -> (SimdLevel, Arch) {
+    static CHOSEN: OnceLock<(SimdLevel, Arch)> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let available = SimdLevel::available();
+        let level = match std::env::var("BPTT_SIMD") {
+            Ok(name) => *available.iter().find(|level| level.name() == name).unwrap_or_else(|| {
+                let names: Vec<_> = available.iter().map(|level| level.name()).collect();
+                panic!("BPTT_SIMD={name}: this machine runs {}", names.join(", "))
+            }),
+            Err(_) => available[available.len() - 1],
+        };
+        (level, level.arch().unwrap_or(Arch::Scalar))
+    })
+}
+
+/// Runs `op` on the chosen instruction set.
+#[inline(always)]
+pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
+    chosen().1.dispatch(op)
+}
+
+/// Vector registers of the chosen instruction set: it decides the shape of the register tiles, and so the packing.
+pub fn registers() -> usize {
+    match chosen().0 {
+        SimdLevel::Avx512 | SimdLevel::Neon => 32,
+        SimdLevel::Avx2 | SimdLevel::Portable => 16,
+    }
+}
+
+/// The vector operations that kernels are written in, for one scalar type and any instruction set.
+pub trait Num: Copy + Default + bytemuck::Pod + 'static {
+    /// A vector.
+    type V<S: Simd>: bytemuck::Pod;
+
+    /// Lanes of a vector.
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::V<S>>() / size_of::<Self>()
+    }
+    /// Whole vectors of a slice whose length is a multiple of the lanes.
+    fn vectors<S: Simd>(x: &[Self]) -> &[Self::V<S>];
+    /// Whole vectors of a slice whose length is a multiple of the lanes.
+    fn vectors_mut<S: Simd>(x: &mut [Self]) -> &mut [Self::V<S>];
+    /// The same value in every lane.
+    fn splat<S: Simd>(s: S, x: Self) -> Self::V<S>;
+    /// a + b
+    fn vadd<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// a − b
+    fn vsub<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// a · b
+    fn vmul<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// a / b
+    fn vdiv<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// a · b + c, fused where the machine can
+    fn vfma<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
+    /// The smaller of a and b
+    fn vmin<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// The larger of a and b
+    fn vmax<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
+    /// The sum of all lanes, in an order of the instruction set's own.
+    fn vsum<S: Simd>(s: S, a: Self::V<S>) -> Self;
+    /// 2^n, where n is the integer in the low bits of `a = n + MAGIC`.
+    fn vexp2<S: Simd>(s: S, a: Self::V<S>) -> Self::V<S>;
+
+    /// 1.5 · 2^(mantissa bits): adding it rounds to an integer, which then stands in the low bits.
+    const MAGIC: Self;
+    /// log₂ e
+    const LOG2_E: Self;
+    /// −ln 2 in two parts: a high one with trailing zeros, and the rest.
+    const MINUS_LN_2: [Self; 2];
+    /// expm1(r) = r + r² q(r) on |r| ≤ ln 2 / 2: the coefficients of q, the highest first.
+    const EXPM1: &'static [Self];
+    /// Beyond this, e^x is not worth telling from 0 or ∞, and stays a normal number.
+    const EXP_LIMIT: Self;
+    /// Beyond half of this, tanh is ±1.
+    const TANH_LIMIT: Self;
+    /// −[`EXP_LIMIT`](Self::EXP_LIMIT)
+    const MINUS_EXP_LIMIT: Self;
+    /// −[`TANH_LIMIT`](Self::TANH_LIMIT)
+    const MINUS_TANH_LIMIT: Self;
+}
+
+/// Names pulp's operations, which carry their scalar type in their names, the same for both types.
+macro_rules! num {
+    ($t:ident, $v:ident, $bits:ident, $shift:literal, $as_simd:ident, $as_mut_simd:ident, $splat:ident, $add:ident,
+     $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $sum:ident) => {
+        type V<S: Simd> = S::$v;
+
+        #[inline(always)]
+        fn vectors<S: Simd>(x: &[Self]) -> &[S::$v] {
+            S::$as_simd(x).0
+        }
+        #[inline(always)]
+        fn vectors_mut<S: Simd>(x: &mut [Self]) -> &mut [S::$v] {
+            S::$as_mut_simd(x).0
+        }
+        #[inline(always)]
+        fn splat<S: Simd>(s: S, x: Self) -> S::$v {
+            s.$splat(x)
+        }
+        #[inline(always)]
+        fn vadd<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            s.$add(a, b)
+        }
+        #[inline(always)]
+        fn vsub<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            s.$sub(a, b)
+        }
+        #[inline(always)]
+        fn vmul<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            s.$mul(a, b)
+        }
+        #[inline(always)]
+        fn vdiv<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            s.$div(a, b)
+        }
+        #[inline(always)]
+        fn vfma<S: Simd>(s: S, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
+            s.$fma(a, b, c)
+        }
+        #[inline(always)]
+        fn vmin<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            s.$min(a, b)
+        }
+        #[inline(always)]
+        fn vmax<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            s.$max(a, b)
+        }
+        #[inline(always)]
+        fn vsum<S: Simd>(s: S, a: S::$v) -> Self {
+            s.$sum(a)
+        }
+        #[inline(always)]
+        fn vexp2<S: Simd>(_: S, mut a: S::$v) -> S::$v {
+            for bits in bytemuck::cast_slice_mut::<S::$v, $bits>(std::slice::from_mut(&mut a)) {
+                *bits = (*bits << $shift).wrapping_add($t::to_bits(1.0));
+            }
+            a
+        }
+
+        const MINUS_EXP_LIMIT: Self = -Self::EXP_LIMIT;
+        const MINUS_TANH_LIMIT: Self = -Self::TANH_LIMIT;
+    };
+}
+
+impl Num for f32 {
+    num!(
+        f32, f32s, u32, 23, as_simd_f32s, as_mut_simd_f32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s,
+        mul_add_e_f32s, min_f32s, max_f32s, reduce_sum_f32s
+    );
+
+    const MAGIC: Self = 12_582_912.0;
+    const LOG2_E: Self = std::f32::consts::LOG2_E;
+    const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
+    // Weighted minimax fit of the relative error, 1.3e-8.
+    const EXPM1: &'static [Self] = &[1.388_251_7e-3, 8.366_547e-3, 4.166_720_1e-2, 1.666_654_3e-1, 4.999_999_7e-1];
+    const EXP_LIMIT: Self = 87.0;
+    const TANH_LIMIT: Self = 20.0;
+}
+
+impl Num for f64 {
+    num!(
+        f64, f64s, u64, 52, as_simd_f64s, as_mut_simd_f64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s,
+        mul_add_e_f64s, min_f64s, max_f64s, reduce_sum_f64s
+    );
+
+    const MAGIC: Self = 6_755_399_441_055_744.0;
+    const LOG2_E: Self = std::f64::consts::LOG2_E;
+    const MINUS_LN_2: [Self; 2] = [-6.931_471_803_691_238e-1, -1.908_214_929_270_587_7e-10];
+    // 1/k!, k = 14 … 2.
+    const EXPM1: &'static [Self] = &[
+        1.0 / 87_178_291_200.0,
+        1.0 / 6_227_020_800.0,
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        1.0 / 2.0,
+    ];
+    const EXP_LIMIT: Self = 708.0;
+    const TANH_LIMIT: Self = 40.0;
+}

@@ -1,0 +1,147 @@
+//! The one trait behind which every layer stands.
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+use crate::params::{Axis, Layout};
+use crate::{Init, Real, Result, Seq, SeqMut, Shape};
+
+/// What a layer is called and how it is configured: all that is needed to build it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The kind of layer, `lstm` or `linear` for example.
+    pub kind: String,
+    /// Its settings.
+    pub config: serde_json::Value,
+}
+
+impl Description {
+    /// A kind and its settings.
+    ///
+    /// # Panics
+    /// If `config` does not serialise to JSON, as a map with keys that are no strings.
+    #[track_caller]
+    pub fn new(kind: &str, config: impl Serialize) -> Self {
+        let config = serde_json::to_value(config).expect("a layer's settings serialise to JSON");
+        Self { kind: kind.to_owned(), config }
+    }
+}
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Forward with everything kept that backward needs, and with dropout.
+    Train,
+    /// Forward as in inference, but with everything kept that backward needs: for gradient checks.
+    Eval,
+    /// Forward only, nothing kept.
+    Infer,
+}
+
+impl Mode {
+    /// Whether a backward pass may follow.
+    pub fn keeps_history(self) -> bool {
+        self != Mode::Infer
+    }
+}
+
+/// What a layer is given besides its input.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a, R> {
+    /// The layer's own parameters, tensor after tensor in the order declared.
+    pub params: &'a [R],
+    /// What [`Layer::pack`] made of them.
+    pub packed: &'a [R],
+    /// What this pass is for.
+    pub mode: Mode,
+    /// Lanes that hold samples; the rest are pads.
+    pub valid: usize,
+    /// One key for each lane's own randomness in this layer and step.
+    pub keys: &'a [u64],
+}
+
+/// What a layer makes of an input shape. `cache`, `infer_cache` and `state` are counted per lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Values to be kept between forward and backward.
+    pub cache: usize,
+    /// Values of scratch that a forward pass needs where no backward follows.
+    pub infer_cache: usize,
+    /// Values of recurrent state.
+    pub state: usize,
+    /// Values of packed weights, once for all lanes.
+    pub packed: usize,
+}
+
+/// Takes down a layer's tensors as it declares them.
+#[derive(Debug)]
+pub struct Declare<'a> {
+    pub(crate) layout: &'a mut Layout,
+    pub(crate) prefix: &'a str,
+}
+
+impl Declare<'_> {
+    /// Declares a tensor of the layer.
+    ///
+    /// # Errors
+    /// If the name is taken or the tensor too large to address.
+    pub fn tensor(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
+        let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
+        self.layout.push(name, axes.into_iter().collect(), init)
+    }
+
+    /// The layer's own name, under which its groups of units go.
+    pub fn prefix(&self) -> &str {
+        self.prefix
+    }
+}
+
+/// A layer: a description that owns sizes, but no weights and no state.
+///
+/// Everything it works on is handed in as flat slices that were sized once, from what [`build`](Layer::build)
+/// returned. Samples lie in the lanes, the last axis: `x` is `[T, F, lanes]`, states are `[state, lanes]`.
+///
+/// To write one, fill in `describe`, `build`, `forward` and `backward`; `examples/custom_layer.rs` shows it, and
+/// [`gradcheck`](crate::gradcheck) proves it.
+pub trait Layer<R: Real>: Debug + Send + Sync {
+    /// The kind and settings, for saving and printing.
+    fn describe(&self) -> Description;
+
+    /// Declares the tensors, and tells the output's shape and what sizes are needed.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for settings that cannot be, or do not fit the input shape.
+    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)>;
+
+    /// Lays the parameters out for the kernels; called whenever they have changed.
+    fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
+        let _ = (input, params, packed);
+    }
+
+    /// y = f(x); `state` is the initial state coming in and the final state going out.
+    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, state: &mut [R], y: SeqMut<'_, R>, cache: &mut [R]);
+
+    /// The gradients of Σ dy ⊙ y + Σ dstate ⊙ final state.
+    ///
+    /// `grads` is *added* to, `dx` is *overwritten*, and `dstate` is the gradient by the final state coming in and
+    /// by the initial state going out. `cache` is as forward left it, and may be overwritten.
+    #[allow(clippy::too_many_arguments)]
+    fn backward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        y: Seq<'_, R>,
+        dy: Seq<'_, R>,
+        dstate: &mut [R],
+        cache: &mut [R],
+        grads: &mut [R],
+        dx: Option<SeqMut<'_, R>>,
+    );
+}
+
+impl<R: Real, L: Layer<R> + 'static> From<L> for Box<dyn Layer<R>> {
+    fn from(layer: L) -> Self {
+        Box::new(layer)
+    }
+}

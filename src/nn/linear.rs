@@ -1,0 +1,93 @@
+//! The affine layer.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Declare, Description, Layer, Sizes};
+use crate::kernels::{Matrix, Start, packed_len};
+use crate::params::Axis;
+use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+
+/// An affine layer, applied to every time step alike.
+///
+/// y = W x + b
+///
+/// # Shapes
+/// x `[T, in, B]` → y `[T, out, B]`
+/// # Parameters
+/// `weight [out, in]`, `bias [out]`; both U(±1/√in), as in PyTorch
+/// # Saved
+/// Nothing: backward reads x again.
+/// # Examples
+/// ```
+/// use bptt::{Model, Shape, nn::Linear};
+/// # fn main() -> bptt::Result<()> {
+/// let model: Model = Model::builder(Shape::new(1, 3)).layer("linear", Linear::new(2)).build(1)?;
+/// assert_eq!(model.params().get("linear.weight").unwrap().shape(), [2, 3]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linear {
+    out_features: usize,
+}
+
+impl Linear {
+    /// A layer with `out_features` outputs; the inputs are told from what it is built on.
+    pub fn new(out_features: usize) -> Self {
+        Self { out_features }
+    }
+}
+
+impl<R: Real> Layer<R> for Linear {
+    fn describe(&self) -> Description {
+        Description::new("linear", self)
+    }
+
+    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        if self.out_features == 0 {
+            return Err(Error::config("out_features", "found 0, expected at least 1"));
+        }
+        let out = Axis::units(declare.prefix(), self.out_features, 1);
+        declare.tensor("weight", [out.clone(), Axis::from(input.f)], Init::pytorch(input.f))?;
+        declare.tensor("bias", [out], Init::pytorch(input.f))?;
+        let packed = packed_len(self.out_features, input.f) + packed_len(input.f, self.out_features);
+        Ok((Shape::new(input.t, self.out_features), Sizes { packed, ..Sizes::default() }))
+    }
+
+    fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
+        let (weight, bias) = params.split_at(self.out_features * input.f);
+        let (forward, backward) = packed.split_at_mut(packed_len(self.out_features, input.f));
+        R::pack(&[Matrix::new(weight, self.out_features, input.f)], &[bias], forward);
+        R::pack(&[Matrix::transposed(weight, self.out_features, input.f)], &[], backward);
+    }
+
+    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], mut y: SeqMut<'_, R>, _: &mut [R]) {
+        let packed = &cx.packed[..packed_len(self.out_features, x.shape.f)];
+        for t in 0..x.shape.t {
+            R::product(packed, [x.step(t), &[]], Start::Bias, y.step(t), x.lanes);
+        }
+    }
+
+    fn backward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        _y: Seq<'_, R>,
+        dy: Seq<'_, R>,
+        _dstate: &mut [R],
+        _cache: &mut [R],
+        grads: &mut [R],
+        dx: Option<SeqMut<'_, R>>,
+    ) {
+        // dW = Σ dy xᵀ; db = Σ dy; dx = Wᵀ dy
+        let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
+        R::outer(dy.data, x.data, dweight, x.shape.f, x.lanes);
+        R::row_sums(dy.data, dbias, x.lanes);
+        if let Some(mut dx) = dx {
+            let packed = &cx.packed[packed_len(self.out_features, x.shape.f)..];
+            for t in 0..x.shape.t {
+                R::product(packed, [dy.step(t), &[]], Start::Bias, dx.step(t), x.lanes);
+            }
+        }
+    }
+}

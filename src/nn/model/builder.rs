@@ -1,0 +1,100 @@
+//! Putting a model together.
+
+use std::sync::Arc;
+
+use super::{Model, Place};
+use crate::data::Normalize;
+use crate::nn::{Declare, Layer};
+use crate::params::Layout;
+use crate::{Arena, Error, Real, Result, Shape};
+
+/// Collects the layers of a model; everything is checked once, in [`build`](Builder::build).
+#[derive(Debug)]
+pub struct Builder<R> {
+    input: Shape,
+    layers: Vec<(String, Box<dyn Layer<R>>)>,
+    normalize: Normalize,
+    classes: Vec<String>,
+}
+
+impl<R: Real> Builder<R> {
+    pub(super) fn new(input: Shape) -> Self {
+        Self { input, layers: Vec::new(), normalize: Normalize::identity(), classes: Vec::new() }
+    }
+
+    /// Appends a layer. Its tensors are named `name.…`, as a PyTorch module's that has this name.
+    pub fn layer(self, name: &str, layer: impl Layer<R> + 'static) -> Self {
+        self.boxed(name, Box::new(layer))
+    }
+
+    /// Appends a layer that is boxed already.
+    pub fn boxed(mut self, name: &str, layer: Box<dyn Layer<R>>) -> Self {
+        self.layers.push((name.to_owned(), layer));
+        self
+    }
+
+    /// How samples are normalised before the first layer; not at all by default.
+    pub fn normalize(mut self, normalize: Normalize) -> Self {
+        self.normalize = normalize;
+        self
+    }
+
+    /// Names the classes, in their order.
+    pub fn classes<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.classes = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Builds the model, its parameters initialised from `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the layer and the setting; [`Error::Mismatch`] if the normalisation or the class
+    /// names do not fit.
+    pub fn build(self, seed: u64) -> Result<Model<R>> {
+        let mut model = self.build_zeroed()?;
+        model.params = Arena::initialised(model.params.layout().clone(), seed);
+        model.pack();
+        Ok(model)
+    }
+
+    /// Builds the model with all parameters 0 and nothing packed.
+    pub(super) fn build_zeroed(self) -> Result<Model<R>> {
+        if self.layers.is_empty() {
+            return Err(Error::config("layers", "found none, expected at least one"));
+        }
+        if self.input.size() == 0 {
+            return Err(Error::config("input", format!("found {}, expected steps and features", self.input)));
+        }
+        self.normalize.check(self.input.f)?;
+        let (mut layout, mut packed, mut shape) = (Layout::default(), 0, self.input);
+        let mut layers: Vec<Place<R>> = Vec::with_capacity(self.layers.len());
+        for (name, layer) in self.layers {
+            if name.is_empty() || layers.iter().any(|place| place.name == name) {
+                let fault = format!("found `{name}`, expected a name that no other layer has");
+                return Err(Error::config("layer name", fault));
+            }
+            let start = layout.len();
+            let mut declare = Declare { layout: &mut layout, prefix: &name };
+            let (output, sizes) = layer.build(shape, &mut declare).map_err(|e| match e {
+                Error::Config { field, fault } => Error::config(format!("{name}: {field}"), fault),
+                other => other,
+            })?;
+            let params = start..layout.len();
+            let place = packed..packed + sizes.packed;
+            packed = place.end;
+            layers.push(Place { name, layer, input: shape, output, sizes, params, packed: place });
+            shape = output;
+        }
+        if !self.classes.is_empty() && self.classes.len() != shape.f {
+            let found = format!("{} names", self.classes.len());
+            return Err(Error::mismatch("classes", found, format!("one for each of {} outputs", shape.f)));
+        }
+        Ok(Model {
+            layers: layers.into(),
+            params: Arena::zeros(Arc::new(layout)),
+            packed: vec![R::ZERO; packed],
+            normalize: self.normalize,
+            classes: self.classes,
+        })
+    }
+}

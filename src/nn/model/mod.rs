@@ -1,0 +1,144 @@
+//! A model: a named chain of layers, its parameters, and what it needs to know of its data.
+
+mod builder;
+mod evaluate;
+mod save;
+mod workspace;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
+
+pub use builder::Builder;
+pub use evaluate::Evaluation;
+pub use workspace::Workspace;
+pub(crate) use workspace::{MAX_LANES, tile_lanes};
+
+use super::{Layer, Sizes};
+use crate::data::Normalize;
+use crate::{Arena, Real, Shape};
+
+/// A named chain of layers with its parameters.
+///
+/// A model knows its input's shape, how to normalise it, and the names of its classes: a saved one needs nothing
+/// else to be used. Build one with [`Model::builder`], load one with [`Model::load`].
+#[derive(Clone, Debug)]
+pub struct Model<R = f32> {
+    layers: Arc<[Place<R>]>,
+    params: Arena<R>,
+    packed: Vec<R>,
+    normalize: Normalize,
+    classes: Vec<String>,
+}
+
+/// A layer and its place in the model.
+#[derive(Debug)]
+pub(crate) struct Place<R> {
+    pub(crate) name: String,
+    pub(crate) layer: Box<dyn Layer<R>>,
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
+    pub(crate) sizes: Sizes,
+    pub(crate) params: Range<usize>,
+    pub(crate) packed: Range<usize>,
+}
+
+impl<R: Real> Model<R> {
+    /// Starts a model for samples of this shape.
+    pub fn builder(input: Shape) -> Builder<R> {
+        Builder::new(input)
+    }
+
+    /// The shape of a sample that goes in.
+    pub fn input(&self) -> Shape {
+        self.layers[0].input
+    }
+
+    /// The shape of what comes out for a sample.
+    pub fn output(&self) -> Shape {
+        self.layers[self.layers.len() - 1].output
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &Arena<R> {
+        &self.params
+    }
+
+    /// The parameters, to be changed; the kernels' packed copy is renewed when the guard is dropped.
+    pub fn params_mut(&mut self) -> ParamsMut<'_, R> {
+        ParamsMut { model: self }
+    }
+
+    /// How many parameters there are.
+    pub fn parameter_count(&self) -> usize {
+        self.params.as_slice().len()
+    }
+
+    /// How samples are normalised before the first layer.
+    pub fn normalize(&self) -> &Normalize {
+        &self.normalize
+    }
+
+    /// The names of the classes; empty if they have none.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    pub(crate) fn places(&self) -> &[Place<R>] {
+        &self.layers
+    }
+
+    fn pack(&mut self) {
+        for place in self.layers.iter() {
+            let params = &self.params.as_slice()[place.params.clone()];
+            place.layer.pack(place.input, params, &mut self.packed[place.packed.clone()]);
+        }
+    }
+}
+
+/// A model's parameters, open for change.
+#[derive(Debug)]
+pub struct ParamsMut<'a, R: Real> {
+    model: &'a mut Model<R>,
+}
+
+impl<R: Real> Deref for ParamsMut<'_, R> {
+    type Target = Arena<R>;
+
+    fn deref(&self) -> &Arena<R> {
+        &self.model.params
+    }
+}
+
+impl<R: Real> DerefMut for ParamsMut<'_, R> {
+    fn deref_mut(&mut self) -> &mut Arena<R> {
+        &mut self.model.params
+    }
+}
+
+impl<R: Real> Drop for ParamsMut<'_, R> {
+    fn drop(&mut self) {
+        self.model.pack();
+    }
+}
+
+/// A summary: one line a layer with its settings, output shape and parameters.
+impl<R: Real> fmt::Display for Model<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = vec![["layer", "kind", "output [T, F]", "parameters"].map(String::from)];
+        rows.push(["input".into(), String::new(), self.input().to_string(), String::new()]);
+        for place in self.layers.iter() {
+            let kind = place.layer.describe().kind;
+            rows.push([place.name.clone(), kind, place.output.to_string(), place.params.len().to_string()]);
+        }
+        rows.push(["total".into(), String::new(), String::new(), self.parameter_count().to_string()]);
+        let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+        let widths = [width(0), width(1), width(2), width(3)];
+        for (n, row) in rows.iter().enumerate() {
+            let [a, b, c, d] = widths;
+            let end = if n + 1 == rows.len() { "" } else { "\n" };
+            write!(f, "{:a$}  {:b$}  {:c$}  {:>d$}{end}", row[0], row[1], row[2], row[3])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,344 @@
+//! A tile on its way through a model: all buffers, sized once.
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+
+use super::Model;
+use crate::data::{Dataset, Sample, TargetShape};
+use crate::loss::Targets;
+use crate::nn::{Context, Mode};
+use crate::{Real, Seq, SeqMut, Shape, rng};
+
+/// The most lanes a tile may have.
+pub(crate) const MAX_LANES: usize = 64;
+
+/// Lanes of a tile in a batch of `batch` samples, where nothing else was asked for: enough to fill two vectors, but
+/// one where a batch is so small that two threads would not both get a tile.
+///
+/// It depends on the batch alone, never on the number of threads: this keeps results the same at any.
+pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
+    if batch > 2 * R::QUANTUM { 2 * R::QUANTUM } else { R::QUANTUM }
+}
+
+/// The buffers through which one tile of samples passes a model, forward and back.
+///
+/// [`Trainer`](crate::Trainer) and [`Model::evaluate`] keep one for each slot; gradient checks and loops of one's own
+/// may use it directly: fill in with [`set_input`](Workspace::set_input), call [`Model::forward`], read
+/// [`output`](Workspace::output), hand in its gradient, call [`Model::backward`].
+#[derive(Clone, Debug)]
+pub struct Workspace<R> {
+    mode: Mode,
+    capacity: usize,
+    lanes: usize,
+    valid: usize,
+    /// What goes into the first layer, and what each layer hands out.
+    values: Vec<Buffer<R>>,
+    /// The gradients by those.
+    grads: Vec<Buffer<R>>,
+    states: Vec<Vec<R>>,
+    dstates: Vec<Vec<R>>,
+    caches: Vec<Vec<R>>,
+    samples: Vec<Sample>,
+    keys: Vec<u64>,
+    scratch: Vec<R>,
+    target_shape: Option<TargetShape>,
+    classes: Vec<i64>,
+    /// One sample's classes, before they are spread over the lanes.
+    sample_classes: Vec<i64>,
+    targets: Vec<R>,
+}
+
+#[derive(Clone, Debug)]
+struct Buffer<R> {
+    data: Vec<R>,
+    shape: Shape,
+}
+
+impl<R: Real> Buffer<R> {
+    fn seq(&self, lanes: usize) -> Seq<'_, R> {
+        Seq::new(&self.data[..self.shape.size() * lanes], self.shape, lanes)
+    }
+
+    fn seq_mut(&mut self, lanes: usize) -> SeqMut<'_, R> {
+        SeqMut::new(&mut self.data[..self.shape.size() * lanes], self.shape, lanes)
+    }
+}
+
+impl<R: Real> Workspace<R> {
+    /// Buffers for at most `samples` samples at a time (64 at the most, rounded up to whole vectors).
+    ///
+    /// # Panics
+    /// If `samples` is 0 or more than 64.
+    #[track_caller]
+    pub fn new(model: &Model<R>, samples: usize, mode: Mode) -> Self {
+        assert!((1..=MAX_LANES).contains(&samples), "found {samples} samples, expected 1 to {MAX_LANES}");
+        let lanes = samples.next_multiple_of(R::QUANTUM);
+        let places = model.places();
+        let buffer = |shape: Shape| Buffer { data: vec![R::ZERO; shape.size() * lanes], shape };
+        let shapes = || std::iter::once(model.input()).chain(places.iter().map(|place| place.output));
+        let sized = |size: fn(&super::Sizes) -> usize| -> Vec<Vec<R>> {
+            places.iter().map(|place| vec![R::ZERO; size(&place.sizes) * lanes]).collect()
+        };
+        let back = mode.keeps_history();
+        // In inference the output's gradient alone has a place: losses write there, wanted or not.
+        let mut grads: Vec<_> = shapes().map(|shape| if back { buffer(shape) } else { buffer(Shape::new(0, shape.f)) }).collect();
+        grads[places.len()] = buffer(model.output());
+        Self {
+            mode,
+            capacity: lanes,
+            lanes,
+            valid: samples,
+            values: shapes().map(buffer).collect(),
+            grads,
+            states: sized(|s| s.state),
+            dstates: sized(|s| s.state),
+            caches: if back { sized(|s| s.cache) } else { sized(|s| s.infer_cache) },
+            samples: vec![Sample::plain(0); lanes],
+            keys: vec![0; lanes],
+            scratch: vec![R::ZERO; model.input().size()],
+            target_shape: None,
+            classes: Vec::new(),
+            sample_classes: Vec::new(),
+            targets: Vec::new(),
+        }
+    }
+
+    /// Makes room for the targets of `data`, so that [`gather`](Self::gather) allocates nothing.
+    pub(crate) fn expect_targets(&mut self, target_shape: TargetShape) {
+        self.target_shape = Some(target_shape);
+        match target_shape {
+            TargetShape::Classes { t } => {
+                self.classes = vec![0; t * self.capacity];
+                self.sample_classes = vec![0; t];
+            }
+            TargetShape::Values(shape) => {
+                self.targets = vec![R::ZERO; shape.size() * self.capacity];
+                self.scratch.resize(self.scratch.len().max(shape.size()), R::ZERO);
+            }
+        }
+    }
+
+    fn resize(&mut self, valid: usize) {
+        self.valid = valid;
+        self.lanes = valid.next_multiple_of(R::QUANTUM);
+        assert!(self.lanes <= self.capacity, "found {valid} samples, expected at most {}", self.capacity);
+    }
+
+    /// Fetches samples and targets of a dataset, normalised, with zero states.
+    pub(crate) fn gather(
+        &mut self,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        samples: impl ExactSizeIterator<Item = Sample>,
+    ) {
+        self.resize(samples.len());
+        for (place, sample) in self.samples.iter_mut().zip(samples) {
+            *place = sample;
+        }
+        let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
+        let size = self.values[0].shape.size();
+        let x = self.values[0].seq_mut(lanes);
+        data.gather(samples, model.normalize(), &mut self.scratch[..size], x.data, lanes);
+        match self.target_shape {
+            None => {}
+            Some(TargetShape::Classes { .. }) => {
+                for (lane, &sample) in samples.iter().enumerate() {
+                    data.classes(sample, &mut self.sample_classes);
+                    let steps = self.sample_classes.iter().enumerate();
+                    steps.for_each(|(t, &class)| self.classes[t * lanes + lane] = class);
+                }
+            }
+            Some(TargetShape::Values(shape)) => {
+                let scratch = &mut self.scratch[..shape.size()];
+                for (lane, &sample) in samples.iter().enumerate() {
+                    data.values(sample, scratch);
+                    scratch.iter().enumerate().for_each(|(i, &v)| self.targets[i * lanes + lane] = v);
+                }
+            }
+        }
+        self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
+    }
+
+    /// Hands in a batch, `[batch, T, F]`, as it is, with zero states.
+    ///
+    /// # Panics
+    /// If the shape is not the model's input, or the batch is larger than there is room for.
+    #[track_caller]
+    pub fn set_input(&mut self, x: ArrayView3<'_, R>) {
+        self.resize(x.dim().0);
+        let lanes = self.lanes;
+        self.values[0].seq_mut(lanes).scatter(x);
+        self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
+    }
+
+    /// What the model handed out, `[batch, T, F]`.
+    pub fn output(&self) -> Array3<R> {
+        self.output_seq().collect(self.valid)
+    }
+
+    /// Hands in the gradient by the output, `[batch, T, F]`, with a zero gradient by the final states.
+    ///
+    /// # Panics
+    /// If the shape is not that of the output.
+    #[track_caller]
+    pub fn set_output_gradient(&mut self, dy: ArrayView3<'_, R>) {
+        assert_eq!(dy.dim().0, self.valid, "the gradient's batch");
+        self.output_gradient().scatter(dy);
+        self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
+    }
+
+    /// The gradient by the input, `[batch, T, F]`, once [`Model::backward`] was asked for it.
+    pub fn input_gradient(&self) -> Array3<R> {
+        self.grads[0].seq(self.lanes).collect(self.valid)
+    }
+
+    /// The state of layer `layer`, `[batch, state]`: initial before a forward pass, final after it.
+    pub fn state(&self, layer: usize) -> Array2<R> {
+        unlane(&self.states[layer], self.lanes, self.capacity, self.valid)
+    }
+
+    /// Hands in the initial state of layer `layer`, `[batch, state]`.
+    ///
+    /// # Panics
+    /// If the shape does not fit.
+    #[track_caller]
+    pub fn set_state(&mut self, layer: usize, state: ArrayView2<'_, R>) {
+        enlane(&mut self.states[layer], self.lanes, self.capacity, state);
+    }
+
+    /// The gradient by the state of layer `layer`: by the final one before a backward pass, by the initial one after.
+    pub fn state_gradient(&self, layer: usize) -> Array2<R> {
+        unlane(&self.dstates[layer], self.lanes, self.capacity, self.valid)
+    }
+
+    /// Hands in the gradient by the final state of layer `layer`, `[batch, state]`.
+    ///
+    /// # Panics
+    /// If the shape does not fit.
+    #[track_caller]
+    pub fn set_state_gradient(&mut self, layer: usize, state: ArrayView2<'_, R>) {
+        enlane(&mut self.dstates[layer], self.lanes, self.capacity, state);
+    }
+
+    /// Samples in the tile.
+    pub fn valid(&self) -> usize {
+        self.valid
+    }
+
+    pub(crate) fn output_seq(&self) -> Seq<'_, R> {
+        self.values[self.values.len() - 1].seq(self.lanes)
+    }
+
+    fn output_gradient(&mut self) -> SeqMut<'_, R> {
+        let last = self.grads.len() - 1;
+        self.grads[last].seq_mut(self.lanes)
+    }
+
+    /// Output, targets and the place for the output's gradient: what a loss works on.
+    pub(crate) fn for_loss(&mut self) -> (Seq<'_, R>, Targets<'_, R>, SeqMut<'_, R>) {
+        let lanes = self.lanes;
+        let last = self.grads.len() - 1;
+        let targets = match self.target_shape {
+            Some(TargetShape::Values(shape)) => {
+                Targets::Values(Seq::new(&self.targets[..shape.size() * lanes], shape, lanes))
+            }
+            Some(TargetShape::Classes { t }) => Targets::Classes(&self.classes[..t * lanes]),
+            None => Targets::Classes(&[]),
+        };
+        self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
+        (self.values[last].seq(lanes), targets, self.grads[last].seq_mut(lanes))
+    }
+}
+
+fn unlane<R: Real>(data: &[R], lanes: usize, capacity: usize, valid: usize) -> Array2<R> {
+    let size = data.len() / capacity;
+    Array2::from_shape_fn((valid, size), |(lane, i)| data[i * lanes + lane])
+}
+
+#[track_caller]
+fn enlane<R: Real>(data: &mut [R], lanes: usize, capacity: usize, from: ArrayView2<'_, R>) {
+    let size = data.len() / capacity;
+    assert_eq!(from.dim().1, size, "values of a state");
+    data.fill(R::ZERO);
+    for ((lane, i), &value) in from.indexed_iter() {
+        data[i * lanes + lane] = value;
+    }
+}
+
+impl<R: Real> Seq<'_, R> {
+    /// The first `valid` lanes, batch first: `[batch, T, F]`.
+    pub fn collect(&self, valid: usize) -> Array3<R> {
+        let Shape { t, f } = self.shape;
+        Array3::from_shape_fn((valid, t, f), |(lane, t, i)| self.data[(t * f + i) * self.lanes + lane])
+    }
+}
+
+impl<R: Real> SeqMut<'_, R> {
+    /// Puts a batch, `[batch, T, F]`, into the lanes and 0 into those left.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    #[track_caller]
+    pub fn scatter(&mut self, x: ArrayView3<'_, R>) {
+        let Shape { t, f } = self.shape;
+        assert_eq!((x.dim().1, x.dim().2), (t, f), "a batch of samples [T, F]");
+        self.data.fill(R::ZERO);
+        for ((lane, t, i), &value) in x.indexed_iter() {
+            self.data[(t * f + i) * self.lanes + lane] = value;
+        }
+    }
+}
+
+impl<R: Real> Model<R> {
+    /// Passes the tile forward through every layer.
+    pub fn forward(&self, ws: &mut Workspace<R>) {
+        let lanes = ws.lanes;
+        for (i, place) in self.places().iter().enumerate() {
+            let (below, above) = ws.values.split_at_mut(i + 1);
+            layer_keys(&mut ws.keys, &ws.samples, i);
+            let cx = self.context(i, ws.mode, ws.valid, &ws.keys[..lanes]);
+            let state = &mut ws.states[i][..place.sizes.state * lanes];
+            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
+            place.layer.forward(&cx, below[i].seq(lanes), state, above[0].seq_mut(lanes), cache);
+        }
+    }
+
+    /// Passes the gradient back through every layer, adding to `grads`; the gradient by the input is computed only
+    /// if `input_gradient` asks for it.
+    ///
+    /// # Panics
+    /// If the workspace keeps no history, or `grads` has not one value for each parameter.
+    #[track_caller]
+    pub fn backward(&self, ws: &mut Workspace<R>, grads: &mut [R], input_gradient: bool) {
+        assert!(ws.mode.keeps_history(), "a workspace of Mode::Infer keeps no history to go back through");
+        assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
+        let lanes = ws.lanes;
+        for (i, place) in self.places().iter().enumerate().rev() {
+            let (below, above) = ws.grads.split_at_mut(i + 1);
+            layer_keys(&mut ws.keys, &ws.samples, i);
+            let cx = self.context(i, ws.mode, ws.valid, &ws.keys[..lanes]);
+            let dstate = &mut ws.dstates[i][..place.sizes.state * lanes];
+            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
+            let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
+            let dx = (i > 0 || input_gradient).then(|| below[i].seq_mut(lanes));
+            place.layer.backward(&cx, x, y, dy, dstate, cache, &mut grads[place.params.clone()], dx);
+        }
+    }
+
+    fn context<'a>(&'a self, i: usize, mode: Mode, valid: usize, keys: &'a [u64]) -> Context<'a, R> {
+        let place = &self.places()[i];
+        let params = &self.params.as_slice()[place.params.clone()];
+        Context { params, packed: &self.packed[place.packed.clone()], mode, valid, keys }
+    }
+}
+
+fn layer_keys(keys: &mut [u64], samples: &[Sample], layer: usize) {
+    for (key, sample) in keys.iter_mut().zip(samples) {
+        *key = rng::key(&[sample.key, layer as u64]);
+    }
+}
+
+/// The part of a cache that a tile of `lanes` lanes uses.
+fn size_cache<R>(cache: &mut [R], lanes: usize, capacity: usize) -> &mut [R] {
+    let size = cache.len() / capacity;
+    &mut cache[..size * lanes]
+}

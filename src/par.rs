@@ -1,0 +1,31 @@
+//! The one place where work is handed to threads. Without the feature `rayon` it runs in order, on one.
+
+/// Calls `f(i, &mut items[i])` for each item, on as many threads as there are.
+pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+    #[cfg(feature = "rayon")]
+    {
+        use rayon::prelude::*;
+        items.par_iter_mut().enumerate().with_max_len(1).for_each(|(i, item)| f(i, item));
+    }
+    #[cfg(not(feature = "rayon"))]
+    items.iter_mut().enumerate().for_each(|(i, item)| f(i, item));
+}
+
+/// Runs `f` within a pool of `threads` threads, or within the global one, so that each fork inside is cheap.
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
+pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> crate::Result<T> {
+    #[cfg(feature = "rayon")]
+    {
+        let Some(threads) = threads else { return Ok(rayon::scope(|_| f())) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| crate::Error::config("threads", format!("found {threads}: {e}")))?;
+        Ok(pool.install(f))
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        let _ = threads;
+        Ok(f())
+    }
+}

@@ -1,0 +1,63 @@
+//! One vector of values under a layout: parameters, gradients, moments, best weights and masks are all arenas.
+
+use std::sync::Arc;
+
+use ndarray::ArrayViewD;
+
+use super::Layout;
+use crate::{Real, rng};
+
+/// Values of all tensors of a layout in one vector.
+#[derive(Clone, Debug)]
+pub struct Arena<R> {
+    layout: Arc<Layout>,
+    data: Vec<R>,
+}
+
+impl<R: Real> Arena<R> {
+    /// All zeros.
+    pub fn zeros(layout: Arc<Layout>) -> Self {
+        let data = vec![R::ZERO; layout.len()];
+        Self { layout, data }
+    }
+
+    /// Each tensor initialised by its own rule, from its own stream of random numbers.
+    pub fn initialised(layout: Arc<Layout>, seed: u64) -> Self {
+        let mut arena = Self::zeros(layout);
+        for (i, tensor) in arena.layout.tensors().iter().enumerate() {
+            tensor.init.fill(&mut arena.data[tensor.range()], rng::key(&[seed, i as u64]));
+        }
+        arena
+    }
+
+    /// Names, shapes and places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// All values.
+    pub fn as_slice(&self) -> &[R] {
+        &self.data
+    }
+
+    /// All values.
+    pub fn as_mut_slice(&mut self) -> &mut [R] {
+        &mut self.data
+    }
+
+    /// One tensor by its name, in its shape.
+    pub fn get(&self, name: &str) -> Option<ArrayViewD<'_, R>> {
+        let tensor = self.layout.get(name)?;
+        ArrayViewD::from_shape(tensor.shape(), &self.data[tensor.range()]).ok()
+    }
+
+    /// Names and values of the tensors in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[R])> {
+        self.layout.tensors().iter().map(|tensor| (tensor.name.as_str(), &self.data[tensor.range()]))
+    }
+
+    /// The first tensor that holds a value that is not finite.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        self.iter().find(|(_, values)| values.iter().any(|x| !x.is_finite())).map(|(name, _)| name)
+    }
+}

@@ -1,0 +1,115 @@
+//! Names, shapes and places of all tensors of a model.
+
+use std::ops::Range;
+
+use crate::{Error, Init, Result};
+
+/// One axis of a tensor.
+///
+/// `4H` rows of an LSTM's weight are `4` blocks of the `H` units of one group; pruning whole units later removes
+/// unit `u` of the group from every block of every axis that carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// How long the axis is.
+    pub size: usize,
+    /// Of how many blocks of units it is made.
+    pub blocks: usize,
+    /// The group of units that the axis runs over, if it has one.
+    pub group: Option<String>,
+}
+
+impl Axis {
+    /// `blocks` blocks of the `units` units of `group`.
+    pub fn units(group: impl Into<String>, units: usize, blocks: usize) -> Self {
+        Self { size: units * blocks, blocks, group: Some(group.into()) }
+    }
+}
+
+impl From<usize> for Axis {
+    fn from(size: usize) -> Self {
+        Self { size, blocks: 1, group: None }
+    }
+}
+
+/// One tensor of a layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// The full name, as in PyTorch's state dict: `lstm.weight_ih_l0`.
+    pub name: String,
+    /// The axes, the slowest first.
+    pub axes: Vec<Axis>,
+    /// Where the tensor begins in the arena.
+    pub offset: usize,
+    /// How it is initialised.
+    pub init: Init,
+}
+
+impl Tensor {
+    /// The lengths of the axes.
+    pub fn shape(&self) -> Vec<usize> {
+        self.axes.iter().map(|axis| axis.size).collect()
+    }
+
+    /// How many values it has.
+    pub fn len(&self) -> usize {
+        self.axes.iter().map(|axis| axis.size).product()
+    }
+
+    /// Whether it has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its place in the arena.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// All tensors of a model, one after another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layout {
+    tensors: Vec<Tensor>,
+    len: usize,
+}
+
+impl Layout {
+    /// Appends a tensor.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the name is taken or the tensor is too large to address.
+    pub(crate) fn push(&mut self, name: String, axes: Vec<Axis>, init: Init) -> Result<()> {
+        if self.get(&name).is_some() {
+            return Err(Error::config(name, "found two tensors of this name, expected one"));
+        }
+        let len = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.size));
+        let end = len.and_then(|n| n.checked_add(self.len)).filter(|&n| n <= isize::MAX as usize / 8);
+        let Some(end) = end else {
+            let shape: Vec<_> = axes.iter().map(|axis| axis.size).collect();
+            return Err(Error::config(name, format!("found shape {shape:?}, expected one that fits in memory")));
+        };
+        self.tensors.push(Tensor { name, axes, offset: self.len, init });
+        self.len = end;
+        Ok(())
+    }
+
+    /// The tensors in their order.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+
+    /// Values of all tensors together.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

@@ -1,0 +1,11 @@
+//! Parameters: one arena under one layout, with PyTorch's names and shapes.
+
+mod arena;
+mod init;
+mod layout;
+mod state_dict;
+
+pub use arena::Arena;
+pub use init::Init;
+pub use layout::{Axis, Layout, Tensor};
+pub(crate) use state_dict::{read_tensors, write_tensors};
