@@ -102,7 +102,10 @@ pub trait Dataset: Send + Sync {
         lanes: usize,
     ) {
         let shape = self.shape();
-        assert!(samples.len() <= lanes && x.len() == shape.size() * lanes, "a tile of {lanes} lanes of {shape}");
+        assert!(
+            samples.len() <= lanes && x.len() == shape.size() * lanes,
+            "a tile of {lanes} lanes of {shape}"
+        );
         x.fill(Self::Elem::ZERO);
         for (lane, &sample) in samples.iter().enumerate() {
             self.read(sample, scratch);
@@ -142,7 +145,11 @@ impl Normalize {
     /// [`Error::Config`] if the lengths differ or are 0, a number is not finite, or an sd not positive.
     pub fn per_feature(mean: Vec<f64>, sd: Vec<f64>) -> Result<Self> {
         if mean.len() != sd.len() || mean.is_empty() {
-            return Err(Error::mismatch("normalize", format!("{} means", mean.len()), format!("{} sds", sd.len())));
+            return Err(Error::mismatch(
+                "normalize",
+                format!("{} means", mean.len()),
+                format!("{} sds", sd.len()),
+            ));
         }
         if let Some(bad) = mean.iter().find(|x| !x.is_finite()) {
             return Err(Error::config("mean", format!("found {bad}, expected a finite number")));
