@@ -2,6 +2,8 @@
 
 mod batches;
 mod dataset;
+mod idx;
 
 pub use batches::{Batches, samples, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
+pub use idx::{IdxElem, read_idx};
