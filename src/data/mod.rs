@@ -3,7 +3,9 @@
 mod batches;
 mod dataset;
 mod idx;
+mod images;
 
 pub use batches::{Batches, samples, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
 pub use idx::{IdxElem, read_idx};
+pub use images::Images;
