@@ -2,10 +2,12 @@
 
 mod batches;
 mod dataset;
+mod fashion_mnist;
 mod idx;
 mod images;
 
 pub use batches::{Batches, samples, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
+pub use fashion_mnist::FashionMnist;
 pub use idx::{IdxElem, read_idx};
 pub use images::Images;
