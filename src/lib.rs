@@ -7,6 +7,7 @@ mod error;
 mod kernels;
 pub mod metrics;
 mod real;
+pub mod rng;
 mod shape;
 
 pub use error::{Error, Result};

@@ -101,15 +101,84 @@ pub trait Dataset: Send + Sync {
         x: &mut [Self::Elem],
         lanes: usize,
     ) {
-        let shape = self.shape();
-        assert!(samples.len() <= lanes && x.len() == shape.size() * lanes, "a tile of {lanes} lanes of {shape}");
-        x.fill(Self::Elem::ZERO);
-        for (lane, &sample) in samples.iter().enumerate() {
-            self.read(sample, scratch);
-            for (i, &value) in scratch.iter().enumerate() {
-                x[i * lanes + lane] = normalize.apply(value, i % shape.f);
-            }
+        gather_by_reading(self, samples, normalize, scratch, x, lanes);
+    }
+}
+
+/// What [`Dataset::gather`] does unless it is overridden.
+pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
+    data: &D,
+    samples: &[Sample],
+    normalize: &Normalize,
+    scratch: &mut [D::Elem],
+    x: &mut [D::Elem],
+    lanes: usize,
+) {
+    let shape = data.shape();
+    check_tile(samples, shape, x.len(), lanes);
+    x.fill(D::Elem::ZERO);
+    for (lane, &sample) in samples.iter().enumerate() {
+        data.read(sample, scratch);
+        for (i, &value) in scratch.iter().enumerate() {
+            x[i * lanes + lane] = normalize.apply(value, i % shape.f);
         }
+    }
+}
+
+/// Checks the sizes of a tile to be gathered.
+///
+/// # Panics
+/// If there are more samples than lanes, or the tile has another length than `T · F · lanes`.
+#[track_caller]
+pub(super) fn check_tile(samples: &[Sample], shape: Shape, length: usize, lanes: usize) {
+    assert!(samples.len() <= lanes, "{} samples in a tile of {lanes} lanes", samples.len());
+    assert_eq!(length, shape.size() * lanes, "a tile of {lanes} lanes of {shape}");
+}
+
+impl<D: Dataset + ?Sized> Dataset for &D {
+    type Elem = D::Elem;
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn is_empty(&self) -> bool {
+        (**self).is_empty()
+    }
+
+    fn shape(&self) -> Shape {
+        (**self).shape()
+    }
+
+    fn target_shape(&self) -> TargetShape {
+        (**self).target_shape()
+    }
+
+    fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
+        (**self).read(sample, x);
+    }
+
+    fn classes(&self, sample: Sample, classes: &mut [i64]) {
+        (**self).classes(sample, classes);
+    }
+
+    fn values(&self, sample: Sample, values: &mut [Self::Elem]) {
+        (**self).values(sample, values);
+    }
+
+    fn class_names(&self) -> &[String] {
+        (**self).class_names()
+    }
+
+    fn gather(
+        &self,
+        samples: &[Sample],
+        normalize: &Normalize,
+        scratch: &mut [Self::Elem],
+        x: &mut [Self::Elem],
+        lanes: usize,
+    ) {
+        (**self).gather(samples, normalize, scratch, x, lanes);
     }
 }
 
@@ -142,7 +211,11 @@ impl Normalize {
     /// [`Error::Config`] if the lengths differ or are 0, a number is not finite, or an sd not positive.
     pub fn per_feature(mean: Vec<f64>, sd: Vec<f64>) -> Result<Self> {
         if mean.len() != sd.len() || mean.is_empty() {
-            return Err(Error::mismatch("normalize", format!("{} means", mean.len()), format!("{} sds", sd.len())));
+            return Err(Error::mismatch(
+                "normalize",
+                format!("{} means", mean.len()),
+                format!("{} sds", sd.len()),
+            ));
         }
         if let Some(bad) = mean.iter().find(|x| !x.is_finite()) {
             return Err(Error::config("mean", format!("found {bad}, expected a finite number")));

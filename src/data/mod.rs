@@ -1,5 +1,41 @@
-//! Data: the [`Dataset`] trait, IDX files, Fashion-MNIST, arrays, hold-out and k-fold splits, minibatches.
+//! Data: what a model learns from, where it is read from, and how it is split and cut into minibatches.
+//!
+//! - [`Dataset`]: samples of one shape with their targets. A trainer asks nothing else, so implement it for your own.
+//! - [`FashionMnist`] is read from its official files, any other IDX file by [`read_idx`]; [`Images`] holds grey
+//!   images, [`Arrays`] sequences of numbers.
+//! - [`DatasetExt`] holds out samples, cuts folds and measures mean and sd; what it hands out is a [`Subset`].
+//! - [`Batches`] shuffles by seed and epoch and cuts minibatches.
+//!
+//! ```
+//! use bptt::data::{Batches, Dataset, DatasetExt, FashionMnist};
+//!
+//! let data = FashionMnist::find()?;
+//! let (train, valid) = data.train().hold_out(12_000, 1)?;
+//! let normalize = train.mean_sd()?;
+//! assert!((normalize.mean()[0] - 0.286).abs() < 0.001);
+//!
+//! let mut batches = Batches::new(train.len(), 100, 1)?;
+//! assert_eq!(batches.epoch(0).len(), 480);
+//! assert_eq!(valid.len(), 12_000);
+//! # Ok::<(), bptt::Error>(())
+//! ```
 
+mod arrays;
+mod batches;
 mod dataset;
+mod ext;
+mod fashion_mnist;
+mod idx;
+mod images;
+mod moments;
+mod split;
+mod subset;
 
+pub use arrays::Arrays;
+pub use batches::{Batches, samples, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
+pub use ext::DatasetExt;
+pub use fashion_mnist::FashionMnist;
+pub use idx::{IdxElem, read_idx};
+pub use images::Images;
+pub use subset::Subset;

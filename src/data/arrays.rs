@@ -1,0 +1,307 @@
+//! Sequences held in memory, from arrays.
+
+use ndarray::{Array2, Array3, ArrayView1, Axis};
+
+use crate::data::{Dataset, Sample, TargetShape};
+use crate::{Error, Real, Result, Shape};
+
+/// Sequences of one length with their targets, from arrays.
+///
+/// # Examples
+/// Whether a sequence rises or falls:
+/// ```
+/// use bptt::data::{Arrays, Dataset};
+/// use ndarray::array;
+///
+/// let x = array![[[1.0_f32], [2.0], [3.0]], [[3.0], [2.0], [1.0]]]; // 2 sequences, 3 steps, 1 feature
+/// let data = Arrays::classes(x, &[0, 1], ["rises", "falls"])?;
+/// assert_eq!((data.len(), data.shape().t, data.shape().f), (2, 3, 1));
+/// # Ok::<(), bptt::Error>(())
+/// ```
+/// The next value of each:
+/// ```
+/// # use bptt::data::{Arrays, Dataset, TargetShape};
+/// # use ndarray::array;
+/// let x = array![[[1.0_f32], [2.0], [3.0]], [[3.0], [2.0], [1.0]]];
+/// let data = Arrays::vectors(x, array![[4.0], [0.0]])?;
+/// assert_eq!(data.target_shape(), TargetShape::Values(bptt::Shape::new(1, 1)));
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Arrays<R = f32> {
+    /// `[n, T, F]`
+    x: Vec<R>,
+    n: usize,
+    shape: Shape,
+    targets: Targets<R>,
+    class_names: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Targets<R> {
+    /// `[n, t]`
+    Classes { t: usize, y: Vec<i64> },
+    /// `[n, T', F']`
+    Values { shape: Shape, y: Vec<R> },
+}
+
+impl<R: Real> Arrays<R> {
+    /// The class of a step that has none: a loss leaves the step out. It is PyTorch's `ignore_index`.
+    pub const NO_CLASS: i64 = -100;
+
+    /// Sequences `x`, `[n, T, F]`, with a class each: `y`, `[n]`, of places in `class_names`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if a sequence has no values, a value is not finite, the lengths of `x` and `y` differ, or
+    /// a class has no name.
+    pub fn classes<'a, S: Into<String>>(
+        x: Array3<R>,
+        y: impl Into<ArrayView1<'a, usize>>,
+        class_names: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
+        let y: ArrayView1<'_, usize> = y.into();
+        // A class beyond i64 is beyond all names, too.
+        let y = y.mapv(|class| i64::try_from(class).unwrap_or(i64::MAX));
+        Self::with_classes(x, y.insert_axis(Axis(1)), class_names, false)
+    }
+
+    /// Sequences `x`, `[n, T, F]`, with a class for each step: `y`, `[n, T]`, of places in `class_names` or
+    /// [`Arrays::NO_CLASS`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if a sequence has no values, a value is not finite, the shapes of `x` and `y` differ, or
+    /// a class has no name.
+    pub fn step_classes<S: Into<String>>(
+        x: Array3<R>,
+        y: Array2<i64>,
+        class_names: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
+        if y.dim().1 != x.dim().1 {
+            return Err(Error::mismatch(
+                "y",
+                format!("{} steps", y.dim().1),
+                format!("{} as in x", x.dim().1),
+            ));
+        }
+        Self::with_classes(x, y, class_names, true)
+    }
+
+    /// Sequences `x`, `[n, T, F]`, with a sequence of values each: `y`, `[n, T', F']`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if a sequence or its target has no values, a value is not finite, or the lengths of `x`
+    /// and `y` differ.
+    pub fn values(x: Array3<R>, y: Array3<R>) -> Result<Self> {
+        let (n, shape, x) = checked("x", x)?;
+        let (targets, target_shape, y) = checked("y", y)?;
+        check_targets(targets, n)?;
+        let targets = Targets::Values { shape: target_shape, y };
+        Ok(Self { x, n, shape, targets, class_names: Vec::new() })
+    }
+
+    /// Sequences `x`, `[n, T, F]`, with a vector of values each: `y`, `[n, F']`; the target has T' = 1.
+    ///
+    /// # Errors
+    /// Those of [`Arrays::values`].
+    pub fn vectors(x: Array3<R>, y: Array2<R>) -> Result<Self> {
+        Self::values(x, y.insert_axis(Axis(1)))
+    }
+
+    fn with_classes<S: Into<String>>(
+        x: Array3<R>,
+        y: Array2<i64>,
+        class_names: impl IntoIterator<Item = S>,
+        may_lack: bool,
+    ) -> Result<Self> {
+        let (n, shape, x) = checked("x", x)?;
+        let class_names: Vec<String> = class_names.into_iter().map(Into::into).collect();
+        check_targets(y.dim().0, n)?;
+        let classes = class_names.len() as i64;
+        let fits = |class: i64| (0..classes).contains(&class) || (may_lack && class == Self::NO_CLASS);
+        if let Some(((i, t), class)) = y.indexed_iter().find(|&(_, &class)| !fits(class)) {
+            return Err(Error::mismatch(
+                format!("y[{i}, {t}]"),
+                format!("class {class}"),
+                format!("0 to less than {classes} classes"),
+            ));
+        }
+        let targets = Targets::Classes { t: y.dim().1, y: y.iter().copied().collect() };
+        Ok(Self { x, n, shape, targets, class_names })
+    }
+}
+
+/// The number, shape and values of sequences, which must be finite.
+fn checked<R: Real>(name: &str, array: Array3<R>) -> Result<(usize, Shape, Vec<R>)> {
+    let (n, t, f) = array.dim();
+    if t == 0 || f == 0 {
+        return Err(Error::mismatch(name, format!("[{n}, {t}, {f}]"), "at least one step and one feature"));
+    }
+    if let Some(((i, t, f), value)) = array.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        return Err(Error::mismatch(format!("{name}[{i}, {t}, {f}]"), value, "a finite number"));
+    }
+    Ok((n, Shape::new(t, f), array.iter().copied().collect()))
+}
+
+fn check_targets(targets: usize, n: usize) -> Result<()> {
+    if targets != n {
+        return Err(Error::mismatch("y", format!("{targets} targets"), format!("{n}, one for each of x")));
+    }
+    Ok(())
+}
+
+impl<R: Real> Dataset for Arrays<R> {
+    type Elem = R;
+
+    fn len(&self) -> usize {
+        self.n
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn target_shape(&self) -> TargetShape {
+        match self.targets {
+            Targets::Classes { t, .. } => TargetShape::Classes { t },
+            Targets::Values { shape, .. } => TargetShape::Values(shape),
+        }
+    }
+
+    fn read(&self, sample: Sample, x: &mut [R]) {
+        let size = self.shape.size();
+        x.copy_from_slice(&self.x[sample.index * size..][..size]);
+    }
+
+    fn classes(&self, sample: Sample, classes: &mut [i64]) {
+        let Targets::Classes { t, y } = &self.targets else {
+            panic!("these targets are values, not classes");
+        };
+        classes.copy_from_slice(&y[sample.index * t..][..*t]);
+    }
+
+    fn values(&self, sample: Sample, values: &mut [R]) {
+        let Targets::Values { shape, y } = &self.targets else {
+            panic!("these targets are classes, not values");
+        };
+        values.copy_from_slice(&y[sample.index * shape.size()..][..shape.size()]);
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, array};
+
+    use super::*;
+
+    /// Two sequences of two steps of three features.
+    fn x() -> Array3<f32> {
+        Array3::from_shape_fn((2, 2, 3), |(i, t, f)| (100 * i + 10 * t + f) as f32)
+    }
+
+    #[track_caller]
+    fn message(result: Result<Arrays>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reads_samples_and_classes() {
+        let labels: Array1<usize> = array![1, 0];
+        let data = Arrays::classes(x(), &labels, ["a", "b"]).unwrap();
+        assert_eq!((data.len(), data.shape()), (2, Shape::new(2, 3)));
+        assert_eq!(data.target_shape(), TargetShape::Classes { t: 1 });
+        assert_eq!(data.class_names(), ["a", "b"]);
+        let (mut sample, mut class) = ([0.0; 6], [9]);
+        data.read(Sample::plain(1), &mut sample);
+        data.classes(Sample::plain(0), &mut class);
+        assert_eq!((sample, class), ([100.0, 101.0, 102.0, 110.0, 111.0, 112.0], [1]));
+    }
+
+    #[test]
+    fn reads_classes_of_steps() {
+        let data = Arrays::step_classes(x(), array![[0, 1], [-100, 1]], ["a", "b"]).unwrap();
+        assert_eq!(data.target_shape(), TargetShape::Classes { t: 2 });
+        let mut classes = [9; 2];
+        data.classes(Sample::plain(1), &mut classes);
+        assert_eq!(classes, [Arrays::<f32>::NO_CLASS, 1]);
+    }
+
+    #[test]
+    fn reads_values() {
+        let data = Arrays::values(x(), array![[[1.0, 2.0]], [[3.0, 4.0]]]).unwrap();
+        assert_eq!(data.target_shape(), TargetShape::Values(Shape::new(1, 2)));
+        let same = Arrays::vectors(x(), array![[1.0, 2.0], [3.0, 4.0]]).unwrap();
+        assert_eq!(same.target_shape(), data.target_shape());
+        for data in [data, same] {
+            let mut values = [0.0; 2];
+            data.values(Sample::plain(1), &mut values);
+            assert_eq!(values, [3.0, 4.0]);
+        }
+    }
+
+    #[test]
+    fn takes_arrays_of_any_layout() {
+        let data = Arrays::classes(x().permuted_axes([0, 2, 1]), &[0, 0], ["a"]).unwrap();
+        assert_eq!(data.shape(), Shape::new(3, 2));
+        let mut sample = [0.0; 6];
+        data.read(Sample::plain(0), &mut sample);
+        assert_eq!(sample, [0.0, 10.0, 1.0, 11.0, 2.0, 12.0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let names = ["a", "b"];
+        assert_eq!(
+            message(Arrays::classes(x(), &[0], names)),
+            "y: found 1 targets, expected 2, one for each of x"
+        );
+        assert_eq!(
+            message(Arrays::classes(x(), &[0, 2], names)),
+            "y[1, 0]: found class 2, expected 0 to less than 2 classes"
+        );
+        assert!(
+            message(Arrays::classes(x(), &[0, usize::MAX], names))
+                .contains("found class 9223372036854775807")
+        );
+        assert_eq!(
+            message(Arrays::step_classes(x(), array![[0], [0]], names)),
+            "y: found 1 steps, expected 2 as in x"
+        );
+        assert!(
+            message(Arrays::step_classes(x(), array![[0, 0], [-1, 0]], names)).contains("found class -1")
+        );
+        assert_eq!(
+            message(Arrays::vectors(x(), array![[0.0]])),
+            "y: found 1 targets, expected 2, one for each of x"
+        );
+        assert!(message(Arrays::vectors(x(), Array2::zeros((2, 0)))).starts_with("y: found [2, 1, 0]"));
+        assert!(message(Arrays::classes(Array3::zeros((2, 0, 3)), &[0, 0], names)).starts_with("x: found"));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named() {
+        let mut bad = x();
+        bad[[1, 0, 2]] = f32::NAN;
+        assert_eq!(
+            message(Arrays::classes(bad, &[0, 0], ["a"])),
+            "x[1, 0, 2]: found NaN, expected a finite number"
+        );
+        let y = array![[0.0], [f32::INFINITY]];
+        assert_eq!(message(Arrays::vectors(x(), y)), "y[1, 0, 0]: found inf, expected a finite number");
+    }
+
+    #[test]
+    #[should_panic(expected = "these targets are classes, not values")]
+    fn classes_are_not_values() {
+        Arrays::classes(x(), &[0, 0], ["a"]).unwrap().values(Sample::plain(0), &mut [0.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "these targets are values, not classes")]
+    fn values_are_not_classes() {
+        Arrays::vectors(x(), array![[1.0], [2.0]]).unwrap().classes(Sample::plain(0), &mut [0]);
+    }
+}

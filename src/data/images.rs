@@ -1,0 +1,331 @@
+//! Grey images, each read as a sequence of its rows.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use ndarray::{Array1, Array3, ArrayView2};
+
+use crate::data::dataset::check_tile;
+use crate::data::{Dataset, Normalize, Sample, TargetShape};
+use crate::{Error, Real, Result, Shape};
+
+/// Lanes that are gathered in one go.
+const GROUP: usize = 64;
+
+/// Grey images with a class each, held as `u8`.
+///
+/// An image is a sequence: its rows are the time steps and the pixels of a row the features, each divided by 255,
+/// so from 0 to 1. Clones and casts share the memory.
+///
+/// # Examples
+/// ```
+/// use bptt::data::{Dataset, Images, Sample};
+/// use ndarray::array;
+///
+/// let pixels = array![[[0, 255], [51, 0]], [[255, 255], [0, 0]], [[1, 2], [3, 4]]];
+/// let images = Images::new(pixels, vec![0, 1, 1], ["slash", "bar"])?;
+///
+/// assert_eq!((images.len(), images.shape().t, images.shape().f), (3, 2, 2));
+/// let mut x = [0.0; 4];
+/// images.read(Sample::plain(0), &mut x);
+/// assert_eq!(x, [0.0, 1.0, 0.2, 0.0]);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Images<R = f32> {
+    pixels: Arc<[u8]>,
+    labels: Arc<[u8]>,
+    class_names: Arc<[String]>,
+    shape: Shape,
+    elem: PhantomData<fn() -> R>,
+}
+
+impl Images {
+    /// Images `[n, rows, columns]` with `n` labels, each a place in `class_names`.
+    ///
+    /// They are read as `f32`; see [`Images::cast`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if images have no pixels, the numbers of images and labels differ, or a label has no
+    /// class name.
+    pub fn new<S: Into<String>>(
+        pixels: Array3<u8>,
+        labels: impl Into<Array1<u8>>,
+        class_names: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
+        let (n, rows, columns) = pixels.dim();
+        let labels: Array1<u8> = labels.into();
+        let class_names: Arc<[String]> = class_names.into_iter().map(Into::into).collect();
+        if rows == 0 || columns == 0 {
+            return Err(Error::mismatch("images", format!("{rows} × {columns} pixels"), "at least 1 × 1"));
+        }
+        if labels.len() != n {
+            return Err(Error::mismatch("labels", labels.len(), format!("one for each of {n} images")));
+        }
+        let classes = class_names.len();
+        if let Some((i, label)) = labels.indexed_iter().find(|&(_, &label)| usize::from(label) >= classes) {
+            return Err(Error::mismatch(format!("label {i}"), label, format!("less than {classes} classes")));
+        }
+        Ok(Self {
+            pixels: pixels.iter().copied().collect(),
+            labels: labels.iter().copied().collect(),
+            class_names,
+            shape: Shape::new(rows, columns),
+            elem: PhantomData,
+        })
+    }
+}
+
+impl<R> Images<R> {
+    /// The same images, read as `Q`.
+    pub fn cast<Q>(&self) -> Images<Q> {
+        Images {
+            pixels: Arc::clone(&self.pixels),
+            labels: Arc::clone(&self.labels),
+            class_names: Arc::clone(&self.class_names),
+            shape: self.shape,
+            elem: PhantomData,
+        }
+    }
+
+    /// The pixels of image `index`, `[rows, columns]`.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    #[track_caller]
+    pub fn image(&self, index: usize) -> ArrayView2<'_, u8> {
+        let Shape { t, f } = self.shape;
+        ArrayView2::from_shape((t, f), self.pixels_of(index)).expect("a slice of rows · columns pixels")
+    }
+
+    /// The class of each image.
+    pub fn labels(&self) -> &[u8] {
+        &self.labels
+    }
+
+    /// All pixels, `[n, rows, columns]` row-major.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    #[track_caller]
+    fn pixels_of(&self, index: usize) -> &[u8] {
+        let size = self.shape.size();
+        assert!(index < self.labels.len(), "sample {index} of {}", self.labels.len());
+        &self.pixels[index * size..][..size]
+    }
+}
+
+/// The value of a pixel, 0 to 1.
+fn value<R: Real>(pixel: u8) -> R {
+    R::from_f64(f64::from(pixel) / 255.0)
+}
+
+impl<R: Real> Dataset for Images<R> {
+    type Elem = R;
+
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn target_shape(&self) -> TargetShape {
+        TargetShape::Classes { t: 1 }
+    }
+
+    fn read(&self, sample: Sample, x: &mut [R]) {
+        let pixels = self.pixels_of(sample.index);
+        assert_eq!(x.len(), pixels.len(), "a sample of {}", self.shape);
+        for (x, &pixel) in x.iter_mut().zip(pixels) {
+            *x = value(pixel);
+        }
+    }
+
+    fn classes(&self, sample: Sample, classes: &mut [i64]) {
+        assert_eq!(classes.len(), 1, "an image has one class");
+        classes[0] = i64::from(self.labels[sample.index]);
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// Looks each pixel up in a table of the 256 normalised values; bit for bit what is provided.
+    fn gather(
+        &self,
+        samples: &[Sample],
+        normalize: &Normalize,
+        _scratch: &mut [R],
+        x: &mut [R],
+        lanes: usize,
+    ) {
+        check_tile(samples, self.shape, x.len(), lanes);
+        if samples.len() < lanes {
+            x.chunks_exact_mut(lanes).for_each(|lanes| lanes[samples.len()..].fill(R::ZERO));
+        }
+        // One table for all features, or one for each.
+        let tables = if normalize.mean().len() == 1 { 1 } else { self.shape.f };
+        for (group, samples) in samples.chunks(GROUP).enumerate() {
+            let mut images: [&[u8]; GROUP] = [&[]; GROUP];
+            for (image, sample) in images.iter_mut().zip(samples) {
+                *image = self.pixels_of(sample.index);
+            }
+            let images = &images[..samples.len()];
+            for feature in 0..tables {
+                let table = table(normalize, feature);
+                for pixel in (feature..self.shape.size()).step_by(tables) {
+                    let x = &mut x[pixel * lanes + group * GROUP..][..images.len()];
+                    for (x, image) in x.iter_mut().zip(images) {
+                        *x = table[usize::from(image[pixel])];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What each value of a pixel becomes in feature `feature`.
+fn table<R: Real>(normalize: &Normalize, feature: usize) -> [R; 256] {
+    let mut table = [R::ZERO; 256];
+    for (pixel, entry) in (0..=255).zip(&mut table) {
+        *entry = normalize.apply(value(pixel), feature);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::dataset::gather_by_reading;
+    use crate::rng;
+
+    /// `n` images of `rows` × `columns` random pixels, in 3 classes.
+    fn random(n: usize, rows: usize, columns: usize, seed: u64) -> Images {
+        let mut rng = rng::rng(seed);
+        let pixels = Array3::from_shape_simple_fn((n, rows, columns), || rng::below(&mut rng, 256) as u8);
+        let labels: Vec<u8> = (0..n).map(|_| rng::below(&mut rng, 3) as u8).collect();
+        Images::new(pixels, labels, ["a", "b", "c"]).unwrap()
+    }
+
+    #[test]
+    fn reads_rows_as_steps() {
+        let images = Images::new(array![[[0, 51, 102]], [[153, 204, 255]]], vec![1, 0], ["a", "b"]).unwrap();
+        assert_eq!((images.len(), images.shape()), (2, Shape::new(1, 3)));
+        assert_eq!(images.target_shape(), TargetShape::Classes { t: 1 });
+        assert_eq!(images.class_names(), ["a", "b"]);
+        let mut x = [9.0; 3];
+        images.read(Sample::plain(1), &mut x);
+        assert_eq!(x, [0.6, 0.8, 1.0]);
+        let mut class = [9];
+        images.classes(Sample::plain(0), &mut class);
+        assert_eq!(class, [1]);
+        assert_eq!(images.image(1), array![[153, 204, 255]]);
+    }
+
+    #[test]
+    fn takes_arrays_of_any_layout() {
+        let columns_first = array![[[1, 2], [3, 4]]].reversed_axes();
+        let images = Images::new(columns_first.permuted_axes([2, 0, 1]), vec![0], ["a"]).unwrap();
+        assert_eq!(images.pixels(), [1, 3, 2, 4]);
+    }
+
+    #[test]
+    fn gathers_normalised_and_transposed() {
+        let images = Images::new(array![[[0, 255]], [[255, 51]]], vec![0, 0], ["a"]).unwrap();
+        let normalize = Normalize::per_feature(vec![0.5, 0.0], vec![0.5, 0.1]).unwrap();
+        let mut x = [9.0; 6];
+        images.gather(&[Sample::plain(1), Sample::plain(0)], &normalize, &mut [], &mut x, 3);
+        assert_eq!(x, [1.0, -1.0, 0.0, 2.0, 10.0, 0.0]);
+    }
+
+    #[test]
+    fn casts_share_memory() {
+        let images = random(2, 3, 4, 0);
+        let wide: Images<f64> = images.cast();
+        assert!(Arc::ptr_eq(&images.pixels, &wide.pixels) && Arc::ptr_eq(&images.labels, &wide.labels));
+        let mut x = [0.0_f64; 12];
+        wide.read(Sample::plain(1), &mut x);
+        assert_eq!(x[5], f64::from(images.image(1)[[1, 1]]) / 255.0);
+    }
+
+    #[test]
+    fn bad_arrays_are_errors() {
+        let message =
+            |pixels, labels: Vec<u8>| Images::new(pixels, labels, ["a", "b"]).unwrap_err().to_string();
+        assert_eq!(
+            message(Array3::zeros((2, 0, 3)), vec![0, 0]),
+            "images: found 0 × 3 pixels, expected at least 1 × 1"
+        );
+        assert_eq!(
+            message(Array3::zeros((2, 1, 1)), vec![0]),
+            "labels: found 1, expected one for each of 2 images"
+        );
+        assert_eq!(
+            message(Array3::zeros((2, 1, 1)), vec![1, 2]),
+            "label 1: found 2, expected less than 2 classes"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "sample 2 of 2")]
+    fn reading_past_the_end_panics() {
+        random(2, 1, 1, 0).read(Sample::plain(2), &mut [0.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "3 samples in a tile of 2 lanes")]
+    fn more_samples_than_lanes_panic() {
+        random(3, 1, 1, 0).gather(
+            &[Sample::plain(0); 3],
+            &Normalize::identity(),
+            &mut [0.0],
+            &mut [0.0; 2],
+            2,
+        );
+    }
+
+    /// Gathers both ways and compares the bytes.
+    fn gathers_alike<R: Real>(images: &Images<R>, indices: &[usize], pad: usize, normalize: &Normalize) {
+        let samples: Vec<Sample> = indices.iter().map(|&i| Sample::plain(i)).collect();
+        let (size, lanes) = (images.shape().size(), indices.len() + pad);
+        let mut scratch = vec![R::ZERO; size];
+        let mut fast = vec![R::ONE; size * lanes];
+        let mut plain = vec![R::ONE; size * lanes];
+        images.gather(&samples, normalize, &mut scratch, &mut fast, lanes);
+        gather_by_reading(images, &samples, normalize, &mut scratch, &mut plain, lanes);
+        let bytes = |values: &[R]| {
+            let mut bytes = Vec::new();
+            values.iter().for_each(|v| v.push_le_bytes(&mut bytes));
+            bytes
+        };
+        assert!(bytes(&fast) == bytes(&plain), "{} samples in {lanes} lanes", indices.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn gather_equals_what_is_provided(
+            rows in 1_usize..6, columns in 1_usize..6, seed: u64,
+            indices in prop::collection::vec(0_usize..20, 0..150), pad in 0_usize..10,
+            mean in -1.0..1.0, sd in 0.01..2.0,
+        ) {
+            let images = random(20, rows, columns, seed);
+            let means = (0..columns).map(|f| mean + 0.1 * f as f64).collect();
+            let sds = (0..columns).map(|f| sd + 0.1 * f as f64).collect();
+            for normalize in [
+                Normalize::identity(),
+                Normalize::scalar(mean, sd).unwrap(),
+                Normalize::per_feature(means, sds).unwrap(),
+            ] {
+                gathers_alike(&images, &indices, pad, &normalize);
+                gathers_alike(&images.cast::<f64>(), &indices, pad, &normalize);
+            }
+        }
+    }
+}
