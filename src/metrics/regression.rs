@@ -1,0 +1,139 @@
+//! Errors of predicted real values, summed in f64.
+
+use crate::Real;
+
+/// The mean absolute error, Σ |y − ŷ| / n.
+///
+/// Of nothing, NaN: no error was made, but none was avoided either.
+///
+/// # Panics
+/// If the slices differ in length.
+///
+/// # Examples
+/// ```
+/// let error = bptt::metrics::mean_absolute_error(&[3.0, -0.5, 2.0, 7.0], &[2.5, 0.0, 2.0, 8.0]);
+/// assert_eq!(error, 0.5);
+/// ```
+#[track_caller]
+pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
+    residuals(truth, predicted).map(f64::abs).sum::<f64>() / truth.len() as f64
+}
+
+/// The root mean squared error, √(Σ (y − ŷ)² / n).
+///
+/// Of nothing, NaN.
+///
+/// # Panics
+/// If the slices differ in length.
+///
+/// # Examples
+/// ```
+/// let error = bptt::metrics::root_mean_squared_error(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 3.0, 8.0]);
+/// assert_eq!(error, 2.0);
+/// ```
+#[track_caller]
+pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
+    (residuals(truth, predicted).map(|e| e * e).sum::<f64>() / truth.len() as f64).sqrt()
+}
+
+/// The coefficient of determination, R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)².
+///
+/// 1 is perfect, 0 is no better than the mean of the true values, and there is no lower bound. Where all true
+/// values are the same it is 1 if every prediction is exact and 0 otherwise; of fewer than two values, NaN. Both
+/// are as in scikit-learn. Values of several outputs are taken as one list with one mean.
+///
+/// # Panics
+/// If the slices differ in length.
+///
+/// # Examples
+/// ```
+/// assert_eq!(bptt::metrics::r2(&[1.0, 2.0, 3.0], &[1.0, 2.0, 2.0]), 0.5);
+/// ```
+#[track_caller]
+pub fn r2<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
+    let residual: f64 = residuals(truth, predicted).map(|e| e * e).sum();
+    let [first, rest @ ..] = truth else { return f64::NAN };
+    if rest.is_empty() {
+        return f64::NAN;
+    }
+    // Asked of the values and not of their deviations: the mean of equal values is not always one of them.
+    if rest.iter().all(|y| y == first) {
+        return match residual {
+            0.0 => 1.0,
+            r if r.is_nan() => r,
+            _ => 0.0,
+        };
+    }
+    let mean = truth.iter().map(|y| y.to_f64()).sum::<f64>() / truth.len() as f64;
+    let deviation: f64 = truth.iter().map(|y| (y.to_f64() - mean).powi(2)).sum();
+    1.0 - residual / deviation
+}
+
+/// y − ŷ
+#[track_caller]
+fn residuals<'a, R: Real>(truth: &'a [R], predicted: &'a [R]) -> impl Iterator<Item = f64> + 'a {
+    assert!(
+        truth.len() == predicted.len(),
+        "{} true values, but {} predictions",
+        truth.len(),
+        predicted.len()
+    );
+    truth.iter().zip(predicted).map(|(y, p)| y.to_f64() - p.to_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Residuals 0.5, −0.5, 0, −1; mean 2.875; squared deviations 0.015625, 11.390625, 0.765625, 17.015625.
+    const TRUTH: [f32; 4] = [3.0, -0.5, 2.0, 7.0];
+    const PREDICTED: [f32; 4] = [2.5, 0.0, 2.0, 8.0];
+
+    #[test]
+    fn by_hand() {
+        assert_eq!(mean_absolute_error(&TRUTH, &PREDICTED), 0.5);
+        assert_eq!(root_mean_squared_error(&TRUTH, &PREDICTED), 0.375_f64.sqrt());
+        approx::assert_abs_diff_eq!(r2(&TRUTH, &PREDICTED), 1.0 - 1.5 / 29.1875, epsilon = 1e-15);
+    }
+
+    #[test]
+    fn worse_than_the_mean_is_negative() {
+        assert_eq!(r2(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]), -3.0);
+        assert_eq!(r2(&[1.0, 2.0, 3.0], &[2.0, 2.0, 2.0]), 0.0);
+    }
+
+    #[test]
+    fn equal_true_values() {
+        // 0.1 + 0.1 + 0.1 is not 0.3, so the deviations from the mean are not 0.
+        assert_eq!(r2(&[0.1; 3], &[0.1; 3]), 1.0);
+        assert_eq!(r2(&[0.1; 3], &[0.1, 0.1, 0.2]), 0.0);
+        assert!(r2(&[0.1; 3], &[0.1, 0.1, f64::NAN]).is_nan());
+    }
+
+    #[test]
+    fn too_few_values() {
+        assert!(mean_absolute_error::<f64>(&[], &[]).is_nan());
+        assert!(root_mean_squared_error::<f64>(&[], &[]).is_nan());
+        assert!(r2::<f64>(&[], &[]).is_nan());
+        assert!(r2(&[1.0], &[1.0]).is_nan());
+    }
+
+    #[test]
+    fn differences_are_not_rounded_to_f32() {
+        assert_eq!(mean_absolute_error(&[16_777_216.0_f32], &[0.5]), 16_777_215.5);
+    }
+
+    #[test]
+    fn sums_do_not_lose_small_errors_in_f32() {
+        let truth = vec![1.0_f32; 1 << 20];
+        let predicted = vec![1.1_f32; 1 << 20];
+        let each = f64::from(1.1_f32) - 1.0;
+        approx::assert_relative_eq!(mean_absolute_error(&truth, &predicted), each, max_relative = 1e-10);
+    }
+
+    #[test]
+    #[should_panic(expected = "2 true values, but 1 predictions")]
+    fn lengths_that_differ() {
+        r2(&[1.0, 2.0], &[1.0]);
+    }
+}
