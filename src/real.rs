@@ -58,9 +58,9 @@ pub trait Real:
     /// √x
     fn sqrt(self) -> Self;
     /// Reads values from little-endian bytes; what is left of a broken last value is dropped.
-    fn from_le_bytes(bytes: &[u8]) -> impl Iterator<Item = Self> + '_;
+    fn read_le(bytes: &[u8]) -> impl Iterator<Item = Self> + '_;
     /// Appends the value's little-endian bytes.
-    fn push_le_bytes(self, bytes: &mut Vec<u8>);
+    fn push_le(self, bytes: &mut Vec<u8>);
 }
 
 macro_rules! real {
@@ -93,10 +93,10 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
-            fn from_le_bytes(bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
+            fn read_le(bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
                 bytes.as_chunks().0.iter().map(|b| $t::from_le_bytes(*b))
             }
-            fn push_le_bytes(self, bytes: &mut Vec<u8>) {
+            fn push_le(self, bytes: &mut Vec<u8>) {
                 bytes.extend_from_slice(&self.to_le_bytes());
             }
         }

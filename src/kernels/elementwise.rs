@@ -4,7 +4,7 @@ use crate::Real;
 
 /// a += b
 #[inline(always)]
-pub fn add<R: Real>(a: &mut [R], b: &[R]) {
+pub fn accumulate<R: Real>(a: &mut [R], b: &[R]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += *b);
 }
 

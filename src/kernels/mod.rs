@@ -42,7 +42,7 @@ pub trait Kernels: simd::Num {
     /// p = softmax(y) over `[C, lanes]`; `sum_max` is Σ e^(y − max) and max, `[2, lanes]`.
     fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize);
     /// a += b
-    fn add(a: &mut [Self], b: &[Self]);
+    fn accumulate(a: &mut [Self], b: &[Self]);
     /// a *= factor
     fn scale(a: &mut [Self], factor: Self);
     /// Σ a²
@@ -79,8 +79,8 @@ macro_rules! kernels {
             fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize) {
                 simd::dispatch(Softmax { y, p, sum_max, lanes });
             }
-            fn add(a: &mut [Self], b: &[Self]) {
-                simd::dispatch(|| elementwise::add(a, b));
+            fn accumulate(a: &mut [Self], b: &[Self]) {
+                simd::dispatch(|| elementwise::accumulate(a, b));
             }
             fn scale(a: &mut [Self], factor: Self) {
                 simd::dispatch(|| elementwise::scale(a, factor));

@@ -65,7 +65,13 @@ struct Tiles<'a, R: Real, S: Simd> {
 impl<R: Real, S: Simd> Tiles<'_, R, S> {
     /// Columns `c .. c + N` of the rows `row .. end`; returns N.
     #[inline(always)]
-    fn column<const M: usize, const N: usize>(&self, dw: &mut [R], row: usize, end: usize, c: usize) -> usize {
+    fn column<const M: usize, const N: usize>(
+        &self,
+        dw: &mut [R],
+        row: usize,
+        end: usize,
+        c: usize,
+    ) -> usize {
         let mut r = row;
         while r + M <= end {
             self.tile::<M, N>(dw, r, c);

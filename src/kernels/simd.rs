@@ -208,23 +208,50 @@ macro_rules! num {
 
 impl Num for f32 {
     num!(
-        f32, f32s, u32, 23, as_simd_f32s, as_mut_simd_f32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s,
-        mul_add_e_f32s, min_f32s, max_f32s, reduce_sum_f32s
+        f32,
+        f32s,
+        u32,
+        23,
+        as_simd_f32s,
+        as_mut_simd_f32s,
+        splat_f32s,
+        add_f32s,
+        sub_f32s,
+        mul_f32s,
+        div_f32s,
+        mul_add_e_f32s,
+        min_f32s,
+        max_f32s,
+        reduce_sum_f32s
     );
 
     const MAGIC: Self = 12_582_912.0;
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
     // Weighted minimax fit of the relative error, 1.3e-8.
-    const EXPM1: &'static [Self] = &[1.388_251_7e-3, 8.366_547e-3, 4.166_720_1e-2, 1.666_654_3e-1, 4.999_999_7e-1];
+    const EXPM1: &'static [Self] =
+        &[1.388_251_7e-3, 8.366_547e-3, 4.166_720_1e-2, 1.666_654_3e-1, 4.999_999_7e-1];
     const EXP_LIMIT: Self = 87.0;
     const TANH_LIMIT: Self = 20.0;
 }
 
 impl Num for f64 {
     num!(
-        f64, f64s, u64, 52, as_simd_f64s, as_mut_simd_f64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s,
-        mul_add_e_f64s, min_f64s, max_f64s, reduce_sum_f64s
+        f64,
+        f64s,
+        u64,
+        52,
+        as_simd_f64s,
+        as_mut_simd_f64s,
+        splat_f64s,
+        add_f64s,
+        sub_f64s,
+        mul_f64s,
+        div_f64s,
+        mul_add_e_f64s,
+        min_f64s,
+        max_f64s,
+        reduce_sum_f64s
     );
 
     const MAGIC: Self = 6_755_399_441_055_744.0;

@@ -23,7 +23,8 @@ fn close<R: Real>(found: &[R], expected: &[f64], tolerance: f64, what: &str) {
 }
 
 fn product_equals_reference<R: Real>(tolerance: f64) {
-    for (rows, k0, k1, quanta) in [(1, 1, 0, 1), (3, 5, 2, 2), (12, 7, 3, 3), (35, 28, 35, 2), (140, 3, 1, 1)] {
+    for (rows, k0, k1, quanta) in [(1, 1, 0, 1), (3, 5, 2, 2), (12, 7, 3, 3), (35, 28, 35, 2), (140, 3, 1, 1)]
+    {
         let lanes = quanta * R::QUANTUM;
         let (w0, w1) = (values::<R>(rows * k0, 1), values::<R>(rows * k1, 2));
         let (b0, b1) = (values::<R>(rows, 3), values::<R>(rows, 4));
@@ -168,7 +169,8 @@ fn activations_are_within_four_ulp_in_f32_exhaustively() {
 
 #[test]
 fn activations_are_exact_to_1e_15_in_f64_and_keep_their_limits() {
-    let x: Vec<f64> = (-4000..4000).map(|i| i as f64 * 0.01).chain((0..8).map(|i| 10f64.powi(-i * 2))).collect();
+    let x: Vec<f64> =
+        (-4000..4000).map(|i| i as f64 * 0.01).chain((0..8).map(|i| 10f64.powi(-i * 2))).collect();
     for (function, exact) in [(Function::Tanh, f64::tanh as fn(f64) -> f64), (Function::Sigmoid, sigmoid)] {
         for (x, y) in x.iter().zip(apply(function, &x)) {
             let exact = exact(*x);
@@ -243,7 +245,13 @@ fn speed() {
         let now = Instant::now();
         for _ in 0..n {
             for t in 0..t {
-                f32::product(&wt, [&gates[t * 4 * h * lanes..][..4 * h * lanes], &[]], Start::Add, &mut dh, lanes);
+                f32::product(
+                    &wt,
+                    [&gates[t * 4 * h * lanes..][..4 * h * lanes], &[]],
+                    Start::Add,
+                    &mut dh,
+                    lanes,
+                );
             }
         }
         println!("transposed {:.1} GFLOP/s", flop / 2.0 / now.elapsed().as_secs_f64() * 1e-9);

@@ -139,9 +139,3 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
         dx: Option<SeqMut<'_, R>>,
     );
 }
-
-impl<R: Real, L: Layer<R> + 'static> From<L> for Box<dyn Layer<R>> {
-    fn from(layer: L) -> Self {
-        Box::new(layer)
-    }
-}

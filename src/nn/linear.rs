@@ -7,6 +7,9 @@ use crate::kernels::{Matrix, Start, packed_len};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
+/// More is a mistake, or a file that means harm.
+const MAX_FEATURES: usize = 1 << 24;
+
 /// An affine layer, applied to every time step alike.
 ///
 /// y = W x + b
@@ -44,8 +47,9 @@ impl<R: Real> Layer<R> for Linear {
     }
 
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        if self.out_features == 0 {
-            return Err(Error::config("out_features", "found 0, expected at least 1"));
+        if !(1..=MAX_FEATURES).contains(&self.out_features) {
+            let fault = format!("found {}, expected 1 to {MAX_FEATURES}", self.out_features);
+            return Err(Error::config("out_features", fault));
         }
         let out = Axis::units(declare.prefix(), self.out_features, 1);
         declare.tensor("weight", [out.clone(), Axis::from(input.f)], Init::pytorch(input.f))?;

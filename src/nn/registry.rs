@@ -9,11 +9,14 @@ use crate::{Error, Real, Result};
 /// [`Error::Config`] for a kind that is not built in, or settings that do not belong to it.
 pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Result<Box<dyn Layer<R>>> {
     let bad = |e: serde_json::Error| Error::config(&kind, e.to_string());
-    Ok(match kind.as_str() {
-        "lstm" => Lstm::from_config(config).map_err(bad)?.into(),
-        "rnn" => Rnn::from_config(config).map_err(bad)?.into(),
-        "linear" => serde_json::from_value::<Linear>(config).map_err(bad)?.into(),
-        "activation" => Activation(serde_json::from_value(config).map_err(bad)?).into(),
-        other => return Err(Error::config(other, "found a layer that is not built in; see `Model::load_with`")),
-    })
+    let layer: Box<dyn Layer<R>> = match kind.as_str() {
+        "lstm" => Box::new(Lstm::from_config(config).map_err(bad)?),
+        "rnn" => Box::new(Rnn::from_config(config).map_err(bad)?),
+        "linear" => Box::new(serde_json::from_value::<Linear>(config).map_err(bad)?),
+        "activation" => Box::new(Activation(serde_json::from_value(config).map_err(bad)?)),
+        other => {
+            return Err(Error::config(other, "found a layer that is not built in; see `Model::load_with`"));
+        }
+    };
+    Ok(layer)
 }

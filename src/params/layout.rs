@@ -86,7 +86,10 @@ impl Layout {
         let end = len.and_then(|n| n.checked_add(self.len)).filter(|&n| n <= isize::MAX as usize / 8);
         let Some(end) = end else {
             let shape: Vec<_> = axes.iter().map(|axis| axis.size).collect();
-            return Err(Error::config(name, format!("found shape {shape:?}, expected one that fits in memory")));
+            return Err(Error::config(
+                name,
+                format!("found shape {shape:?}, expected one that fits in memory"),
+            ));
         };
         self.tensors.push(Tensor { name, axes, offset: self.len, init });
         self.len = end;

@@ -13,18 +13,27 @@ use crate::{Arena, Error, Real, Result, files};
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::File`] if the format refuses.
-pub(crate) fn write_tensors<R: Real>(path: &Path, arena: &Arena<R>, key: &str, metadata: String) -> Result<()> {
+pub(crate) fn write_tensors<R: Real>(
+    path: &Path,
+    arena: &Arena<R>,
+    key: &str,
+    metadata: String,
+) -> Result<()> {
     let mut bytes = Vec::with_capacity(arena.as_slice().len() * size_of::<R>());
-    arena.as_slice().iter().for_each(|x| x.push_le_bytes(&mut bytes));
+    arena.as_slice().iter().for_each(|x| x.push_le(&mut bytes));
     let mut views = Vec::new();
     for tensor in arena.layout().tensors() {
         let range = tensor.range();
         let data = &bytes[range.start * size_of::<R>()..range.end * size_of::<R>()];
         let view = TensorView::new(R::DTYPE, tensor.shape(), data);
-        views.push((tensor.name.as_str(), view.map_err(|e| Error::file(path, format!("{}: {e}", tensor.name)))?));
+        views.push((
+            tensor.name.as_str(),
+            view.map_err(|e| Error::file(path, format!("{}: {e}", tensor.name)))?,
+        ));
     }
     let metadata = [(key.to_owned(), metadata)].into_iter().collect();
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e.to_string()))?;
+    let bytes =
+        safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(path, e.to_string()))?;
     files::write(path, &bytes)
 }
 
@@ -52,8 +61,24 @@ impl TensorFile<'_> {
     /// # Errors
     /// [`Error::File`] if nothing does.
     pub(crate) fn metadata(&self) -> Result<&str> {
-        let missing = || Error::file(self.path, "found no description of a model in the metadata, expected one");
+        let missing =
+            || Error::file(self.path, "found no description of a model in the metadata, expected one");
         self.metadata.as_deref().ok_or_else(missing)
+    }
+
+    /// Checks that the file can hold `len` values.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is too short for them.
+    pub(crate) fn check_room(&self, len: usize) -> Result<()> {
+        let found: usize = self.tensors.iter().map(|(_, view)| view.shape().iter().product::<usize>()).sum();
+        if len > found {
+            return Err(Error::file(
+                self.path,
+                format!("found {found} values, expected {len} by the description"),
+            ));
+        }
+        Ok(())
     }
 
     /// Copies every tensor of the arena's layout out of the file, strictly: none may be missing, unexpected, of
@@ -71,23 +96,26 @@ impl TensorFile<'_> {
             };
             if view.shape() != tensor.shape() {
                 let (found, expected) = (view.shape(), tensor.shape());
-                faults.push(format!("tensor `{}`: found shape {found:?}, expected {expected:?}", tensor.name));
+                faults
+                    .push(format!("tensor `{}`: found shape {found:?}, expected {expected:?}", tensor.name));
                 continue;
             }
             let place = arena.as_mut_slice()[tensor.range()].iter_mut();
             match view.dtype() {
                 safetensors::Dtype::F32 => {
-                    place.zip(f32::from_le_bytes(view.data())).for_each(|(x, v)| *x = R::from_f64(v.to_f64()));
+                    place.zip(f32::read_le(view.data())).for_each(|(x, v)| *x = R::from_f64(v.to_f64()));
                 }
                 safetensors::Dtype::F64 => {
-                    place.zip(f64::from_le_bytes(view.data())).for_each(|(x, v)| *x = R::from_f64(v));
+                    place.zip(f64::read_le(view.data())).for_each(|(x, v)| *x = R::from_f64(v));
                 }
                 other => {
-                    faults.push(format!("tensor `{}`: found type {other:?}, expected F32 or F64", tensor.name));
+                    faults
+                        .push(format!("tensor `{}`: found type {other:?}, expected F32 or F64", tensor.name));
                 }
             }
         }
-        let mut unexpected: Vec<_> = self.tensors.names().into_iter().filter(|n| layout.get(n).is_none()).collect();
+        let mut unexpected: Vec<_> =
+            self.tensors.names().into_iter().filter(|n| layout.get(n).is_none()).collect();
         unexpected.sort_unstable();
         faults.extend(unexpected.iter().map(|name| format!("unexpected tensor `{name}`")));
         if faults.is_empty() { Ok(()) } else { Err(Error::file(self.path, faults.join("; "))) }

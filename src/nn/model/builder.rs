@@ -8,6 +8,9 @@ use crate::nn::{Declare, Layer};
 use crate::params::Layout;
 use crate::{Arena, Error, Real, Result, Shape};
 
+/// Values of a sample, at the most; more is a mistake, or a file that means harm.
+const MAX_INPUT: usize = 1 << 31;
+
 /// Collects the layers of a model; everything is checked once, in [`build`](Builder::build).
 #[derive(Debug)]
 pub struct Builder<R> {
@@ -51,19 +54,21 @@ impl<R: Real> Builder<R> {
     /// [`Error::Config`] naming the layer and the setting; [`Error::Mismatch`] if the normalisation or the class
     /// names do not fit.
     pub fn build(self, seed: u64) -> Result<Model<R>> {
-        let mut model = self.build_zeroed()?;
+        let mut model = self.build_checked(|_| Ok(()))?;
         model.params = Arena::initialised(model.params.layout().clone(), seed);
         model.pack();
         Ok(model)
     }
 
-    /// Builds the model with all parameters 0 and nothing packed.
-    pub(super) fn build_zeroed(self) -> Result<Model<R>> {
+    /// Builds the model with all parameters 0 and nothing packed; `room` is asked before memory is taken.
+    pub(super) fn build_checked(self, room: impl FnOnce(usize) -> Result<()>) -> Result<Model<R>> {
         if self.layers.is_empty() {
             return Err(Error::config("layers", "found none, expected at least one"));
         }
-        if self.input.size() == 0 {
-            return Err(Error::config("input", format!("found {}, expected steps and features", self.input)));
+        let Shape { t, f } = self.input;
+        if t == 0 || f == 0 || t.checked_mul(f).is_none_or(|n| n > MAX_INPUT) {
+            let fault = format!("found {}, expected 1 to {MAX_INPUT} values a sample", self.input);
+            return Err(Error::config("input", fault));
         }
         self.normalize.check(self.input.f)?;
         let (mut layout, mut packed, mut shape) = (Layout::default(), 0, self.input);
@@ -89,6 +94,7 @@ impl<R: Real> Builder<R> {
             let found = format!("{} names", self.classes.len());
             return Err(Error::mismatch("classes", found, format!("one for each of {} outputs", shape.f)));
         }
+        room(layout.len())?;
         Ok(Model {
             layers: layers.into(),
             params: Arena::zeros(Arc::new(layout)),

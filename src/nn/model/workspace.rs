@@ -80,7 +80,8 @@ impl<R: Real> Workspace<R> {
         };
         let back = mode.keeps_history();
         // In inference the output's gradient alone has a place: losses write there, wanted or not.
-        let mut grads: Vec<_> = shapes().map(|shape| if back { buffer(shape) } else { buffer(Shape::new(0, shape.f)) }).collect();
+        let mut grads: Vec<_> =
+            shapes().map(|shape| if back { buffer(shape) } else { buffer(Shape::new(0, shape.f)) }).collect();
         grads[places.len()] = buffer(model.output());
         Self {
             mode,
@@ -217,6 +218,20 @@ impl<R: Real> Workspace<R> {
     #[track_caller]
     pub fn set_state_gradient(&mut self, layer: usize, state: ArrayView2<'_, R>) {
         enlane(&mut self.dstates[layer], self.lanes, self.capacity, state);
+    }
+
+    /// Calls `f(true class, predicted class)` for each target that is a class; negative ones are no targets.
+    pub(crate) fn each_class(&self, mut f: impl FnMut(usize, usize)) {
+        let Some(TargetShape::Classes { t }) = self.target_shape else { return };
+        let y = self.output_seq();
+        for t in 0..t {
+            let row = y.step(t);
+            for lane in 0..self.valid {
+                if let Ok(truth) = usize::try_from(self.classes[t * self.lanes + lane]) {
+                    f(truth, super::evaluate::argmax((0..y.shape.f).map(|j| row[j * y.lanes + lane])));
+                }
+            }
+        }
     }
 
     /// Samples in the tile.

@@ -17,6 +17,10 @@ pub struct Recurrent<C> {
     last: bool,
 }
 
+/// More is a mistake, or a file that means harm.
+const MAX_HIDDEN: usize = 1 << 20;
+const MAX_LAYERS: usize = 1 << 10;
+
 /// The settings as they are saved, keys in alphabetical order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,9 +152,11 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     }
 
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        for (field, value) in [("hidden_size", self.hidden_size), ("layers", self.layers), ("input", input.size())] {
-            if value == 0 {
-                return Err(Error::config(format!("{}.{field}", C::KIND), "found 0, expected at least 1"));
+        for (field, value, most) in
+            [("hidden_size", self.hidden_size, MAX_HIDDEN), ("layers", self.layers, MAX_LAYERS)]
+        {
+            if !(1..=most).contains(&value) {
+                return Err(Error::config(field, format!("found {value}, expected 1 to {most}")));
             }
         }
         let h = self.hidden_size;
@@ -196,7 +202,14 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         }
     }
 
-    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, state: &mut [R], y: SeqMut<'_, R>, cache: &mut [R]) {
+    fn forward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        state: &mut [R],
+        y: SeqMut<'_, R>,
+        cache: &mut [R],
+    ) {
         let (size, lanes) = (self.sizes(x.shape), x.lanes);
         let n = size.h * lanes;
         let per_layer = size.cache(cx.mode) * lanes;
@@ -271,14 +284,15 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         let mut grads_end = grads.len();
         for k in (0..self.layers).rev() {
             let (below, own) = cache.split_at_mut(k * per_layer);
-            let History { gates, h, c, kept, n: cell_n, .. } = size.split(cx.mode, lanes, &mut own[..per_layer]);
+            let History { gates, h, c, kept, n: cell_n, .. } =
+                size.split(cx.mode, lanes, &mut own[..per_layer]);
             packed_end -= size.packed(k);
             let (_, packed) = cx.packed[packed_end..].split_at(size.packs(k)[0]);
             let (back_h, back_x) = packed.split_at(size.packs(k)[1]);
             let back_x = &back_x[..size.packs(k)[2]];
             let dh_first = &mut dh_state[k * n..][..n];
             let dc = &mut dc_state[k * cell_n..][..cell_n];
-            R::add(&mut dh[(steps - 1) * n..], dh_first);
+            R::accumulate(&mut dh[(steps - 1) * n..], dh_first);
             dh_first.fill(R::ZERO);
             for t in (0..steps).rev() {
                 let (before, now) = dh.split_at_mut(t * n);

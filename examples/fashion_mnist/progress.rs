@@ -1,0 +1,59 @@
+//! Progress in the terminal: a bar within the epoch, and a plain line at the end of each.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use bptt::Result;
+use bptt::train::{Callback, Epoch, EpochEnd, Flow, Progress};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A progress bar over all epochs, with loss, accuracy and time left; hidden where the output is no terminal.
+pub struct Bars {
+    bar: ProgressBar,
+}
+
+impl Bars {
+    pub fn new() -> Self {
+        let bar = ProgressBar::no_length();
+        if !std::io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let style = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/blue} {msg}  {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar }
+    }
+}
+
+impl Callback<f32> for Bars {
+    fn on_step(&mut self, p: &Progress) {
+        if self.bar.length().is_none() {
+            self.bar.set_length((p.epochs * p.steps) as u64);
+            self.bar.enable_steady_tick(Duration::from_millis(250));
+        }
+        self.bar.inc(1);
+        // A terminal shows no more than this anyway.
+        if p.step % 16 == 0 {
+            self.bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
+            let accuracy = 100.0 * p.score.accuracy.unwrap_or(0.0);
+            self.bar.set_message(format!("loss {:.4}  accuracy {accuracy:.2} %", p.score.loss));
+        }
+    }
+
+    fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+        self.bar.suspend(|| println!("{}", line(end.epoch)));
+        Ok(Flow::Continue)
+    }
+
+    fn on_end(&mut self, _: &mut bptt::Model) -> Result<()> {
+        self.bar.finish_and_clear();
+        Ok(())
+    }
+}
+
+fn line(epoch: &Epoch) -> String {
+    let score = |score: &bptt::train::Score| {
+        format!("loss {:.4}  accuracy {:.2} %", score.loss, 100.0 * score.accuracy.unwrap_or(0.0))
+    };
+    let valid = epoch.valid.map(|valid| format!("   valid {}", score(&valid))).unwrap_or_default();
+    format!("epoch {:>3}   train {}{valid}   {:.2} s", epoch.epoch, score(&epoch.train), epoch.seconds)
+}

@@ -1,0 +1,96 @@
+//! Models in files: `model.safetensors` with PyTorch's tensor names, and the description in its metadata.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Builder, Model};
+use crate::data::Normalize;
+use crate::nn::{Description, Layer, registry};
+use crate::params::{read_tensors, write_tensors};
+use crate::{Error, Real, Result, Shape};
+
+/// The metadata's one key.
+const KEY: &str = "bptt";
+/// The version of the description's form.
+const VERSION: u32 = 1;
+
+/// Everything of a model but its values. Keys in alphabetical order, here and in every layer's settings, so that the
+/// JSON is the same however it is sorted.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    classes: Vec<String>,
+    input: Shape,
+    layers: Vec<Named>,
+    normalize: Normalize,
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Named {
+    layer: Description,
+    name: String,
+}
+
+impl<R: Real> Model<R> {
+    /// Saves the model: tensors under PyTorch's names, and in the metadata all that [`load`](Model::load) needs.
+    ///
+    /// The same model gives the same bytes. The file is written beside its place and renamed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] naming the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let layers = self.places().iter();
+        let header = Header {
+            classes: self.classes.clone(),
+            input: self.input(),
+            layers: layers.map(|p| Named { layer: p.layer.describe(), name: p.name.clone() }).collect(),
+            normalize: self.normalize.clone(),
+            version: VERSION,
+        };
+        let json = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
+        write_tensors(path, &self.params, KEY, json)
+    }
+
+    /// Loads a model that [`save`](Model::save) wrote; nothing but the file is needed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] naming the file and every fault in it.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(path, |_| None)
+    }
+
+    /// Loads a model with layers of one's own: `layer` builds those that it knows from their descriptions.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] naming the file and every fault in it.
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        layer: impl Fn(&Description) -> Option<Box<dyn Layer<R>>>,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let file = read_tensors(path, &bytes, KEY)?;
+        let at = |e: Error| Error::file(path, e.to_string());
+        let bad =
+            |e: serde_json::Error| Error::file(path, format!("found a description that cannot be read: {e}"));
+        let header: Header = serde_json::from_str(file.metadata()?).map_err(bad)?;
+        if header.version != VERSION {
+            return Err(Error::file(path, format!("found version {}, expected {VERSION}", header.version)));
+        }
+        let (mean, sd) = (header.normalize.mean().to_vec(), header.normalize.sd().to_vec());
+        let normalize = Normalize::per_feature(mean, sd).map_err(at)?;
+        let mut builder = Builder::new(header.input).normalize(normalize).classes(header.classes);
+        for Named { name, layer: description } in header.layers {
+            let own = layer(&description);
+            let layer = own.map_or_else(|| registry::layer(description), Ok).map_err(at)?;
+            builder = builder.boxed(&name, layer);
+        }
+        // What the description promises must be in the file before room is made for it.
+        let mut model = builder.build_checked(|len| file.check_room(len))?;
+        file.load_into(&mut model.params)?;
+        model.pack();
+        Ok(model)
+    }
+}

@@ -1,0 +1,92 @@
+//! Stochastic gradient descent.
+
+use super::{At, MAX_MOMENTS, check, optimizer};
+use crate::{Error, Real, Result};
+
+/// Gradient descent with momentum; PyTorch's `SGD`, with its defaults.
+///
+/// g ← g + weight_decay · p; b ← g at the first step, then momentum · b + (1 − dampening) g;
+/// p ← p − lr · b, or p − lr (g + momentum · b) with Nesterov's momentum.
+///
+/// # Source
+/// Sutskever et al. 2013, in PyTorch's form.
+/// # Examples
+/// ```
+/// use bptt::optim::Sgd;
+///
+/// let sgd = Sgd::new(0.1).momentum(0.9).nesterov();
+/// # let _ = sgd;
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sgd {
+    pub(super) lr: f64,
+    momentum: f64,
+    dampening: f64,
+    weight_decay: f64,
+    nesterov: bool,
+}
+
+impl Sgd {
+    /// No momentum, no weight decay.
+    pub fn new(lr: f64) -> Self {
+        Self { lr, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false }
+    }
+
+    /// The share of the last step that is taken again.
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.momentum = momentum;
+        self
+    }
+
+    /// The share of the gradient that is kept out of the momentum.
+    pub fn dampening(mut self, dampening: f64) -> Self {
+        self.dampening = dampening;
+        self
+    }
+
+    /// L2 penalty, added to the gradient.
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+
+    /// Looks ahead by the momentum.
+    pub fn nesterov(mut self) -> Self {
+        self.nesterov = true;
+        self
+    }
+
+    fn moments(&self) -> usize {
+        usize::from(self.momentum != 0.0)
+    }
+
+    fn check(&self) -> Result<()> {
+        check("lr", self.lr, 0.0..f64::INFINITY)?;
+        check("momentum", self.momentum, 0.0..f64::INFINITY)?;
+        check("weight_decay", self.weight_decay, 0.0..f64::INFINITY)?;
+        if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
+            let fault = format!("found momentum {} and dampening {}", self.momentum, self.dampening);
+            return Err(Error::config("nesterov", fault + ", expected a momentum and no dampening"));
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], [b, ..]: [&mut [R]; MAX_MOMENTS]) {
+        let (lr, decay) = (R::from_f64(at.lr), R::from_f64(self.weight_decay));
+        if self.momentum == 0.0 {
+            p.iter_mut().zip(g).for_each(|(p, &g)| *p -= lr * (g + decay * *p));
+            return;
+        }
+        let momentum = R::from_f64(self.momentum);
+        // The first step takes the gradient as a whole.
+        let share = R::from_f64(if at.step == 1 { 1.0 } else { 1.0 - self.dampening });
+        for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
+            let g = g + decay * *p;
+            *b = momentum * *b + share * g;
+            *p -= lr * if self.nesterov { g + momentum * *b } else { *b };
+        }
+    }
+}
+
+optimizer!(Sgd, f32, f64);

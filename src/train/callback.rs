@@ -1,0 +1,102 @@
+//! What may look on, and step in, while a model is trained.
+
+use std::path::PathBuf;
+
+use super::{Epoch, Score};
+use crate::{Model, Real, Result};
+
+/// Whether training goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// End after this epoch.
+    Stop,
+}
+
+/// Where a run stands, after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Epochs in all.
+    pub epochs: usize,
+    /// The step within the epoch, from 1.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Mean loss and accuracy of the epoch so far.
+    pub score: Score,
+}
+
+/// The end of an epoch: what it brought, and the model, which a callback may change.
+#[derive(Debug)]
+pub struct EpochEnd<'a, R: Real> {
+    /// What the epoch brought.
+    pub epoch: &'a Epoch,
+    /// The model as it is now.
+    pub model: &'a mut Model<R>,
+}
+
+/// Called in the course of [`Trainer::fit`](super::Trainer::fit). Every method does nothing unless written.
+///
+/// A closure `FnMut(&Epoch) -> Flow` is a callback too: it is called at the end of each epoch.
+pub trait Callback<R: Real>: Send {
+    /// Before the first epoch.
+    ///
+    /// # Errors
+    /// Whatever went wrong; it ends the run.
+    fn on_start(&mut self, model: &mut Model<R>) -> Result<()> {
+        let _ = model;
+        Ok(())
+    }
+
+    /// After each step. It is called within the training loop, so it should be quick.
+    fn on_step(&mut self, progress: &Progress) {
+        let _ = progress;
+    }
+
+    /// After each epoch and its validation.
+    ///
+    /// # Errors
+    /// Whatever went wrong; it ends the run.
+    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        let _ = end;
+        Ok(Flow::Continue)
+    }
+
+    /// After the last epoch, whichever that was.
+    ///
+    /// # Errors
+    /// Whatever went wrong.
+    fn on_end(&mut self, model: &mut Model<R>) -> Result<()> {
+        let _ = model;
+        Ok(())
+    }
+}
+
+impl<R: Real, F: FnMut(&Epoch) -> Flow + Send> Callback<R> for F {
+    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        Ok(self(end.epoch))
+    }
+}
+
+/// Saves the model after every epoch, so that a run cut short leaves what it had learnt.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+}
+
+impl Checkpoint {
+    /// Saves to this file, each time beside it first, then in its place.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+}
+
+impl<R: Real> Callback<R> for Checkpoint {
+    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        end.model.save(&self.path)?;
+        Ok(Flow::Continue)
+    }
+}

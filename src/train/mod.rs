@@ -1,0 +1,15 @@
+//! Training: one trainer for every model and loss.
+
+mod callback;
+mod clip;
+mod early_stopping;
+mod history;
+mod step;
+mod trainer;
+
+pub use callback::{Callback, Checkpoint, EpochEnd, Flow, Progress};
+pub use clip::Clip;
+pub use early_stopping::EarlyStopping;
+pub use history::{Epoch, History, Score};
+pub use step::{StepReport, Stepper};
+pub use trainer::Trainer;

@@ -1,0 +1,245 @@
+//! One training step: tiles → slots → tree → 1 / weight → clip → optimizer → repack.
+
+use super::Clip;
+use super::trainer::Settings;
+use crate::data::{Dataset, TargetShape, samples};
+use crate::loss::{Loss, Tally};
+use crate::nn::{Mode, Workspace, tile_lanes};
+use crate::optim::{At, MAX_MOMENTS, Optimizer};
+use crate::{Arena, Error, Model, Real, Result, par};
+
+/// Gradient slots, at the most: the tiles of a batch are summed into these, and these by a fixed tree.
+const SLOTS: usize = 16;
+
+/// What a step brought.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The sum of losses, and the weight to divide it by.
+    pub tally: Tally,
+    /// Targets that are classes, and of these the ones predicted right, before the update.
+    pub classes: (u64, u64),
+    /// ‖g‖₂ before clipping.
+    pub grad_norm: f64,
+}
+
+/// A slot: a workspace, and the sum of the gradients of the tiles that pass through it.
+struct Slot<R> {
+    ws: Workspace<R>,
+    grads: Vec<R>,
+    tally: Tally,
+    /// Targets that are classes, and those of them predicted right.
+    classes: (u64, u64),
+}
+
+/// A training loop's state: buffers, moments, and how many steps were taken.
+///
+/// [`Trainer::fit`](super::Trainer::fit) runs one; [`Trainer::stepper`](super::Trainer::stepper) hands one out for loops of one's own.
+pub struct Stepper<'a, R: Real> {
+    loss: &'a dyn Loss<R>,
+    optimizer: &'a dyn Optimizer<R>,
+    clip: Clip,
+    seed: u64,
+    tile: usize,
+    slots: Vec<Slot<R>>,
+    moments: Vec<R>,
+    total: Arena<R>,
+    steps: u64,
+    lr: f64,
+}
+
+impl<R: Real> std::fmt::Debug for Stepper<'_, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stepper")
+            .field("steps", &self.steps)
+            .field("tile", &self.tile)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, R: Real> Stepper<'a, R> {
+    pub(super) fn new(
+        settings: &'a Settings<R>,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+    ) -> Result<Self> {
+        let (loss, optimizer) = (&*settings.loss, &*settings.optimizer);
+        model.check_data("training", data)?;
+        loss.check(model.output(), data.target_shape())?;
+        optimizer.check()?;
+        let batch = settings.batch_size.min(data.len());
+        let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
+        let params = model.parameter_count();
+        let slots = (0..batch.div_ceil(tile).min(SLOTS)).map(|_| {
+            let mut ws = Workspace::new(model, tile, Mode::Train);
+            ws.expect_targets(data.target_shape());
+            Slot { ws, grads: vec![R::ZERO; params], tally: Tally::default(), classes: (0, 0) }
+        });
+        Ok(Self {
+            loss,
+            optimizer,
+            clip: settings.clip,
+            seed: settings.seed,
+            tile,
+            slots: slots.collect(),
+            moments: vec![R::ZERO; params * optimizer.moments()],
+            total: Arena::zeros(model.params().layout().clone()),
+            steps: 0,
+            lr: optimizer.lr(),
+        })
+    }
+
+    /// Sets the learning rate of the steps to come.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    /// The learning rate of the steps to come.
+    pub fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    /// One step on the samples `batch` of `data`: gradients, clipping, update.
+    ///
+    /// `epoch` and `first`, the place of the batch in the epoch, key the randomness of this step's draws. The batch
+    /// may be smaller than the trainer's batch size, as the last of an epoch is, but not larger.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if the loss or the gradient is no finite number; the parameters stay as they were.
+    /// [`Error::Mismatch`] if the batch is empty or too large.
+    pub fn step(
+        &mut self,
+        model: &mut Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        batch: &[u32],
+        epoch: usize,
+        first: usize,
+    ) -> Result<StepReport> {
+        let report = self.gradients(model, data, batch, epoch, first)?;
+        self.update(model);
+        Ok(report)
+    }
+
+    /// The gradient of the mean loss of a batch, clipped, left in [`grads`](Self::grads); see [`step`](Self::step).
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn gradients(
+        &mut self,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        batch: &[u32],
+        epoch: usize,
+        first: usize,
+    ) -> Result<StepReport> {
+        let (tile, seed, loss) = (self.tile, self.seed, self.loss);
+        let tiles = batch.len().div_ceil(tile);
+        let used = tiles.min(SLOTS);
+        if used == 0 || used > self.slots.len() {
+            let expected = format!("1 to {}", self.slots.len() * tile);
+            return Err(Error::mismatch("a batch", format!("{} samples", batch.len()), expected));
+        }
+        let slots = &mut self.slots[..used];
+        par::for_each(slots, |i, slot| {
+            slot.grads.fill(R::ZERO);
+            (slot.tally, slot.classes) = (Tally::default(), (0, 0));
+            for t in i * tiles / used..(i + 1) * tiles / used {
+                let start = t * tile;
+                let indices = &batch[start..batch.len().min(start + tile)];
+                slot.tile(model, data, loss, samples(indices, seed, epoch as u64, first + start));
+            }
+        });
+        tree_sum(slots);
+        let Slot { grads, tally, classes, .. } = &slots[0];
+        let (tally, classes) = (*tally, *classes);
+        self.total.as_mut_slice().copy_from_slice(grads);
+        if tally.weight > 0.0 {
+            R::scale(self.total.as_mut_slice(), R::from_f64(1.0 / tally.weight));
+        }
+        let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
+        if !(tally.loss.is_finite() && grad_norm.is_finite()) {
+            return Err(self.not_finite(model, tally, epoch));
+        }
+        self.clip.apply(self.total.as_mut_slice(), grad_norm);
+        Ok(StepReport { tally, classes, grad_norm })
+    }
+
+    /// The gradient of the last step, clipped.
+    pub fn grads(&self) -> &Arena<R> {
+        &self.total
+    }
+
+    /// The gradient of the last step, to be changed before [`update`](Self::update).
+    pub fn grads_mut(&mut self) -> &mut Arena<R> {
+        &mut self.total
+    }
+
+    /// Lets the optimizer move the parameters by the gradients at hand.
+    pub fn update(&mut self, model: &mut Model<R>) {
+        self.steps += 1;
+        let n = self.total.as_slice().len();
+        let mut places = self.moments.chunks_exact_mut(n.max(1));
+        let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(|_| places.next().unwrap_or_default());
+        let at = At { step: self.steps, lr: self.lr };
+        self.optimizer.update(at, model.params_mut().as_mut_slice(), self.total.as_slice(), moments);
+    }
+
+    fn not_finite(&self, model: &Model<R>, tally: Tally, epoch: usize) -> Error {
+        let params = model.params().first_not_finite().map(|name| format!("parameter `{name}`"));
+        let grads = || self.total.first_not_finite().map(|name| format!("gradient of `{name}`"));
+        Error::NonFinite {
+            epoch,
+            step: self.steps as usize + 1,
+            what: if tally.loss.is_finite() {
+                "the gradient".into()
+            } else {
+                format!("the loss ({})", tally.loss)
+            },
+            tensor: params.or_else(grads).unwrap_or_else(|| "none: look for it in the data".into()),
+            advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
+        }
+    }
+}
+
+impl<R: Real> Slot<R> {
+    fn tile(
+        &mut self,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        loss: &dyn Loss<R>,
+        samples: impl ExactSizeIterator<Item = crate::data::Sample>,
+    ) {
+        let ws = &mut self.ws;
+        ws.gather(model, data, samples);
+        model.forward(ws);
+        let (mut all, mut right) = (0, 0);
+        ws.each_class(|truth, predicted| {
+            all += 1;
+            right += u64::from(truth == predicted);
+        });
+        self.classes = (self.classes.0 + all, self.classes.1 + right);
+        let valid = ws.valid();
+        let (y, targets, dy) = ws.for_loss();
+        self.tally += loss.tile(y, targets, valid, dy);
+        model.backward(ws, &mut self.grads, false);
+    }
+}
+
+/// Adds all slots into the first, by a tree that depends on their number alone.
+fn tree_sum<R: Real>(slots: &mut [Slot<R>]) {
+    let mut stride = 1;
+    while stride < slots.len() {
+        for i in (0..slots.len() - stride).step_by(2 * stride) {
+            let (left, right) = slots.split_at_mut(i + stride);
+            let (into, from) = (&mut left[i], &right[0]);
+            R::accumulate(&mut into.grads, &from.grads);
+            into.tally += from.tally;
+            into.classes = (into.classes.0 + from.classes.0, into.classes.1 + from.classes.1);
+        }
+        stride *= 2;
+    }
+}
+
+/// Whether a dataset's targets are classes.
+pub(super) fn has_classes<R: Real>(data: &dyn Dataset<Elem = R>) -> bool {
+    matches!(data.target_shape(), TargetShape::Classes { .. })
+}
