@@ -5,6 +5,7 @@
 pub mod data;
 mod error;
 mod files;
+pub mod gradcheck;
 mod kernels;
 pub mod loss;
 pub mod metrics;

@@ -1,0 +1,325 @@
+//! Proof that a backward pass is the derivative of its forward pass.
+//!
+//! Everything is checked in f64 against central differences of fourth order,
+//! (8 (L(x + h) − L(x − h)) − (L(x + 2h) − L(x − 2h))) / 12 h, of L = Σ w ⊙ output + Σ v ⊙ final state with random w
+//! and v: by every parameter, by the input and by the initial state. The code that is checked is the code that
+//! trains in f32: only the scalar type differs.
+//!
+//! # Examples
+//! ```
+//! use bptt::{Shape, gradcheck::GradCheck, nn::Lstm};
+//! # fn main() -> bptt::Result<()> {
+//! let report = GradCheck::default().layer(Lstm::new(3).layers(2), Shape::new(4, 2))?;
+//! report.assert_below(1e-6);
+//! println!("{report}");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+
+use ndarray::{Array2, Array3};
+use rand::RngCore;
+
+use crate::data::TargetShape;
+use crate::loss::{Loss, Targets};
+use crate::nn::{Layer, Mode, Workspace};
+use crate::{Model, Real, Result, Seq, SeqMut, Shape, rng};
+
+/// How gradients are checked. The defaults suit layers whose values are of the order of 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradCheck {
+    batch: usize,
+    seed: u64,
+    step: f64,
+    floor: f64,
+    input: bool,
+}
+
+impl Default for GradCheck {
+    /// Batches of 3, seed 1, steps of 2e-4, errors relative to at least 1e-4, the input included.
+    fn default() -> Self {
+        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true }
+    }
+}
+
+impl GradCheck {
+    /// Samples of the batch, 1 to 64.
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// The seed of parameters, inputs, states and weights of the sum.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// h, the step of the differences. Keep it well below the distance to the nearest kink.
+    pub fn step(mut self, step: f64) -> Self {
+        self.step = step;
+        self
+    }
+
+    /// The floor f of an error |a − n| / max(|a|, |n|, f).
+    pub fn floor(mut self, floor: f64) -> Self {
+        self.floor = floor;
+        self
+    }
+
+    /// Leaves the gradient by the input out, for layers whose input is no number one could move, as an index.
+    pub fn without_input(mut self) -> Self {
+        self.input = false;
+        self
+    }
+
+    /// Checks one layer.
+    ///
+    /// # Errors
+    /// If the layer refuses the input's shape.
+    pub fn layer(&self, layer: impl Layer<f64> + 'static, input: Shape) -> Result<Report> {
+        let mut model = Model::builder(input).layer("layer", layer).build(self.seed)?;
+        Ok(self.model(&mut model))
+    }
+
+    /// Checks a chain of layers, with the parameters that it has.
+    ///
+    /// # Panics
+    /// If the batch is not 1 to 64.
+    pub fn model(&self, model: &mut Model<f64>) -> Report {
+        let shape = |s: Shape| (self.batch, s.t, s.f);
+        let mut stream = 0;
+        let mut random = |len: usize| {
+            stream += 1;
+            uniform(len, rng::key(&[self.seed, 0x67_7261_6463, stream]))
+        };
+        let array = |shape: (usize, usize, usize), data: Vec<f64>| {
+            Array3::from_shape_vec(shape, data).expect("as many values as the shape has")
+        };
+        let mut ws = Workspace::new(model, self.batch, Mode::Train);
+        let input = shape(model.input());
+        let mut probe = Probe {
+            x: array(input, random(input.0 * input.1 * input.2)),
+            dy: array(shape(model.output()), random(self.batch * model.output().size())),
+            states: Vec::new(),
+            dstates: Vec::new(),
+        };
+        for place in model.places() {
+            let shape = (self.batch, place.sizes.state);
+            let mut state =
+                || Array2::from_shape_vec(shape, random(shape.0 * shape.1)).expect("as many values");
+            probe.states.push(state());
+            probe.dstates.push(state());
+        }
+
+        let mut grads = vec![0.0; model.parameter_count()];
+        probe.loss(model, &mut ws);
+        probe.hand_in(&mut ws);
+        model.backward(&mut ws, &mut grads, true);
+        let dx = ws.input_gradient();
+        let dstates: Vec<_> = (0..model.places().len()).map(|i| ws.state_gradient(i)).collect();
+
+        let mut report = Report::default();
+        let layout = model.params().layout().clone();
+        for tensor in layout.tensors() {
+            report.entry(&tensor.name, &grads[tensor.range()], self, |i, delta| {
+                let i = tensor.offset + i;
+                let before = model.params().as_slice()[i];
+                model.params_mut().as_mut_slice()[i] = before + delta;
+                let loss = probe.loss(model, &mut ws);
+                model.params_mut().as_mut_slice()[i] = before;
+                loss
+            });
+        }
+        if self.input {
+            let dx: Vec<f64> = dx.iter().copied().collect();
+            report.entry("input", &dx, self, |i, delta| {
+                let mut moved = probe.clone();
+                if let Some(x) = moved.x.iter_mut().nth(i) {
+                    *x += delta;
+                }
+                moved.loss(model, &mut ws)
+            });
+        }
+        for (k, dstate) in dstates.iter().enumerate().filter(|(_, dstate)| !dstate.is_empty()) {
+            let name = format!("{}: initial state", model.places()[k].name);
+            let dstate: Vec<f64> = dstate.iter().copied().collect();
+            report.entry(&name, &dstate, self, |i, delta| {
+                let mut moved = probe.clone();
+                if let Some(x) = moved.states[k].iter_mut().nth(i) {
+                    *x += delta;
+                }
+                moved.loss(model, &mut ws)
+            });
+        }
+        report
+    }
+
+    /// Checks a loss on random outputs and targets.
+    ///
+    /// # Errors
+    /// If the loss refuses these shapes.
+    pub fn loss(&self, loss: &dyn Loss<f64>, output: Shape, targets: TargetShape) -> Result<Report> {
+        loss.check(output, targets)?;
+        let lanes = self.batch.next_multiple_of(f64::QUANTUM);
+        let key = |i: u64| rng::key(&[self.seed, 0x6c6f_7373, i]);
+        let y = uniform(output.size() * lanes, key(1));
+        let (classes, values, shape) = match targets {
+            TargetShape::Classes { t } => {
+                let mut rng = rng::rng(key(2));
+                let class = |_| (rng.next_u64() % output.f as u64) as i64;
+                ((0..t * lanes).map(class).collect(), Vec::new(), output)
+            }
+            TargetShape::Values(shape) => (Vec::new(), uniform(shape.size() * lanes, key(3)), shape),
+        };
+        let targets = match targets {
+            TargetShape::Classes { .. } => Targets::Classes(&classes),
+            TargetShape::Values(_) => Targets::Values(Seq::new(&values, shape, lanes)),
+        };
+        let mut dy = vec![0.0; y.len()];
+        let mut at = |y: &[f64], dy: &mut [f64]| {
+            loss.tile(Seq::new(y, output, lanes), targets, self.batch, SeqMut::new(dy, output, lanes)).loss
+        };
+        at(&y, &mut dy);
+        let mut report = Report::default();
+        let (mut moved, mut unused) = (y.clone(), dy.clone());
+        report.entry("output", &dy, self, |i, delta| {
+            moved[i] = y[i] + delta;
+            let loss = at(&moved, &mut unused);
+            moved[i] = y[i];
+            loss
+        });
+        Ok(report)
+    }
+}
+
+/// What goes in, and by which weights the outcome is summed.
+#[derive(Clone)]
+struct Probe {
+    x: Array3<f64>,
+    dy: Array3<f64>,
+    states: Vec<Array2<f64>>,
+    dstates: Vec<Array2<f64>>,
+}
+
+impl Probe {
+    fn loss(&self, model: &Model<f64>, ws: &mut Workspace<f64>) -> f64 {
+        ws.set_input(self.x.view());
+        self.states.iter().enumerate().for_each(|(k, state)| ws.set_state(k, state.view()));
+        model.forward(ws);
+        let states = self.dstates.iter().enumerate().map(|(k, d)| (d * &ws.state(k)).sum());
+        (&self.dy * &ws.output()).sum() + states.sum::<f64>()
+    }
+
+    fn hand_in(&self, ws: &mut Workspace<f64>) {
+        ws.set_output_gradient(self.dy.view());
+        self.dstates.iter().enumerate().for_each(|(k, d)| ws.set_state_gradient(k, d.view()));
+    }
+}
+
+/// Values in (−1, 1).
+fn uniform(len: usize, key: u64) -> Vec<f64> {
+    let mut values = vec![0.0; len];
+    crate::Init::Uniform(1.0).fill(&mut values, key);
+    values
+}
+
+/// The check of one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The tensor: a parameter's name, `input`, `output`, or `…: initial state`.
+    pub name: String,
+    /// How many derivatives were checked.
+    pub count: usize,
+    /// The largest error |a − n| / max(|a|, |n|, floor) among them.
+    pub error: f64,
+    /// Which element has it.
+    pub index: usize,
+    /// Its derivative by the backward pass.
+    pub analytic: f64,
+    /// Its derivative by differences.
+    pub numeric: f64,
+}
+
+/// What a check found, tensor by tensor; prints as a table, the worst first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// One for each tensor.
+    pub entries: Vec<Entry>,
+}
+
+impl Report {
+    fn entry(
+        &mut self,
+        name: &str,
+        analytic: &[f64],
+        check: &GradCheck,
+        mut loss: impl FnMut(usize, f64) -> f64,
+    ) {
+        let mut worst = Entry {
+            name: name.to_owned(),
+            count: analytic.len(),
+            error: -1.0,
+            index: 0,
+            analytic: 0.0,
+            numeric: 0.0,
+        };
+        let h = check.step;
+        for (index, &analytic) in analytic.iter().enumerate() {
+            let near = loss(index, h) - loss(index, -h);
+            let far = loss(index, 2.0 * h) - loss(index, -2.0 * h);
+            let numeric = (8.0 * near - far) / (12.0 * h);
+            let error = (analytic - numeric).abs() / analytic.abs().max(numeric.abs()).max(check.floor);
+            // NaN is the worst of all.
+            if !(error <= worst.error) {
+                worst = Entry { error, index, analytic, numeric, ..worst };
+            }
+        }
+        self.entries.push(worst);
+    }
+
+    /// The tensor with the largest error.
+    pub fn worst(&self) -> Option<&Entry> {
+        let key = |error: f64| if error.is_nan() { f64::INFINITY } else { error };
+        self.entries.iter().max_by(|a, b| key(a.error).total_cmp(&key(b.error)))
+    }
+
+    /// The largest error of all; NaN if one is.
+    pub fn max_error(&self) -> f64 {
+        self.worst().map_or(0.0, |worst| worst.error)
+    }
+
+    /// Asserts that no error reaches `tolerance`.
+    ///
+    /// # Panics
+    /// If one does, with the whole report.
+    #[track_caller]
+    pub fn assert_below(&self, tolerance: f64) {
+        let error = self.max_error();
+        assert!(
+            error < tolerance,
+            "gradients are off by {error:.1e}, expected below {tolerance:.0e}:\n{self}"
+        );
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by(|a, b| b.error.total_cmp(&a.error));
+        let width = entries.iter().map(|e| e.name.chars().count()).max().unwrap_or(0).max(6);
+        writeln!(
+            f,
+            "{:width$}  {:>7}  {:>8}  {:>6}  {:>14}  {:>14}",
+            "tensor", "checked", "error", "at", "backward", "differences"
+        )?;
+        for Entry { name, count, error, index, analytic, numeric } in entries {
+            writeln!(
+                f,
+                "{name:width$}  {count:>7}  {error:>8.1e}  {index:>6}  {analytic:>14.7e}  {numeric:>14.7e}"
+            )?;
+        }
+        Ok(())
+    }
+}

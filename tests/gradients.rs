@@ -1,0 +1,118 @@
+//! Every backward pass against central differences in f64, at every SIMD level that the machine has.
+
+use std::process::Command;
+
+use bptt::data::TargetShape;
+use bptt::gradcheck::GradCheck;
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Activation, Layer, Linear, Lstm, Rnn};
+use bptt::{Model, Result, Shape, SimdLevel};
+
+const TOLERANCE: f64 = 1e-6;
+
+/// Shapes, batches: one step, one sample, a batch of one more than the lanes.
+fn shapes() -> impl Iterator<Item = (Shape, usize)> {
+    [(1, 1, 1), (1, 3, 2), (4, 2, 1), (5, 3, 9), (3, 7, 17)]
+        .into_iter()
+        .map(|(t, f, batch)| (Shape::new(t, f), batch))
+}
+
+fn check(layer: impl Fn() -> Box<dyn Layer<f64>>) -> Result<()> {
+    check_by(GradCheck::default(), layer)
+}
+
+/// With steps so short that none of these seeds' values crosses a kink.
+fn check_with_kinks(layer: impl Fn() -> Box<dyn Layer<f64>>) -> Result<()> {
+    check_by(GradCheck::default().step(1e-5).floor(1e-2), layer)
+}
+
+fn check_by(check: GradCheck, layer: impl Fn() -> Box<dyn Layer<f64>>) -> Result<()> {
+    for (shape, batch) in shapes() {
+        let mut model = Model::builder(shape).boxed("layer", layer()).build(7)?;
+        check.batch(batch).model(&mut model).assert_below(TOLERANCE);
+    }
+    Ok(())
+}
+
+#[test]
+fn lstm() -> Result<()> {
+    for (hidden, layers) in [(1, 1), (3, 2), (5, 3), (13, 1)] {
+        check(|| Box::new(Lstm::new(hidden).layers(layers)))?;
+        check(|| Box::new(Lstm::new(hidden).layers(layers).last()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn rnn() -> Result<()> {
+    for (hidden, layers) in [(1, 1), (3, 2), (13, 2)] {
+        check(|| Box::new(Rnn::new(hidden).layers(layers)))?;
+        check(|| Box::new(Rnn::new(hidden).layers(layers).last()))?;
+        check_with_kinks(|| Box::new(Rnn::new(hidden).layers(layers).relu()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn linear_and_activations() -> Result<()> {
+    for out in [1, 2, 5, 12] {
+        check(|| Box::new(Linear::new(out)))?;
+    }
+    check_with_kinks(|| Box::new(Activation::relu()))?;
+    check(|| Box::new(Activation::tanh()))?;
+    check(|| Box::new(Activation::sigmoid()))
+}
+
+#[test]
+fn a_chain_of_layers() -> Result<()> {
+    let mut model = Model::builder(Shape::new(4, 3))
+        .layer("rnn", Rnn::new(4))
+        .layer("tanh", Activation::tanh())
+        .layer("lstm", Lstm::new(5).layers(2).last())
+        .layer("linear", Linear::new(3))
+        .build(3)?;
+    let report = GradCheck::default().batch(9).model(&mut model);
+    report.assert_below(TOLERANCE);
+    assert_eq!(report.entries.len(), 4 + 8 + 2 + 1 + 2, "every tensor, the input and two initial states");
+    Ok(())
+}
+
+#[test]
+fn cross_entropy() -> Result<()> {
+    let plain = CrossEntropy::default();
+    let full = CrossEntropy::default().weight([0.5, 2.0, 1.0, 0.0, 3.0]).label_smoothing(0.2).ignore_index(2);
+    for loss in [plain, full] {
+        for (t, batch) in [(1, 1), (1, 9), (4, 3)] {
+            let report = GradCheck::default().batch(batch).loss(
+                &loss,
+                Shape::new(t, 5),
+                TargetShape::Classes { t },
+            )?;
+            report.assert_below(TOLERANCE);
+        }
+    }
+    Ok(())
+}
+
+/// Runs the tests above once more on each instruction set, and sees to it that it was the one that ran.
+#[test]
+fn at_every_simd_level() -> std::io::Result<()> {
+    for level in SimdLevel::available() {
+        let output = Command::new(std::env::current_exe()?)
+            .args(["--skip", "at_every_simd_level", "--include-ignored"])
+            .env("BPTT_SIMD", level.name())
+            .env("BPTT_EXPECT_SIMD", level.name())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "at {}:\n{text}", level.name());
+        assert!(text.contains("level_is_as_expected ... ok"), "at {}:\n{text}", level.name());
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "run by at_every_simd_level"]
+fn level_is_as_expected() {
+    let expected = std::env::var("BPTT_EXPECT_SIMD").unwrap_or_default();
+    assert_eq!(SimdLevel::current().name(), expected);
+}
