@@ -105,10 +105,20 @@ impl<R: Real, S: Simd> Tiles<'_, R, S> {
                 }
             }
         }
-        for m in 0..M {
-            for n in 0..N {
-                dw[(r + m) * self.cols + c + n] += R::vsum(s, acc[m][n]);
-            }
+        // By constant indices: were `acc` indexed by a variable here, it would live in memory in the loop above.
+        self.add_row(dw, r, c, acc[0]);
+        if M > 1 {
+            self.add_row(dw, r + 1, c, acc[1]);
+            self.add_row(dw, r + 2, c, acc[2]);
+            self.add_row(dw, r + 3, c, acc[3]);
+        }
+    }
+
+    #[inline(always)]
+    fn add_row<const N: usize>(&self, dw: &mut [R], r: usize, c: usize, sums: [R::V<S>; N]) {
+        let dw = &mut dw[r * self.cols + c..][..N];
+        for n in 0..N {
+            dw[n] += R::vsum(self.s, sums[n]);
         }
     }
 }
