@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Epoch, Score};
+use super::{Epoch, Monitor, Score};
 use crate::{Model, Real, Result};
 
 /// Whether training goes on.
@@ -27,6 +27,8 @@ pub struct Progress {
     pub steps: usize,
     /// Mean loss and accuracy of the epoch so far.
     pub score: Score,
+    /// The learning rate of the step.
+    pub lr: f64,
 }
 
 /// The end of an epoch: what it brought, and the model, which a callback may change.
@@ -42,6 +44,11 @@ pub struct EpochEnd<'a, R: Real> {
 ///
 /// A closure `FnMut(&Epoch) -> Flow` is a callback too: it is called at the end of each epoch.
 pub trait Callback<R: Real>: Send {
+    /// The score that the callback watches, if it does: a run checks beforehand that there is one.
+    fn monitor(&self) -> Option<Monitor> {
+        None
+    }
+
     /// Before the first epoch.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ mod callback;
 mod clip;
 mod early_stopping;
 mod history;
+mod monitor;
+pub mod schedule;
 mod step;
 mod trainer;
 
@@ -11,5 +13,7 @@ pub use callback::{Callback, Checkpoint, EpochEnd, Flow, Progress};
 pub use clip::Clip;
 pub use early_stopping::EarlyStopping;
 pub use history::{Epoch, History, Score};
+pub use monitor::Monitor;
+pub use schedule::Schedule;
 pub use step::{StepReport, Stepper};
 pub use trainer::Trainer;

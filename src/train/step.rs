@@ -1,6 +1,7 @@
 //! One training step: tiles → slots → tree → 1 / weight → clip → optimizer → repack.
 
 use super::Clip;
+use super::schedule::{Clock, Schedule};
 use super::trainer::Settings;
 use crate::data::{Dataset, TargetShape, samples};
 use crate::loss::{Loss, Tally};
@@ -91,6 +92,11 @@ impl<'a, R: Real> Stepper<'a, R> {
     /// Sets the learning rate of the steps to come.
     pub fn set_lr(&mut self, lr: f64) {
         self.lr = lr;
+    }
+
+    /// Sets the learning rate of the steps to come to what `schedule` makes of the optimizer's.
+    pub fn follow(&mut self, schedule: &dyn Schedule, clock: Clock<'_>) {
+        self.lr = schedule.lr(self.optimizer.lr(), clock);
     }
 
     /// The learning rate of the steps to come.
