@@ -3,6 +3,7 @@
 mod callback;
 mod clip;
 mod early_stopping;
+mod group;
 mod history;
 mod monitor;
 pub mod schedule;
@@ -12,6 +13,7 @@ mod trainer;
 pub use callback::{Callback, Checkpoint, EpochEnd, Flow, Progress};
 pub use clip::Clip;
 pub use early_stopping::EarlyStopping;
+pub use group::Group;
 pub use history::{Epoch, History, Score};
 pub use monitor::Monitor;
 pub use schedule::Schedule;

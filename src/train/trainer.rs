@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::group::{Group, Patterns};
 use super::schedule::{Clock, Schedule, Unit};
 use super::step::has_classes;
 use super::{Callback, Clip, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
@@ -44,6 +45,7 @@ pub struct Trainer<R: Real = f32> {
 pub(super) struct Settings<R: Real> {
     pub(super) loss: Box<dyn Loss<R>>,
     pub(super) optimizer: Box<dyn Optimizer<R>>,
+    pub(super) patterns: Patterns<R>,
     schedule: Option<Box<dyn Schedule>>,
     epochs: usize,
     pub(super) batch_size: usize,
@@ -69,6 +71,7 @@ impl<R: Real> Trainer<R> {
         let settings = Settings {
             loss: Box::new(loss),
             optimizer: Box::new(optimizer),
+            patterns: Patterns { groups: Vec::new(), frozen: Vec::new() },
             schedule: None,
             epochs: 20,
             batch_size: 64,
@@ -113,6 +116,32 @@ impl<R: Real> Trainer<R> {
     /// ```
     pub fn schedule(mut self, schedule: impl Schedule + 'static) -> Self {
         self.settings.schedule = Some(Box::new(schedule));
+        self
+    }
+
+    /// Lets the parameters whose names are like `pattern` learn in their own way. `*` stands for any characters,
+    /// `?` for any one; a parameter may be in one group only.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::train::Group;
+    /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+    ///
+    /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3).weight_decay(1e-4))
+    ///     .group("linear.*", Group::new().lr_scale(0.1))
+    ///     .group("lstm.bias*", Group::new().optimizer(Adam::new(1e-3)))
+    ///     .freeze("lstm.weight_ih_l0");
+    /// # let _ = trainer;
+    /// ```
+    pub fn group(mut self, pattern: impl Into<String>, group: Group<R>) -> Self {
+        self.settings.patterns.groups.push((pattern.into(), group));
+        self
+    }
+
+    /// Keeps the parameters whose names are like `pattern` as they are, to the bit: no optimizer sees them, and
+    /// their gradients do not count in the norm that is clipped.
+    pub fn freeze(mut self, pattern: impl Into<String>) -> Self {
+        self.settings.patterns.frozen.push(pattern.into());
         self
     }
 
