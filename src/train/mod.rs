@@ -1,5 +1,6 @@
 //! Training: one trainer for every model and loss.
 
+mod average;
 mod callback;
 mod clip;
 mod early_stopping;

@@ -1,6 +1,7 @@
 //! One training step: tiles → slots → tree → 1 / weight → freeze → clip → optimizers → repack.
 
 use super::Clip;
+use super::average::Average;
 use super::group::{Plan, Update};
 use super::schedule::{Clock, Schedule};
 use super::trainer::Settings;
@@ -46,6 +47,7 @@ pub struct Stepper<'a, R: Real> {
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
     total: Arena<R>,
+    average: Option<Average<R>>,
     steps: u64,
     lr: f64,
 }
@@ -89,6 +91,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             slots: slots.collect(),
             moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
+            average: settings.ema.map(|decay| Average::new(decay, params)),
             steps: 0,
             lr: optimizer.lr(),
         })
@@ -206,6 +209,17 @@ impl<'a, R: Real> Stepper<'a, R> {
             let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(place);
             let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
             optimizer.update(At { step: self.steps, lr: *lr }, p, g, moments);
+        }
+        if let Some(average) = &mut self.average {
+            average.update(params.as_slice());
+        }
+    }
+
+    /// Exchanges the model's parameters and their averages, if the trainer keeps any; a second time, back again.
+    /// Steps go on from the former.
+    pub fn swap_average(&mut self, model: &mut Model<R>) {
+        if let Some(average) = &mut self.average {
+            average.swap(model);
         }
     }
 

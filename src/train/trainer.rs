@@ -51,6 +51,7 @@ pub(super) struct Settings<R: Real> {
     pub(super) batch_size: usize,
     pub(super) seed: u64,
     pub(super) clip: Clip,
+    pub(super) ema: Option<f64>,
     pub(super) tile: Option<usize>,
     threads: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -77,6 +78,7 @@ impl<R: Real> Trainer<R> {
             batch_size: 64,
             seed: 1,
             clip: Clip::None,
+            ema: None,
             tile: None,
             threads: None,
             stop: Arc::default(),
@@ -151,6 +153,28 @@ impl<R: Real> Trainer<R> {
         self
     }
 
+    /// Averages the parameters over the steps, and puts the averages to use:
+    ///
+    /// a ← p after the first step, then a ← decay · a + (1 − decay) · p
+    ///
+    /// Validation, callbacks and, at the end, the model get the averages; each step goes on from the parameters as
+    /// the optimizer left them.
+    ///
+    /// # Source
+    /// Polyak & Juditsky 1992; PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+    /// # Examples
+    /// ```
+    /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+    ///
+    /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).ema(0.999);
+    /// # let _ = trainer;
+    /// ```
+    #[doc(alias = "AveragedModel")]
+    pub fn ema(mut self, decay: f64) -> Self {
+        self.settings.ema = Some(decay);
+        self
+    }
+
     /// How many threads work; by default as many as rayon's global pool has. It changes no result.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = Some(threads);
@@ -217,6 +241,9 @@ impl<R: Real> Settings<R> {
         {
             return Err(Error::config("clip", format!("found {max}, expected a positive number")));
         }
+        if let Some(decay) = self.ema.filter(|decay| !(0.0..=1.0).contains(decay)) {
+            return Err(Error::config("ema", format!("found {decay}, expected a number from 0 to 1")));
+        }
         Stepper::new(self, model, data)
     }
 
@@ -252,6 +279,7 @@ impl<R: Real> Settings<R> {
             let start = Instant::now();
             let score = self.epoch(&mut stepper, model, train, &mut batches, &history, callbacks)?;
             let seconds = start.elapsed().as_secs_f64();
+            stepper.swap_average(model);
             let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
             let record = Epoch { epoch, train: score, valid, lr: stepper.lr(), seconds };
             history.epochs.push(record);
@@ -263,6 +291,9 @@ impl<R: Real> Settings<R> {
             }
             if flow == Flow::Stop || self.stop.load(Ordering::Relaxed) {
                 break;
+            }
+            if epoch < self.epochs {
+                stepper.swap_average(model);
             }
         }
         for callback in callbacks {
