@@ -44,9 +44,9 @@ pub struct Backward<'a, R> {
     pub dc: &'a mut [R],
 }
 
-/// The four gates' rows.
+/// The four blocks of rows.
 #[inline(always)]
-fn quarters<V>(gates: &mut [V]) -> [&mut [V]; 4] {
+pub(super) fn quarters<V>(gates: &mut [V]) -> [&mut [V]; 4] {
     let (if_, go) = gates.split_at_mut(gates.len() / 2);
     let (i, f) = if_.split_at_mut(if_.len() / 2);
     let (g, o) = go.split_at_mut(go.len() / 2);

@@ -14,6 +14,7 @@ pub struct Matrix<'a, R> {
     data: &'a [R],
     rows: usize,
     cols: usize,
+    stride: usize,
     transposed: bool,
 }
 
@@ -21,12 +22,17 @@ impl<'a, R: Copy> Matrix<'a, R> {
     /// `data` is `[rows, cols]`, row-major.
     pub fn new(data: &'a [R], rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "a matrix of {rows} × {cols}");
-        Self { data, rows, cols, transposed: false }
+        Self { data, rows, cols, stride: cols, transposed: false }
     }
 
-    /// The transpose of a matrix that is `[rows, cols]`, row-major.
-    pub fn transposed(data: &'a [R], rows: usize, cols: usize) -> Self {
-        Self { rows: cols, cols: rows, transposed: true, ..Self::new(data, rows, cols) }
+    /// The columns `first .. first + cols` alone.
+    pub fn columns(self, first: usize, cols: usize) -> Self {
+        Self { data: &self.data[first..], cols, ..self }
+    }
+
+    /// The transpose.
+    pub fn transposed(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
     }
 }
 
@@ -77,10 +83,10 @@ pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
             debug_assert_eq!(part.rows, rows);
             for k in 0..part.cols {
                 if part.transposed {
-                    let line = &part.data[k * rows + row..][..height];
+                    let line = &part.data[k * part.stride + row..][..height];
                     line.iter().zip(&mut packed).for_each(|(w, place)| *place = *w);
                 } else {
-                    let column = part.data[row * part.cols + k..].iter().step_by(part.cols).take(height);
+                    let column = part.data[row * part.stride + k..].iter().step_by(part.stride).take(height);
                     column.zip(&mut packed).for_each(|(w, place)| *place = *w);
                 }
             }
@@ -88,12 +94,12 @@ pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
     }
 }
 
-/// y = start + W x, where x is the rows of `xs[0]`, then those of `xs[1]` (either may be empty).
+/// y = start + W x, where x is the rows of `xs[0]`, then those of `xs[1]` and `xs[2]` (any may be empty).
 pub struct Product<'a, R> {
     /// As [`pack`] wrote it.
     pub packed: &'a [R],
     /// `[k, lanes]` each
-    pub xs: [&'a [R]; 2],
+    pub xs: [&'a [R]; 3],
     /// Where sums start.
     pub start: Start,
     /// `[rows, lanes]`
@@ -109,9 +115,9 @@ impl<R: Real> WithSimd for Product<'_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         let Self { mut packed, xs, start, y, lanes } = self;
         let nv = lanes / R::lanes::<S>();
-        let k = (xs[0].len() + xs[1].len()) / lanes;
+        let k = (xs[0].len() + xs[1].len() + xs[2].len()) / lanes;
         let y = R::vectors_mut::<S>(y);
-        let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1])];
+        let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1]), R::vectors::<S>(xs[2])];
         for (row, height) in blocks(y.len() / nv) {
             let (w, rest) = packed.split_at(height * (k + 1));
             packed = rest;
@@ -134,7 +140,7 @@ impl<R: Real> WithSimd for Product<'_, R> {
 fn block<R: Real, S: Simd, const M: usize>(
     s: S,
     w: &[R],
-    xs: [&[R::V<S>]; 2],
+    xs: [&[R::V<S>]; 3],
     start: Start,
     y: &mut [R::V<S>],
     nv: usize,
@@ -155,7 +161,7 @@ fn block<R: Real, S: Simd, const M: usize>(
 fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
     s: S,
     w: &[R],
-    xs: [&[R::V<S>]; 2],
+    xs: [&[R::V<S>]; 3],
     start: Start,
     y: &mut [R::V<S>],
     nv: usize,

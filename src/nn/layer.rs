@@ -57,6 +57,8 @@ pub struct Context<'a, R> {
     pub mode: Mode,
     /// Lanes that hold samples; the rest are pads.
     pub valid: usize,
+    /// How long each sample's sequence is, where one is shorter than the shape's T.
+    pub lens: Option<&'a [u32]>,
     /// One key for each lane's own randomness in this layer and step.
     pub keys: &'a [u64],
 }

@@ -12,4 +12,4 @@ pub use layer::{Context, Declare, Description, Layer, Mode, Sizes};
 pub use linear::Linear;
 pub use model::{Builder, Evaluation, Model, ParamsMut, Workspace};
 pub(crate) use model::{MAX_LANES, tile_lanes};
-pub use rnn::{Lstm, Rnn};
+pub use rnn::{Gru, Lstm, Rnn};

@@ -38,6 +38,9 @@ pub struct Workspace<R> {
     dstates: Vec<Vec<R>>,
     caches: Vec<Vec<R>>,
     samples: Vec<Sample>,
+    lens: Vec<u32>,
+    /// Whether a sequence of the tile is shorter than T.
+    ragged: bool,
     keys: Vec<u64>,
     scratch: Vec<R>,
     target_shape: Option<TargetShape>,
@@ -94,6 +97,8 @@ impl<R: Real> Workspace<R> {
             dstates: sized(|s| s.state),
             caches: if back { sized(|s| s.cache) } else { sized(|s| s.infer_cache) },
             samples: vec![Sample::plain(0); lanes],
+            lens: vec![0; lanes],
+            ragged: false,
             keys: vec![0; lanes],
             scratch: vec![R::ZERO; model.input().size()],
             target_shape: None,
@@ -156,7 +161,29 @@ impl<R: Real> Workspace<R> {
                 }
             }
         }
+        self.ragged = false;
+        let t = self.values[0].shape.t;
+        for (place, &sample) in self.lens.iter_mut().zip(samples) {
+            let len = data.length(sample).map_or(t, |len| len.min(t));
+            *place = len as u32;
+            self.ragged |= len < t;
+        }
         self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
+    }
+
+    /// Tells how long each sample's sequence is, after [`set_input`](Self::set_input).
+    ///
+    /// # Panics
+    /// If there is not one length for each sample, or one is larger than T.
+    #[track_caller]
+    pub fn set_lengths(&mut self, lens: &[usize]) {
+        let t = self.values[0].shape.t;
+        assert_eq!(lens.len(), self.valid, "one length for each sample");
+        for (place, &len) in self.lens.iter_mut().zip(lens) {
+            assert!(len <= t, "found a length of {len}, expected at most {t}");
+            *place = len as u32;
+        }
+        self.ragged = lens.iter().any(|&len| len < t);
     }
 
     /// Hands in a batch, `[batch, T, F]`, as it is, with zero states.
@@ -168,6 +195,7 @@ impl<R: Real> Workspace<R> {
         self.resize(x.dim().0);
         let lanes = self.lanes;
         self.values[0].seq_mut(lanes).scatter(x);
+        self.ragged = false;
         self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
     }
 
@@ -310,7 +338,8 @@ impl<R: Real> Model<R> {
         for (i, place) in self.places().iter().enumerate() {
             let (below, above) = ws.values.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
-            let cx = self.context(i, ws.mode, ws.valid, &ws.keys[..lanes]);
+            let lens = ws.ragged.then_some(&ws.lens[..ws.valid]);
+            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
             let state = &mut ws.states[i][..place.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             place.layer.forward(&cx, below[i].seq(lanes), state, above[0].seq_mut(lanes), cache);
@@ -330,7 +359,8 @@ impl<R: Real> Model<R> {
         for (i, place) in self.places().iter().enumerate().rev() {
             let (below, above) = ws.grads.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
-            let cx = self.context(i, ws.mode, ws.valid, &ws.keys[..lanes]);
+            let lens = ws.ragged.then_some(&ws.lens[..ws.valid]);
+            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
             let dstate = &mut ws.dstates[i][..place.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
@@ -339,10 +369,17 @@ impl<R: Real> Model<R> {
         }
     }
 
-    fn context<'a>(&'a self, i: usize, mode: Mode, valid: usize, keys: &'a [u64]) -> Context<'a, R> {
+    fn context<'a>(
+        &'a self,
+        i: usize,
+        mode: Mode,
+        valid: usize,
+        lens: Option<&'a [u32]>,
+        keys: &'a [u64],
+    ) -> Context<'a, R> {
         let place = &self.places()[i];
         let params = &self.params.as_slice()[place.params.clone()];
-        Context { params, packed: &self.packed[place.packed.clone()], mode, valid, keys }
+        Context { params, packed: &self.packed[place.packed.clone()], mode, valid, lens, keys }
     }
 }
 
