@@ -14,6 +14,7 @@ use pulp::{Simd, WithSimd};
 
 use super::activation::{sigmoid, tanh};
 use super::lstm::quarters;
+use super::streams::map;
 use crate::Real;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
@@ -43,17 +44,19 @@ impl<R: Real> WithSimd for Forward<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let [r, z, n, q] = quarters(R::vectors_mut::<S>(self.gates));
-        let len = r.len();
-        let (z, n, q) = (&mut z[..len], &mut n[..len], &q[..len]);
-        let h_prev = &R::vectors::<S>(self.h_prev)[..len];
-        let h = &mut R::vectors_mut::<S>(self.h)[..len];
-        for u in 0..len {
-            r[u] = sigmoid::<R, S>(s, r[u]);
-            z[u] = sigmoid::<R, S>(s, z[u]);
-            n[u] = tanh::<R, S>(s, R::vfma(s, r[u], q[u], n[u]));
-            h[u] = R::vfma(s, z[u], R::vsub(s, h_prev[u], n[u]), n[u]);
-        }
+        let Self { gates, h_prev, h } = self;
+        let [r, z, n, q] = quarters(gates);
+        map(
+            s,
+            [h_prev, q],
+            [r, z, n, h],
+            #[inline(always)]
+            |[h_prev, q], [r, z, n, _]| {
+                let (r, z) = (sigmoid::<R, S>(s, r), sigmoid::<R, S>(s, z));
+                let n = tanh::<R, S>(s, R::vfma(s, r, q, n));
+                [r, z, n, R::vfma(s, z, R::vsub(s, h_prev, n), n)]
+            },
+        );
     }
 }
 
@@ -62,25 +65,23 @@ impl<R: Real> WithSimd for Backward<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let [r, z, n, q] = quarters(R::vectors_mut::<S>(self.gates));
-        let len = r.len();
-        let (z, n, q) = (&mut z[..len], &mut n[..len], &mut q[..len]);
-        let h_prev = &R::vectors::<S>(self.h_prev)[..len];
-        let dh = &R::vectors::<S>(self.dh)[..len];
-        let dh_prev = &mut R::vectors_mut::<S>(self.dh_prev)[..len];
+        let Self { gates, h_prev, dh, dh_prev } = self;
+        let [r, z, n, q] = quarters(gates);
         let one = R::splat(s, R::ONE);
-        for u in 0..len {
-            let slope_r = R::vmul(s, r[u], R::vsub(s, one, r[u]));
-            let slope_z = R::vmul(s, z[u], R::vsub(s, one, z[u]));
-            let slope_n = R::vsub(s, one, R::vmul(s, n[u], n[u]));
-            let dn = R::vmul(s, R::vmul(s, dh[u], R::vsub(s, one, z[u])), slope_n);
-            let dz = R::vmul(s, R::vmul(s, dh[u], R::vsub(s, h_prev[u], n[u])), slope_z);
-            dh_prev[u] = R::vfma(s, dh[u], z[u], dh_prev[u]);
-            let dr = R::vmul(s, R::vmul(s, dn, q[u]), slope_r);
-            q[u] = R::vmul(s, dn, r[u]);
-            r[u] = dr;
-            z[u] = dz;
-            n[u] = dn;
-        }
+        map(
+            s,
+            [h_prev, dh],
+            [r, z, n, q, dh_prev],
+            #[inline(always)]
+            |[h_prev, dh], [r, z, n, q, dh_prev]| {
+                let slope_r = R::vmul(s, r, R::vsub(s, one, r));
+                let slope_z = R::vmul(s, z, R::vsub(s, one, z));
+                let slope_n = R::vsub(s, one, R::vmul(s, n, n));
+                let dn = R::vmul(s, R::vmul(s, dh, R::vsub(s, one, z)), slope_n);
+                let dz = R::vmul(s, R::vmul(s, dh, R::vsub(s, h_prev, n)), slope_z);
+                let dr = R::vmul(s, R::vmul(s, dn, q), slope_r);
+                [dr, dz, dn, R::vmul(s, dn, r), R::vfma(s, dh, z, dh_prev)]
+            },
+        );
     }
 }

@@ -12,6 +12,7 @@ mod outer;
 mod product;
 pub mod simd;
 mod softmax;
+mod streams;
 
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,15 @@ fn product_equals_reference<R: Real>(tolerance: f64) {
         R::product(&packed, [&x0, &x1, &[]], Start::Add, &mut y, lanes);
         close(&y, &reference(&|r, l| y0[r * lanes + l].to_f64()), tolerance, "add");
 
+        // One sample alone, without pads: bit for bit what it is among others.
+        let column = |x: &[R]| -> Vec<R> { x.iter().copied().step_by(lanes).collect() };
+        for start in [Start::Bias, Start::Add] {
+            let (mut y, mut one) = (y0.clone(), column(&y0));
+            R::product(&packed, [&x0, &x1, &[]], start, &mut y, lanes);
+            R::product(&packed, [&column(&x0), &column(&x1), &[]], start, &mut one, 1);
+            assert_eq!(one, column(&y), "one sample, {rows} rows");
+        }
+
         // The transpose: x = Wᵀ y.
         let mut packed = vec![R::ZERO; packed_len(k0, rows)];
         R::pack(&[Matrix::new(&w0, rows, k0).transposed()], &[], &mut packed);
@@ -203,6 +212,16 @@ fn activations_are_exact_to_1e_15_in_f64_and_keep_their_limits() {
     let y = apply(Function::Sigmoid, &far);
     assert!(y[0] >= 0.0 && y[0] < 1e-37 && y[2] == 0.5 && y[5] == 1.0, "{:?}", &y[..6]);
     assert!(apply(Function::Tanh, &[f32::NAN; 16])[3].is_nan(), "NaN must not become a number");
+}
+
+#[test]
+fn streams_of_any_length() {
+    for n in [0, 1, 7, 16, 35, 100] {
+        let x = values::<f32>(n, 1);
+        let mut padded = x.clone();
+        padded.resize(n.next_multiple_of(16), 0.0);
+        assert_eq!(apply(Function::Tanh, &x), apply(Function::Tanh, &padded)[..n]);
+    }
 }
 
 #[test]

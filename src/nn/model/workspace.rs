@@ -67,14 +67,16 @@ impl<R: Real> Buffer<R> {
 }
 
 impl<R: Real> Workspace<R> {
-    /// Buffers for at most `samples` samples at a time (64 at the most, rounded up to whole vectors).
+    /// Buffers for at most `samples` samples at a time (64 at the most, rounded up to whole vectors). In inference,
+    /// those for one sample have the units in the lanes: the fastest way for one alone.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
     #[track_caller]
     pub fn new(model: &Model<R>, samples: usize, mode: Mode) -> Self {
         assert!((1..=MAX_LANES).contains(&samples), "found {samples} samples, expected 1 to {MAX_LANES}");
-        let lanes = samples.next_multiple_of(R::QUANTUM);
+        let alone = mode == Mode::Infer && samples == 1;
+        let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
         let places = model.places();
         let buffer = |shape: Shape| Buffer { data: vec![R::ZERO; shape.size() * lanes], shape };
         let shapes = || std::iter::once(model.input()).chain(places.iter().map(|place| place.output));
@@ -125,7 +127,7 @@ impl<R: Real> Workspace<R> {
 
     fn resize(&mut self, valid: usize) {
         self.valid = valid;
-        self.lanes = valid.next_multiple_of(R::QUANTUM);
+        self.lanes = if self.capacity == 1 { 1 } else { valid.next_multiple_of(R::QUANTUM) };
         assert!(self.lanes <= self.capacity, "found {valid} samples, expected at most {}", self.capacity);
     }
 
