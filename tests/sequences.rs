@@ -1,6 +1,6 @@
 //! Sequences of different lengths in one batch, chunks of time, and both directions.
 
-use bptt::nn::{Gru, Layer, Lstm, Mode, Rnn, Workspace};
+use bptt::nn::{Gru, Layer, Lstm, Mode, Rnn, Session, Workspace};
 use bptt::{Model, Result, Shape};
 use ndarray::{Array3, s};
 
@@ -74,6 +74,30 @@ fn inference_in_chunks_equals_one_pass() -> Result<()> {
         assert_eq!(y, y_kept, "{model}");
         assert_eq!(state, state_kept, "{model}");
     }
+    Ok(())
+}
+
+/// Step by step or all at once: the same outputs bit for bit.
+#[test]
+fn a_stream_equals_the_whole_sequence() -> Result<()> {
+    let (t, f) = (9, 2);
+    let x = values((1, t, f));
+    for layer in [Lstm::new(3).layers(2), Lstm::new(20)] {
+        let normalize = bptt::data::Normalize::per_feature(vec![0.1, -0.2], vec![0.5, 2.0])?;
+        let model: Model<f64> =
+            Model::builder(Shape::new(t, f)).normalize(normalize).layer("lstm", layer).build(3)?;
+        let whole = model.predict(&x)?;
+        let mut streams = [model.session()?, Session::new(&model)?];
+        for step in 0..t {
+            for stream in &mut streams {
+                let y = stream.push(x.slice(s![0, step, ..]).as_slice().expect("a row"));
+                assert_eq!(y, whole.slice(s![0, step, ..]).as_slice().expect("a row"), "step {step}");
+            }
+        }
+    }
+    let both_ways: Model<f64> =
+        Model::builder(Shape::new(t, f)).layer("lstm", Lstm::new(3).bidirectional()).build(3)?;
+    assert!(both_ways.session().unwrap_err().to_string().contains("`lstm`"));
     Ok(())
 }
 

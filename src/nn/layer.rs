@@ -116,6 +116,11 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// [`Error::Config`](crate::Error::Config) for settings that cannot be, or do not fit the input shape.
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)>;
 
+    /// Whether the layer can take a sequence step by step, its state carried along, and hand out the same.
+    fn streams(&self) -> bool {
+        true
+    }
+
     /// Lays the parameters out for the kernels; called whenever they have changed.
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let _ = (input, params, packed);

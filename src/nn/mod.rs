@@ -10,6 +10,6 @@ pub mod rnn;
 pub use activation::Activation;
 pub use layer::{Context, Declare, Description, Layer, Mode, Sizes};
 pub use linear::Linear;
-pub use model::{Builder, Evaluation, Model, ParamsMut, Workspace};
+pub use model::{Builder, Evaluation, Model, ParamsMut, Session, Workspace};
 pub(crate) use model::{MAX_LANES, tile_lanes};
 pub use rnn::{Gru, Lstm, Rnn};

@@ -130,6 +130,10 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         Ok((Shape::new(if self.last { 1 } else { input.t }, plan.directions * h), sizes))
     }
 
+    fn streams(&self) -> bool {
+        !self.bidirectional
+    }
+
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let plan = self.plan(input);
         for k in 0..self.layers {
