@@ -301,7 +301,7 @@ mod tests {
         gather_by_reading(images, &samples, normalize, &mut scratch, &mut plain, lanes);
         let bytes = |values: &[R]| {
             let mut bytes = Vec::new();
-            values.iter().for_each(|v| v.push_le_bytes(&mut bytes));
+            values.iter().for_each(|v| v.push_le(&mut bytes));
             bytes
         };
         assert!(bytes(&fast) == bytes(&plain), "{} samples in {lanes} lanes", indices.len());
