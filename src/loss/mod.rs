@@ -1,5 +1,6 @@
 //! Losses. Each hands out *unscaled* sums and their weight; the division happens once a step, over all tiles.
 
+mod classes;
 mod cross_entropy;
 
 use std::fmt::Debug;
@@ -16,6 +17,32 @@ pub enum Targets<'a, R> {
     Classes(&'a [i64]),
     /// Values, `[T', F', lanes]`.
     Values(Seq<'a, R>),
+}
+
+impl<'a, R> Targets<'a, R> {
+    /// The classes, `[T, lanes]`.
+    ///
+    /// # Panics
+    /// If the targets are values.
+    #[track_caller]
+    pub fn classes(self) -> &'a [i64] {
+        match self {
+            Self::Classes(classes) => classes,
+            Self::Values(_) => panic!("found targets that are values, expected classes"),
+        }
+    }
+
+    /// The values, `[T', F', lanes]`.
+    ///
+    /// # Panics
+    /// If the targets are classes.
+    #[track_caller]
+    pub fn values(self) -> Seq<'a, R> {
+        match self {
+            Self::Values(values) => values,
+            Self::Classes(_) => panic!("found targets that are classes, expected values"),
+        }
+    }
 }
 
 /// A sum of losses and the weight to divide it by.
@@ -51,6 +78,10 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
 
     /// The sum of the losses of the first `valid` lanes, and its gradient by `y`, both unscaled.
     ///
-    /// All of `dy` is overwritten; lanes from `valid` on become 0.
+    /// All of `dy` is overwritten; lanes from `valid` on become 0, and so does every place that has no target: a
+    /// class that is ignored, or a value that is NaN.
+    ///
+    /// # Panics
+    /// If the targets are none that [`check`](Self::check) lets pass, or a class is none of the output's.
     fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, dy: SeqMut<'_, R>) -> Tally;
 }
