@@ -2,10 +2,12 @@
 
 mod classes;
 mod cross_entropy;
+mod nll;
 
 use std::fmt::Debug;
 
 pub use cross_entropy::CrossEntropy;
+pub use nll::Nll;
 
 use crate::data::TargetShape;
 use crate::{Real, Result, Seq, SeqMut, Shape};

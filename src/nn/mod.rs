@@ -3,6 +3,7 @@
 mod activation;
 mod layer;
 mod linear;
+mod log_softmax;
 mod model;
 mod registry;
 pub mod rnn;
@@ -10,6 +11,7 @@ pub mod rnn;
 pub use activation::Activation;
 pub use layer::{Context, Declare, Description, Layer, Mode, Sizes};
 pub use linear::Linear;
+pub use log_softmax::LogSoftmax;
 pub use model::{Builder, Evaluation, Model, ParamsMut, Workspace};
 pub(crate) use model::{MAX_LANES, tile_lanes};
 pub use rnn::{Lstm, Rnn};
