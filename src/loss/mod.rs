@@ -2,11 +2,13 @@
 
 mod classes;
 mod cross_entropy;
+mod multi_margin;
 mod nll;
 
 use std::fmt::Debug;
 
 pub use cross_entropy::CrossEntropy;
+pub use multi_margin::MultiMargin;
 pub use nll::Nll;
 
 use crate::data::TargetShape;
