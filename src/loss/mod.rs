@@ -1,15 +1,26 @@
 //! Losses. Each hands out *unscaled* sums and their weight; the division happens once a step, over all tiles.
 
+mod bce_with_logits;
 mod classes;
 mod cross_entropy;
+mod elementwise;
+mod huber;
+mod l1;
+mod mse;
 mod multi_margin;
 mod nll;
+mod smooth_l1;
 
 use std::fmt::Debug;
 
+pub use bce_with_logits::BceWithLogits;
 pub use cross_entropy::CrossEntropy;
+pub use huber::Huber;
+pub use l1::L1;
+pub use mse::Mse;
 pub use multi_margin::MultiMargin;
 pub use nll::Nll;
+pub use smooth_l1::SmoothL1;
 
 use crate::data::TargetShape;
 use crate::{Real, Result, Seq, SeqMut, Shape};
