@@ -1,11 +1,13 @@
 //! Optimizers, one rule a file. A rule is a description; its moments are held by whoever trains.
 
 mod adam;
+mod adamw;
 mod sgd;
 
 use std::fmt::Debug;
 
 pub use adam::Adam;
+pub use adamw::AdamW;
 pub use sgd::Sgd;
 
 use crate::{Real, Result};
