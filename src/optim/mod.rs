@@ -1,12 +1,14 @@
 //! Optimizers, one rule a file. A rule is a description; its moments are held by whoever trains.
 
 mod adam;
+mod adamax;
 mod adamw;
 mod sgd;
 
 use std::fmt::Debug;
 
 pub use adam::Adam;
+pub use adamax::Adamax;
 pub use adamw::AdamW;
 pub use sgd::Sgd;
 
