@@ -3,6 +3,7 @@
 mod adam;
 mod adamax;
 mod adamw;
+mod rms_prop;
 mod sgd;
 
 use std::fmt::Debug;
@@ -10,6 +11,7 @@ use std::fmt::Debug;
 pub use adam::Adam;
 pub use adamax::Adamax;
 pub use adamw::AdamW;
+pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
 use crate::{Real, Result};
