@@ -1,6 +1,6 @@
 //! From a saved description back to the layer.
 
-use super::{Activation, Description, Gru, Layer, Linear, Lstm, Rnn};
+use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
 use crate::{Error, Real, Result};
 
 /// The built-in layer of that description.
@@ -14,6 +14,7 @@ pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Resul
         "rnn" => Box::new(Rnn::from_config(config).map_err(bad)?),
         "gru" => Box::new(Gru::from_config(config).map_err(bad)?),
         "linear" => Box::new(serde_json::from_value::<Linear>(config).map_err(bad)?),
+        "log_softmax" => Box::new(serde_json::from_value::<LogSoftmax>(config).map_err(bad)?),
         "activation" => Box::new(Activation(serde_json::from_value(config).map_err(bad)?)),
         other => {
             return Err(Error::config(other, "found a layer that is not built in; see `Model::load_with`"));
