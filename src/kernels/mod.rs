@@ -6,6 +6,7 @@
 
 pub mod activation;
 mod elementwise;
+pub mod layers;
 pub mod lstm;
 mod outer;
 mod product;
