@@ -34,12 +34,13 @@ pub struct GradCheck {
     step: f64,
     floor: f64,
     input: bool,
+    indices: Option<usize>,
 }
 
 impl Default for GradCheck {
     /// Batches of 3, seed 1, steps of 2e-4, errors relative to at least 1e-4, the input included.
     fn default() -> Self {
-        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true }
+        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true, indices: None }
     }
 }
 
@@ -74,6 +75,12 @@ impl GradCheck {
         self
     }
 
+    /// Draws inputs that are indices, whole numbers from 0 to less than `n`, and leaves the gradient by them out.
+    pub fn indices(mut self, n: usize) -> Self {
+        self.indices = Some(n);
+        self.without_input()
+    }
+
     /// Checks one layer.
     ///
     /// # Errors
@@ -105,6 +112,9 @@ impl GradCheck {
             states: Vec::new(),
             dstates: Vec::new(),
         };
+        if let Some(n) = self.indices {
+            probe.x.mapv_inplace(|x| ((x + 1.0) / 2.0 * n as f64).floor());
+        }
         for place in model.places() {
             let shape = (self.batch, place.sizes.state);
             let mut state =
