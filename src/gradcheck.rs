@@ -35,12 +35,13 @@ pub struct GradCheck {
     floor: f64,
     input: bool,
     ragged: bool,
+    indices: Option<usize>,
 }
 
 impl Default for GradCheck {
     /// Batches of 3, seed 1, steps of 2e-4, errors relative to at least 1e-4, the input included.
     fn default() -> Self {
-        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true, ragged: false }
+        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true, ragged: false, indices: None }
     }
 }
 
@@ -81,6 +82,12 @@ impl GradCheck {
         self
     }
 
+    /// Draws inputs that are indices, whole numbers from 0 to less than `n`, and leaves the gradient by them out.
+    pub fn indices(mut self, n: usize) -> Self {
+        self.indices = Some(n);
+        self.without_input()
+    }
+
     /// Checks one layer.
     ///
     /// # Errors
@@ -113,6 +120,9 @@ impl GradCheck {
             dstates: Vec::new(),
             lens: self.ragged.then(|| (0..self.batch).map(|i| 1 + (i + 1) % model.input().t).collect()),
         };
+        if let Some(n) = self.indices {
+            probe.x.mapv_inplace(|x| ((x + 1.0) / 2.0 * n as f64).floor());
+        }
         for place in model.places() {
             let shape = (self.batch, place.sizes.state);
             let mut state =

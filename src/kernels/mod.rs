@@ -7,6 +7,7 @@
 pub mod activation;
 mod elementwise;
 pub mod gru;
+pub mod layers;
 pub mod lstm;
 mod outer;
 mod product;

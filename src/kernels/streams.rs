@@ -25,7 +25,7 @@ pub fn map<R: Real, S: Simd, const A: usize, const B: usize>(
             assert_eq!(read[a].len(), n, "streams of one length");
             ins[a] = &R::vectors::<S>(read[a])[..whole];
         }
-        let mut outs = write.each_mut().map(
+        let outs = write.each_mut().map(
             #[inline(always)]
             |w| {
                 assert_eq!(w.len(), n, "streams of one length");

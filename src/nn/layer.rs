@@ -87,7 +87,7 @@ impl Declare<'_> {
     /// Declares a tensor of the layer.
     ///
     /// # Errors
-    /// If the name is taken or the tensor too large to address.
+    /// If the name is taken, the tensor too large to address, or `init` does not fit it.
     pub fn tensor(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         self.layout.push(name, axes.into_iter().collect(), init)

@@ -2,6 +2,7 @@
 
 mod builder;
 mod evaluate;
+mod init;
 mod save;
 mod session;
 mod workspace;
