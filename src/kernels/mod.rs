@@ -53,6 +53,8 @@ pub trait Kernels: simd::Num {
     fn accumulate(a: &mut [Self], b: &[Self]);
     /// a *= factor
     fn scale(a: &mut [Self], factor: Self);
+    /// a += weight (b − a)
+    fn lerp(a: &mut [Self], b: &[Self], weight: Self);
     /// Σ a²
     fn sum_of_squares(a: &[Self]) -> f64;
 }
@@ -98,6 +100,9 @@ macro_rules! kernels {
             }
             fn scale(a: &mut [Self], factor: Self) {
                 simd::dispatch(|| elementwise::scale(a, factor));
+            }
+            fn lerp(a: &mut [Self], b: &[Self], weight: Self) {
+                simd::dispatch(|| elementwise::lerp(a, b, weight));
             }
             fn sum_of_squares(a: &[Self]) -> f64 {
                 simd::dispatch(|| elementwise::sum_of_squares(a))
