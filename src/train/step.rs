@@ -44,6 +44,8 @@ pub struct Stepper<'a, R: Real> {
     moments: Vec<R>,
     total: Arena<R>,
     steps: u64,
+    /// The epoch in hand, and how many steps were taken before it.
+    epoch: (usize, u64),
     lr: f64,
 }
 
@@ -84,6 +86,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             moments: vec![R::ZERO; params * optimizer.moments()],
             total: Arena::zeros(model.params().layout().clone()),
             steps: 0,
+            epoch: (0, 0),
             lr: optimizer.lr(),
         })
     }
@@ -138,6 +141,9 @@ impl<'a, R: Real> Stepper<'a, R> {
             let expected = format!("1 to {}", self.slots.len() * tile);
             return Err(Error::mismatch("a batch", format!("{} samples", batch.len()), expected));
         }
+        if self.epoch.0 != epoch {
+            self.epoch = (epoch, self.steps);
+        }
         let slots = &mut self.slots[..used];
         par::for_each(slots, |i, slot| {
             slot.grads.fill(R::ZERO);
@@ -157,7 +163,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
         if !(tally.loss.is_finite() && grad_norm.is_finite()) {
-            return Err(self.not_finite(model, tally, epoch));
+            return Err(self.not_finite(model, tally));
         }
         self.clip.apply(self.total.as_mut_slice(), grad_norm);
         Ok(StepReport { tally, classes, grad_norm })
@@ -183,12 +189,13 @@ impl<'a, R: Real> Stepper<'a, R> {
         self.optimizer.update(at, model.params_mut().as_mut_slice(), self.total.as_slice(), moments);
     }
 
-    fn not_finite(&self, model: &Model<R>, tally: Tally, epoch: usize) -> Error {
+    fn not_finite(&self, model: &Model<R>, tally: Tally) -> Error {
+        let (epoch, before) = self.epoch;
         let params = model.params().first_not_finite().map(|name| format!("parameter `{name}`"));
         let grads = || self.total.first_not_finite().map(|name| format!("gradient of `{name}`"));
         Error::NonFinite {
             epoch,
-            step: self.steps as usize + 1,
+            step: (self.steps - before) as usize + 1,
             what: if tally.loss.is_finite() {
                 "the gradient".into()
             } else {
