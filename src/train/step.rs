@@ -163,7 +163,12 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
         if !(tally.loss.is_finite() && grad_norm.is_finite()) {
-            return Err(self.not_finite(model, tally));
+            let what = if tally.loss.is_finite() {
+                "the gradient".to_owned()
+            } else {
+                format!("the loss ({})", tally.loss)
+            };
+            return Err(self.not_finite(model, what, self.steps + 1));
         }
         self.clip.apply(self.total.as_mut_slice(), grad_norm);
         Ok(StepReport { tally, classes, grad_norm })
@@ -189,18 +194,21 @@ impl<'a, R: Real> Stepper<'a, R> {
         self.optimizer.update(at, model.params_mut().as_mut_slice(), self.total.as_slice(), moments);
     }
 
-    fn not_finite(&self, model: &Model<R>, tally: Tally) -> Error {
-        let (epoch, before) = self.epoch;
+    /// Checks that the last step, which no loss has seen yet, left the parameters numbers.
+    pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
+        match model.params().first_not_finite() {
+            None => Ok(()),
+            Some(_) => Err(self.not_finite(model, "a parameter".to_owned(), self.steps)),
+        }
+    }
+
+    fn not_finite(&self, model: &Model<R>, what: String, step: u64) -> Error {
         let params = model.params().first_not_finite().map(|name| format!("parameter `{name}`"));
         let grads = || self.total.first_not_finite().map(|name| format!("gradient of `{name}`"));
         Error::NonFinite {
-            epoch,
-            step: (self.steps - before) as usize + 1,
-            what: if tally.loss.is_finite() {
-                "the gradient".into()
-            } else {
-                format!("the loss ({})", tally.loss)
-            },
+            epoch: self.epoch.0,
+            step: (step - self.epoch.1) as usize,
+            what,
             tensor: params.or_else(grads).unwrap_or_else(|| "none: look for it in the data".into()),
             advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
         }

@@ -140,7 +140,8 @@ impl<R: Real> Trainer<R> {
     ///
     /// # Errors
     /// If model, data, loss and settings do not go together; [`Error::NonFinite`] if the loss or a gradient stops
-    /// being a number, with the model as it was before that step; or what a callback returns.
+    /// being a number, with the model as it was before that step, or if a parameter has by the end of an epoch; or
+    /// what a callback returns.
     pub fn fit(
         &mut self,
         model: &mut Model<R>,
@@ -211,6 +212,7 @@ impl<R: Real> Settings<R> {
                 };
                 callbacks.iter_mut().for_each(|callback| callback.on_step(&progress));
             }
+            stepper.check_parameters(model)?;
             let seconds = start.elapsed().as_secs_f64();
             let valid = match valid {
                 None => None,
