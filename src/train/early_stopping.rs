@@ -43,9 +43,9 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
             (self.best, self.since) = (loss, 0);
             self.weights.clear();
             self.weights.extend_from_slice(end.model.params().as_slice());
-        } else {
-            self.since += 1;
+            return Ok(Flow::Continue);
         }
+        self.since += 1;
         Ok(if self.since >= self.patience { Flow::Stop } else { Flow::Continue })
     }
 
