@@ -82,7 +82,7 @@ impl<R: Real> Layer<R> for Average {
 fn above_or_below(n: usize, seed: u64) -> Result<Arrays> {
     let mut noise = vec![0.0; n * 40 * 2];
     Init::Uniform(1.0).fill(&mut noise, rng::key(&[seed]));
-    let mean = |i: usize| if i % 2 == 0 { 0.2 } else { -0.2 };
+    let mean = |i: usize| if i.is_multiple_of(2) { 0.2 } else { -0.2 };
     let x = Array3::from_shape_fn((n, 40, 2), |(i, t, f)| noise[(i * 40 + t) * 2 + f] + mean(i));
     Arrays::classes(x, &Array1::from_shape_fn(n, |i| i % 2), ["above", "below"])
 }

@@ -69,8 +69,8 @@ impl bptt::train::Callback<f32> for Notes {
 /// Three hundred steps of every kind of layer, clipped, each tenth of them ragged, at 1, 2 and 8 threads.
 #[test]
 fn steps_allocate_nothing() {
-    let (samples, batch) = (930, 100);
-    assert_eq!((samples as usize).div_ceil(batch), STEPS);
+    let (samples, batch) = (930usize, 100);
+    assert_eq!(samples.div_ceil(batch), STEPS);
     let x = Array3::from_shape_fn((samples, 5, 4), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
     let y = Array1::from_shape_fn(samples, |i| i % 3);
     let data = Arrays::classes(x, &y, ["a", "b", "c"]).unwrap();
