@@ -1,12 +1,12 @@
 //! Every backward pass against central differences in f64, at every SIMD level that the machine has.
 
-use std::process::Command;
+mod common;
 
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Gru, Layer, Linear, Lstm, Rnn};
-use bptt::{Model, Result, Shape, SimdLevel};
+use bptt::{Model, Result, Shape};
 
 const TOLERANCE: f64 = 1e-6;
 
@@ -128,25 +128,13 @@ fn cross_entropy() -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests above once more on each instruction set, and sees to it that it was the one that ran.
 #[test]
-fn at_every_simd_level() -> std::io::Result<()> {
-    for level in SimdLevel::available() {
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--skip", "at_every_simd_level", "--include-ignored"])
-            .env("BPTT_SIMD", level.name())
-            .env("BPTT_EXPECT_SIMD", level.name())
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "at {}:\n{text}", level.name());
-        assert!(text.contains("level_is_as_expected ... ok"), "at {}:\n{text}", level.name());
-    }
-    Ok(())
+fn at_every_simd_level() {
+    common::rerun_at_every_simd_level("at_every_simd_level");
 }
 
 #[test]
 #[ignore = "run by at_every_simd_level"]
 fn level_is_as_expected() {
-    let expected = std::env::var("BPTT_EXPECT_SIMD").unwrap_or_default();
-    assert_eq!(SimdLevel::current().name(), expected);
+    common::assert_expected_simd_level();
 }

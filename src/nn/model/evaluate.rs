@@ -7,7 +7,7 @@ use crate::data::{Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
-use crate::{Error, Real, Result, par};
+use crate::{Error, Real, Result, Shape, par};
 
 /// Fewer samples than this pass one by one.
 const FEW: usize = 8;
@@ -59,8 +59,10 @@ impl<R: Real> Model<R> {
     pub fn predict<'a>(&self, x: impl Into<ArrayView3<'a, R>>) -> Result<Array3<R>> {
         let x = x.into();
         let (batch, t, f) = x.dim();
-        if (t, f) != (self.input().t, self.input().f) {
-            return Err(Error::mismatch("samples", format!("[{batch}, {t}, {f}]"), format!("[_, {t}, {f}]")));
+        let expected = self.input();
+        if Shape::new(t, f) != expected {
+            let expected = format!("[_, {}, {}]", expected.t, expected.f);
+            return Err(Error::mismatch("samples", format!("[{batch}, {t}, {f}]"), expected));
         }
         let mut out = Array3::from_elem((batch, self.output().t, self.output().f), R::ZERO);
         let tile = self.inference_tile(batch);
