@@ -178,7 +178,7 @@ impl GradCheck {
             TargetShape::Values(_) => Targets::Values(Seq::new(&values, shape, lanes)),
         };
         let mut dy = vec![0.0; y.len()];
-        let mut at = |y: &[f64], dy: &mut [f64]| {
+        let at = |y: &[f64], dy: &mut [f64]| {
             loss.tile(Seq::new(y, output, lanes), targets, self.batch, SeqMut::new(dy, output, lanes)).loss
         };
         at(&y, &mut dy);
