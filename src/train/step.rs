@@ -49,6 +49,8 @@ pub struct Stepper<'a, R: Real> {
     total: Arena<R>,
     average: Option<Average<R>>,
     steps: u64,
+    /// The epoch in hand, and how many steps were taken before it.
+    epoch: (usize, u64),
     lr: f64,
 }
 
@@ -93,6 +95,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             total: Arena::zeros(model.params().layout().clone()),
             average: settings.ema.map(|decay| Average::new(decay, params)),
             steps: 0,
+            epoch: (0, 0),
             lr: optimizer.lr(),
         })
     }
@@ -160,6 +163,9 @@ impl<'a, R: Real> Stepper<'a, R> {
             let expected = format!("1 to {}", self.slots.len() * tile);
             return Err(Error::mismatch("a batch", format!("{} samples", batch.len()), expected));
         }
+        if self.epoch.0 != epoch {
+            self.epoch = (epoch, self.steps);
+        }
         let slots = &mut self.slots[..used];
         par::for_each(slots, |i, slot| {
             slot.grads.fill(R::ZERO);
@@ -182,7 +188,12 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
         if !(tally.loss.is_finite() && grad_norm.is_finite()) {
-            return Err(self.not_finite(model, tally, epoch));
+            let what = if tally.loss.is_finite() {
+                "the gradient".to_owned()
+            } else {
+                format!("the loss ({})", tally.loss)
+            };
+            return Err(self.not_finite(model, what, self.steps + 1));
         }
         self.clip.apply(self.total.as_mut_slice(), grad_norm);
         Ok(StepReport { tally, classes, grad_norm })
@@ -223,17 +234,21 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
-    fn not_finite(&self, model: &Model<R>, tally: Tally, epoch: usize) -> Error {
+    /// Checks that the last step, which no loss has seen yet, left the parameters numbers.
+    pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
+        match model.params().first_not_finite() {
+            None => Ok(()),
+            Some(_) => Err(self.not_finite(model, "a parameter".to_owned(), self.steps)),
+        }
+    }
+
+    fn not_finite(&self, model: &Model<R>, what: String, step: u64) -> Error {
         let params = model.params().first_not_finite().map(|name| format!("parameter `{name}`"));
         let grads = || self.total.first_not_finite().map(|name| format!("gradient of `{name}`"));
         Error::NonFinite {
-            epoch,
-            step: self.steps as usize + 1,
-            what: if tally.loss.is_finite() {
-                "the gradient".into()
-            } else {
-                format!("the loss ({})", tally.loss)
-            },
+            epoch: self.epoch.0,
+            step: (step - self.epoch.1) as usize,
+            what,
             tensor: params.or_else(grads).unwrap_or_else(|| "none: look for it in the data".into()),
             advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
         }

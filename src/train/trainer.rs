@@ -213,7 +213,8 @@ impl<R: Real> Trainer<R> {
     ///
     /// # Errors
     /// If model, data, loss and settings do not go together; [`Error::NonFinite`] if the loss or a gradient stops
-    /// being a number, with the model as it was before that step; or what a callback returns.
+    /// being a number, with the model as it was before that step, or if a parameter has by the end of an epoch; or
+    /// what a callback returns.
     pub fn fit(
         &mut self,
         model: &mut Model<R>,
@@ -278,6 +279,7 @@ impl<R: Real> Settings<R> {
         for epoch in 1..=self.epochs {
             let start = Instant::now();
             let score = self.epoch(&mut stepper, model, train, &mut batches, &history, callbacks)?;
+            stepper.check_parameters(model)?;
             let seconds = start.elapsed().as_secs_f64();
             stepper.swap_average(model);
             let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
