@@ -41,16 +41,19 @@ fn params<R: Real>(model: &Model<R>) -> Vec<R> {
     model.params().as_slice().to_vec()
 }
 
+/// Epochs, and the parameters after each.
+type Record<R> = Vec<(Epoch, Vec<R>)>;
+
 /// Writes down what each epoch brought, and the parameters after it.
 #[derive(Clone)]
-struct Recorder<R>(Arc<Mutex<Vec<(Epoch, Vec<R>)>>>);
+struct Recorder<R>(Arc<Mutex<Record<R>>>);
 
 impl<R: Real> Recorder<R> {
     fn new() -> Self {
         Self(Arc::default())
     }
 
-    fn epochs(&self) -> Vec<(Epoch, Vec<R>)> {
+    fn epochs(&self) -> Record<R> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
@@ -417,9 +420,12 @@ fn a_group_has_its_optimizer() {
     }
 }
 
-/// Takes note of what it is handed: the parameters' number, and the moments'.
+/// How many parameters a rule was handed, and how many of each moment.
+type Lengths = (usize, [usize; 3]);
+
+/// Takes note of what it is handed.
 #[derive(Clone, Debug, Default)]
-struct Probe(Arc<Mutex<Vec<(usize, [usize; 3])>>>);
+struct Probe(Arc<Mutex<Vec<Lengths>>>);
 
 impl Optimizer<f32> for Probe {
     fn lr(&self) -> f64 {

@@ -121,8 +121,8 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Lets the parameters whose names are like `pattern` learn in their own way. `*` stands for any characters,
-    /// `?` for any one; a parameter may be in one group only.
+    /// Lets the parameters whose names are like `pattern` learn in their own way. `*` stands for any
+    /// characters or none; a parameter may be in one group only.
     ///
     /// # Examples
     /// ```
