@@ -20,7 +20,8 @@ impl Fixture {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
-        let case = metadata.metadata().as_ref().and_then(|map| map.get("case")).expect("a case in the metadata");
+        let case =
+            metadata.metadata().as_ref().and_then(|map| map.get("case")).expect("a case in the metadata");
         let case = serde_json::from_str(case).expect("a case in JSON");
         Self { bytes, case }
     }
@@ -59,7 +60,10 @@ impl Fixture {
 
     /// A number among the case's arguments.
     pub fn number(&self, pointer: &str) -> f64 {
-        self.case.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {}", self.case))
+        self.case
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or_else(|| panic!("{pointer} in {}", self.case))
     }
 }
 

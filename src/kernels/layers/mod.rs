@@ -12,12 +12,12 @@ pub use pool::Over;
 /// The concrete entry points of these loops for one scalar type, as in [`Kernels`](super::Kernels). Samples lie in
 /// the last axis, of `lanes`, a multiple of the quantum.
 pub trait LayerKernels: Sized {
-    /// One step's mask `[F, lanes]`: 0 with probability `p`, else 1 / (1 − p); lane l draws from the stream
-    /// (`keys[l]`, `step`).
+    /// One step's mask `[F, lanes]`: 0 with probability `p`, else 1 / (1 − p). What becomes of feature f in lane l is
+    /// told by the key to (`keys[l]`, `step`, f).
     fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]);
     /// y = a ⊙ b
     fn multiply(a: &[Self], b: &[Self], y: &mut [Self]);
-    /// y = x̂ ⊙ w + b, and the mean and 1 / sd of each step, `[T, 2, lanes]`.
+    /// y = x̂ ⊙ w + b, and the mean and 1 / √(σ² + ε) of each step, `[T, 2, lanes]`.
     fn norm_forward(norm: Norm<Self>, x: &[Self], y: &mut [Self], stats: &mut [Self]);
     /// dx from dy, told from x and `stats`.
     fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]);
@@ -36,31 +36,50 @@ pub trait LayerKernels: Sized {
     fn embed_backward(x: &[Self], dy: &[Self], width: usize, valid: usize, dw: &mut [Self], lanes: usize);
 }
 
+/// Runs `op`, a closure that is to be `#[inline(always)]`, on the chosen instruction set.
+///
+/// The bound makes it an `FnOnce` and nothing more. One that could be called twice would be called by a shim, which
+/// is compiled for the least of processors and not always inlined.
+#[inline(always)]
+fn dispatch(op: impl FnOnce()) {
+    simd::dispatch(op);
+}
+
 macro_rules! layer_kernels {
     ($t:ident) => {
         impl LayerKernels for $t {
             fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]) {
-                dropout::mask(keys, step, p, mask);
+                dispatch(
+                    #[inline(always)]
+                    || dropout::mask(keys, step, p, mask),
+                );
             }
             fn multiply(a: &[Self], b: &[Self], y: &mut [Self]) {
-                simd::dispatch(|| dropout::multiply(a, b, y));
+                dispatch(
+                    #[inline(always)]
+                    || dropout::multiply(a, b, y),
+                );
             }
             fn norm_forward(norm: Norm<Self>, x: &[Self], y: &mut [Self], stats: &mut [Self]) {
-                simd::dispatch(|| layer_norm::forward::<_, { 64 / size_of::<$t>() }>(norm, x, y, stats));
+                simd::dispatch(layer_norm::Forward { norm, x, y, stats });
             }
             fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]) {
-                simd::dispatch(|| {
-                    layer_norm::backward::<_, { 64 / size_of::<$t>() }>(norm, x, dy, stats, dx)
-                });
+                simd::dispatch(layer_norm::Backward { norm, x, dy, stats, dx });
             }
             fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]) {
-                simd::dispatch(|| layer_norm::weight::<_, { 64 / size_of::<$t>() }>(norm, x, dy, stats, dw));
+                simd::dispatch(layer_norm::Weight { norm, x, dy, stats, dw });
             }
             fn pool(over: Over, x: &[Self], y: &mut [Self]) {
-                simd::dispatch(|| pool::forward(over, x, y));
+                dispatch(
+                    #[inline(always)]
+                    || pool::forward(over, x, y),
+                );
             }
             fn pool_backward(over: Over, x: &[Self], y: &[Self], dy: &[Self], dx: &mut [Self]) {
-                simd::dispatch(|| pool::backward(over, x, y, dy, dx));
+                dispatch(
+                    #[inline(always)]
+                    || pool::backward(over, x, y, dy, dx),
+                );
             }
             fn embed(x: &[Self], weight: &[Self], width: usize, valid: usize, y: &mut [Self], lanes: usize) {
                 embedding::forward(x, weight, width, valid, y, lanes);
