@@ -2,16 +2,14 @@
 
 mod common;
 
-use std::process::Command;
-
 use bptt::data::Arrays;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Context, Dropout, Embedding, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Workspace};
 use bptt::optim::Sgd;
-use bptt::{Model, Real, Result, Seq, SeqMut, Shape, SimdLevel, Trainer, rng};
-use common::{Fixture, assert_close};
-use ndarray::{Array1, Array3};
+use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
+use common::{Fixture, assert_close, assert_expected_simd_level, rerun_at_every_simd_level};
+use ndarray::{Array1, Array3, Axis, s};
 
 const TOLERANCE: f64 = 1e-6;
 
@@ -149,7 +147,7 @@ fn layer_norm_is_pytorchs() -> Result<()> {
 #[test]
 fn embedding_is_pytorchs() -> Result<()> {
     let fixture = Fixture::open("embedding_0");
-    let x = fixture.get::<ndarray::Ix2>("x").insert_axis(ndarray::Axis(2));
+    let x = fixture.get::<ndarray::Ix2>("x").insert_axis(Axis(2));
     let layer = || Embedding::new(fixture.number("/rows") as usize, fixture.number("/width") as usize);
     parity::<f64>(&fixture, layer(), &x, 1e-9)?;
     parity::<f32>(&fixture, layer(), &x, 1e-5)
@@ -159,7 +157,7 @@ fn embedding_is_pytorchs() -> Result<()> {
 fn drop_ones<R: Real>(dropout: &Dropout, shape: Shape, keys: &[u64], mode: Mode) -> (Vec<R>, Vec<R>) {
     let lanes = keys.len();
     let n = shape.size() * lanes;
-    let cx = Context { params: &[], packed: &[], mode, valid: lanes, keys };
+    let cx = Context { params: &[], packed: &[], mode, valid: lanes, lens: None, keys };
     let (ones, mut cache) = (vec![R::ONE; n], vec![R::ZERO; n]);
     let (mut y, mut dx) = (vec![R::ZERO; n], vec![R::ZERO; n]);
     let x = Seq::new(&ones, shape, lanes);
@@ -263,7 +261,8 @@ fn training_with_dropout_is_the_same_at_any_thread_count_and_tile() -> Result<()
 #[test]
 fn models_come_back_from_files() -> Result<()> {
     let dir = tempfile::tempdir().expect("a directory");
-    let layers: [(&str, fn() -> Box<dyn Layer<f64>>); 8] = [
+    type Make = fn() -> Box<dyn Layer<f64>>;
+    let layers: [(&str, Make); 8] = [
         ("dropout", || Box::new(Dropout::new(0.25))),
         ("locked", || Box::new(Dropout::default().locked())),
         ("norm", || Box::new(LayerNorm::new().eps(0.5))),
@@ -301,25 +300,93 @@ fn models_come_back_from_files() -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests above once more on each instruction set, and sees to it that it was the one that ran.
+/// One sample alone, and step by step, takes another way with the same bits.
 #[test]
-fn at_every_simd_level() -> std::io::Result<()> {
-    for level in SimdLevel::available() {
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--skip", "at_every_simd_level", "--include-ignored"])
-            .env("BPTT_SIMD", level.name())
-            .env("BPTT_EXPECT_SIMD", level.name())
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "at {}:\n{text}", level.name());
-        assert!(text.contains("level_is_as_expected ... ok"), "at {}:\n{text}", level.name());
+fn one_alone_and_step_by_step_are_the_same() -> Result<()> {
+    let mut model = Model::<f32>::builder(Shape::new(5, 1))
+        .layer("embedding", Embedding::new(6, 7))
+        .layer("drop", Dropout::new(0.3))
+        .layer("norm", LayerNorm::new())
+        .layer("pool", Pool::last())
+        .layer("norm2", LayerNorm::new().elementwise_affine(false))
+        .build(3)?;
+    model.init("norm.*", bptt::Init::Normal(1.0), 3)?;
+    let x = Array3::from_shape_fn((19, 5, 1), |(i, t, _)| ((3 * i + 2 * t) % 6) as f32);
+    let together = model.predict(&x)?;
+    for (x, y) in x.outer_iter().zip(together.outer_iter()) {
+        let alone = model.predict(x.insert_axis(Axis(0)))?;
+        assert_eq!(alone.index_axis(Axis(0), 0), y);
+        let mut stream = model.session()?;
+        let steps = x.iter().map(|x| stream.push(&[*x]).to_vec());
+        assert_eq!(steps.last(), Some(y.iter().copied().collect()));
     }
     Ok(())
 }
 
 #[test]
+fn only_the_last_step_can_be_pooled_in_a_stream() -> Result<()> {
+    let model = |pool| Model::<f32>::builder(Shape::new(3, 2)).layer("pool", pool).build(1);
+    assert_eq!(model(Pool::last())?.session()?.push(&[1.0, 2.0]), [1.0, 2.0]);
+    for pool in [Pool::mean(), Pool::max()] {
+        let error = model(pool)?.session().err().expect("nothing to stream").to_string();
+        assert!(error.contains("needs the whole sequence"), "{error}");
+    }
+    Ok(())
+}
+
+/// Sequences of different lengths, padded with what no layer may look at, are pooled as each would be by itself.
+#[test]
+fn padding_does_not_count() -> Result<()> {
+    let lens = [3, 1, 4, 2, 4, 0];
+    for pool in [Pool::last(), Pool::mean(), Pool::max()] {
+        let build = |t| {
+            let builder = Model::<f64>::builder(Shape::new(t, 1)).layer("embedding", Embedding::new(9, 2));
+            builder.layer("pool", pool).build(5)
+        };
+        let model = build(4)?;
+        let index = |i: usize, t: usize| if t < lens[i] { ((2 * i + 3 * t) % 9) as f64 } else { -1.0 };
+        let x = Array3::from_shape_fn((6, 4, 1), |(i, t, _)| index(i, t));
+        let mut ws = Workspace::new(&model, 6, Mode::Train);
+        ws.set_input(x.view());
+        ws.set_lengths(&lens);
+        model.forward(&mut ws);
+        let y = ws.output();
+        for (i, &len) in lens.iter().enumerate().filter(|&(_, &len)| len > 0) {
+            let own = build(len)?.predict(x.slice(s![i..=i, ..len, ..]))?;
+            assert_eq!(own.index_axis(Axis(0), 0), y.index_axis(Axis(0), i), "{pool:?} of {len} steps");
+        }
+        assert!(y.index_axis(Axis(0), 5).iter().all(|&y| y == 0.0), "no steps at all");
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_sequences_of_different_lengths() -> Result<()> {
+    for pool in [Pool::last(), Pool::mean(), Pool::max()] {
+        let check = GradCheck::default().step(1e-5).floor(1e-2).ragged();
+        for (t, f, batch) in SHAPES {
+            let mut model = Model::builder(Shape::new(t, f)).layer("pool", pool).build(7)?;
+            check.batch(batch).model(&mut model).assert_below(TOLERANCE);
+        }
+        let mut model = Model::builder(Shape::new(4, 1))
+            .layer("embedding", Embedding::new(6, 5))
+            .layer("norm", LayerNorm::new())
+            .layer("lstm", Lstm::new(4).bidirectional())
+            .layer("drop", Dropout::new(0.5).locked())
+            .layer("pool", pool)
+            .build(3)?;
+        check.indices(6).batch(9).model(&mut model).assert_below(TOLERANCE);
+    }
+    Ok(())
+}
+
+#[test]
+fn at_every_simd_level() {
+    rerun_at_every_simd_level("at_every_simd_level");
+}
+
+#[test]
 #[ignore = "run by at_every_simd_level"]
 fn level_is_as_expected() {
-    let expected = std::env::var("BPTT_EXPECT_SIMD").unwrap_or_default();
-    assert_eq!(SimdLevel::current().name(), expected);
+    assert_expected_simd_level();
 }

@@ -1,4 +1,5 @@
-//! Layer normalisation. Each lane's sums run over the features in their order, whatever the width of a vector.
+//! Layer normalisation. Each lane's sums run over the features in their order, whatever the width of a vector and
+//! whether there are other lanes: the same bits come out.
 
 use pulp::{Simd, WithSimd};
 
@@ -58,6 +59,9 @@ impl<R: Real> WithSimd for Forward<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let norm = self.norm;
+        if !norm.lanes.is_multiple_of(R::lanes::<S>()) {
+            return self.lane_by_lane();
+        }
         let (width, n) = norm.sizes::<S>(s);
         let steps = self.x.chunks_exact(norm.step()).zip(self.y.chunks_exact_mut(norm.step()));
         for ((x, y), stats) in steps.zip(self.stats.chunks_exact_mut(2 * norm.lanes)) {
@@ -87,6 +91,35 @@ impl<R: Real> WithSimd for Forward<'_, R> {
                 for (v, (x, y)) in x.iter().zip(y).enumerate() {
                     *y = R::vadd(s, R::vmul(s, hat::<R, S>(s, *x, mean[v], rstd[v]), w), b);
                 }
+            }
+        }
+    }
+}
+
+impl<R: Real> Forward<'_, R> {
+    /// The same for lanes that fill no vectors, as those of one sample alone.
+    fn lane_by_lane(self) {
+        let Norm { weight, bias, features, eps, lanes } = self.norm;
+        let n = R::from_f64(features as f64);
+        let steps = self.x.chunks_exact(self.norm.step()).zip(self.y.chunks_exact_mut(self.norm.step()));
+        for ((x, y), stats) in steps.zip(self.stats.chunks_exact_mut(2 * lanes)) {
+            for lane in 0..lanes {
+                let (mut sum, mut squares) = (R::ZERO, R::ZERO);
+                for x in x[lane..].iter().step_by(lanes) {
+                    sum += *x;
+                }
+                let mean = sum / n;
+                for x in x[lane..].iter().step_by(lanes) {
+                    squares += (*x - mean) * (*x - mean);
+                }
+                let rstd = R::ONE / (squares / n + eps).sqrt();
+                for f in 0..features {
+                    let w = weight.get(f).copied().unwrap_or(R::ONE);
+                    let b = bias.get(f).copied().unwrap_or(R::ZERO);
+                    let i = f * lanes + lane;
+                    y[i] = (x[i] - mean) * rstd * w + b;
+                }
+                (stats[lane], stats[lanes + lane]) = (mean, rstd);
             }
         }
     }

@@ -6,8 +6,9 @@ mod layer_norm;
 mod pool;
 
 use super::simd;
+pub use embedding::Lookup;
 pub use layer_norm::Norm;
-pub use pool::Over;
+pub use pool::{Lane, Over};
 
 /// The concrete entry points of these loops for one scalar type, as in [`Kernels`](super::Kernels). Samples lie in
 /// the last axis, of `lanes`, a multiple of the quantum.
@@ -25,15 +26,19 @@ pub trait LayerKernels: Sized {
     fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]);
     /// y `[F, lanes]` out of x `[T, F, lanes]`.
     fn pool(over: Over, x: &[Self], y: &mut [Self]);
+    /// The same once more for one lane, of which the first `len` steps count.
+    fn pool_lane(over: Over, x: &[Self], y: &mut [Self], lane: Lane);
     /// dx from dy, told from x and y.
     fn pool_backward(over: Over, x: &[Self], y: &[Self], dy: &[Self], dx: &mut [Self]);
-    /// y `[T, E, lanes]`: of the first `valid` lanes, row x of `weight` `[N, E]`; 0 in the others.
+    /// The same once more for one lane, of which the first `len` steps count.
+    fn pool_lane_backward(over: Over, x: &[Self], y: &[Self], dy: &[Self], dx: &mut [Self], lane: Lane);
+    /// y `[T, width, lanes]`: of each step of a sample, row x of `weight` `[N, width]`; 0 in other places.
     ///
     /// # Panics
-    /// If an x, `[T, lanes]`, is no whole number below N.
-    fn embed(x: &[Self], weight: &[Self], width: usize, valid: usize, y: &mut [Self], lanes: usize);
+    /// If an x is no whole number below N.
+    fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]);
     /// Adds dy to the rows x of dw.
-    fn embed_backward(x: &[Self], dy: &[Self], width: usize, valid: usize, dw: &mut [Self], lanes: usize);
+    fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]);
 }
 
 /// Runs `op`, a closure that is to be `#[inline(always)]`, on the chosen instruction set.
@@ -75,24 +80,30 @@ macro_rules! layer_kernels {
                     || pool::forward(over, x, y),
                 );
             }
+            fn pool_lane(over: Over, x: &[Self], y: &mut [Self], lane: Lane) {
+                pool::forward_lane(over, x, y, lane);
+            }
+            fn pool_lane_backward(
+                over: Over,
+                x: &[Self],
+                y: &[Self],
+                dy: &[Self],
+                dx: &mut [Self],
+                lane: Lane,
+            ) {
+                pool::backward_lane(over, x, y, dy, dx, lane);
+            }
             fn pool_backward(over: Over, x: &[Self], y: &[Self], dy: &[Self], dx: &mut [Self]) {
                 dispatch(
                     #[inline(always)]
                     || pool::backward(over, x, y, dy, dx),
                 );
             }
-            fn embed(x: &[Self], weight: &[Self], width: usize, valid: usize, y: &mut [Self], lanes: usize) {
-                embedding::forward(x, weight, width, valid, y, lanes);
+            fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]) {
+                embedding::forward(lookup, weight, width, y);
             }
-            fn embed_backward(
-                x: &[Self],
-                dy: &[Self],
-                width: usize,
-                valid: usize,
-                dw: &mut [Self],
-                lanes: usize,
-            ) {
-                embedding::backward(x, dy, width, valid, dw, lanes);
+            fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]) {
+                embedding::backward(lookup, dy, width, dw);
             }
         }
     };
