@@ -328,7 +328,7 @@ fn only_the_last_step_can_be_pooled_in_a_stream() -> Result<()> {
     let model = |pool| Model::<f32>::builder(Shape::new(3, 2)).layer("pool", pool).build(1);
     assert_eq!(model(Pool::last())?.session()?.push(&[1.0, 2.0]), [1.0, 2.0]);
     for pool in [Pool::mean(), Pool::max()] {
-        let error = model(pool)?.session().err().expect("nothing to stream").to_string();
+        let error = model(pool)?.session().expect_err("nothing to stream").to_string();
         assert!(error.contains("needs the whole sequence"), "{error}");
     }
     Ok(())

@@ -18,9 +18,10 @@ const TRIES: usize = 10;
 /// Puts together what happens to a dataset's samples whenever they are drawn for training.
 ///
 /// Changes are made in the order given, to the raw values, before any normalisation. Shapes and targets pass through;
-/// a target that is told step by step is not moved along. Padding beyond a sequence's end stays as it is. All randomness comes from the draw's own key, a function of
-/// (seed, epoch, place in the epoch), so the order of access and the number of threads change nothing. Where the
-/// key is 0, as in evaluation, samples stay as they are.
+/// a target that is told step by step is not moved along. Padding beyond a sequence's end stays as it is.
+///
+/// All randomness comes from the draw's own key, a function of (seed, epoch, place in the epoch), so the order of
+/// access and the number of threads change nothing. Where the key is 0, as in evaluation, samples stay as they are.
 ///
 /// An image is a sequence of its rows: rows are time steps, columns features.
 ///
