@@ -417,6 +417,41 @@ fn a_group_has_its_optimizer() {
     }
 }
 
+/// Takes note of what it is handed: the parameters' number, and the moments'.
+#[derive(Clone, Debug, Default)]
+struct Probe(Arc<Mutex<Vec<(usize, [usize; 3])>>>);
+
+impl Optimizer<f32> for Probe {
+    fn lr(&self) -> f64 {
+        0.1
+    }
+
+    fn moments(&self) -> usize {
+        1
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn update(&self, _: At, p: &mut [f32], _: &[f32], moments: [&mut [f32]; 3]) {
+        self.0.lock().unwrap().push((p.len(), moments.map(|moment| moment.len())));
+    }
+}
+
+/// A rule gets the moments that it keeps, whatever others there are, and neighbours in one piece.
+#[test]
+fn a_rule_gets_its_own_moments() {
+    let (train, probe) = (data(1, 80), Probe::default());
+    let trainer = Trainer::new(CrossEntropy::default(), probe.clone())
+        .group("linear.bias", Group::new().optimizer(Adam::new(0.1)))
+        .freeze("lstm.bias_ih_l0");
+    let mut model = model();
+    trainer.stepper(&model, &train).unwrap().step(&mut model, &train, &[1, 2, 3], 1, 0).unwrap();
+    // weight_ih [12, 2] and weight_hh [12, 3]; bias_hh [12] and linear.weight [2, 3]
+    assert_eq!(*probe.0.lock().unwrap(), [(60, [60, 0, 0]), (18, [18, 0, 0])]);
+}
+
 #[test]
 fn patterns_that_match_nothing() {
     let names =

@@ -121,7 +121,8 @@ fn one_cycle_with_a_total_of_its_own() {
     }
     // After its end the last rate stays.
     assert_eq!(own.lr(9.0, Clock::new(69, 70)), own.lr(9.0, Clock::new(49, 70)));
-    // The smallest cycles have a rate, too.
+    // A rise of one step is at its end from the start, and the smallest cycles have a rate, too.
+    assert_eq!(OneCycle::new(0.1).pct_start(0.5).lr(0.0, Clock::new(0, 2)), 0.1);
     for total in 1..4 {
         assert!(
             (0..total).all(|done| own.clone().total_steps(total).lr(1.0, Clock::new(done, 0)).is_finite())
@@ -132,6 +133,9 @@ fn one_cycle_with_a_total_of_its_own() {
 #[test]
 fn a_constant_is_a_factor() {
     assert_eq!(Constant::new(0.5).lr(0.3, Clock::new(7, 9)), 0.15);
+    let parts = Sequential::new(Constant::new(0.5)).at(5, Constant::new(2.0)).at(6, Constant::new(3.0));
+    let lrs = (4..8).map(|done| parts.lr(1.0, Clock::new(done, 9)));
+    assert_eq!(lrs.collect::<Vec<_>>(), [0.5, 2.0, 3.0, 3.0]);
 }
 
 /// Observed one by one with the state through JSON in between, or told from the history: the same rate.
