@@ -53,7 +53,7 @@ pub enum Error {
         epoch: usize,
         /// The step within the epoch, from 1.
         step: usize,
-        /// What was found not to be finite: the loss or the gradient.
+        /// What was found not to be finite: the loss, the gradient or a parameter.
         what: String,
         /// The first tensor, in the order of the model, that holds a value that is not finite.
         tensor: String,

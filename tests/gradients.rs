@@ -1,12 +1,12 @@
 //! Every backward pass against central differences in f64, at every SIMD level that the machine has.
 
-use std::process::Command;
+mod common;
 
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Activation, Layer, Linear, Lstm, Rnn};
-use bptt::{Model, Result, Shape, SimdLevel};
+use bptt::nn::{Activation, Gru, Layer, Linear, Lstm, Rnn};
+use bptt::{Model, Result, Shape};
 
 const TOLERANCE: f64 = 1e-6;
 
@@ -54,6 +54,40 @@ fn rnn() -> Result<()> {
 }
 
 #[test]
+fn gru() -> Result<()> {
+    for (hidden, layers) in [(1, 1), (3, 2), (13, 2)] {
+        check(|| Box::new(Gru::new(hidden).layers(layers)))?;
+        check(|| Box::new(Gru::new(hidden).layers(layers).last()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bidirectional() -> Result<()> {
+    for (hidden, layers) in [(1, 1), (3, 2), (5, 3)] {
+        check(|| Box::new(Lstm::new(hidden).layers(layers).bidirectional()))?;
+        check(|| Box::new(Lstm::new(hidden).layers(layers).bidirectional().last()))?;
+        check(|| Box::new(Gru::new(hidden).layers(layers).bidirectional()))?;
+        check(|| Box::new(Rnn::new(hidden).layers(layers).bidirectional()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sequences_of_different_lengths() -> Result<()> {
+    let ragged = GradCheck::default().ragged();
+    for (hidden, layers) in [(1, 1), (3, 2)] {
+        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers)))?;
+        check_by(ragged, || Box::new(Gru::new(hidden).layers(layers).last()))?;
+        check_by(ragged, || Box::new(Rnn::new(hidden).layers(layers)))?;
+        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers).bidirectional()))?;
+        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers).bidirectional().last()))?;
+        check_by(ragged, || Box::new(Gru::new(hidden).layers(layers).bidirectional()))?;
+    }
+    Ok(())
+}
+
+#[test]
 fn linear_and_activations() -> Result<()> {
     for out in [1, 2, 5, 12] {
         check(|| Box::new(Linear::new(out)))?;
@@ -94,25 +128,13 @@ fn cross_entropy() -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests above once more on each instruction set, and sees to it that it was the one that ran.
 #[test]
-fn at_every_simd_level() -> std::io::Result<()> {
-    for level in SimdLevel::available() {
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--skip", "at_every_simd_level", "--include-ignored"])
-            .env("BPTT_SIMD", level.name())
-            .env("BPTT_EXPECT_SIMD", level.name())
-            .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "at {}:\n{text}", level.name());
-        assert!(text.contains("level_is_as_expected ... ok"), "at {}:\n{text}", level.name());
-    }
-    Ok(())
+fn at_every_simd_level() {
+    common::rerun_at_every_simd_level("at_every_simd_level");
 }
 
 #[test]
 #[ignore = "run by at_every_simd_level"]
 fn level_is_as_expected() {
-    let expected = std::env::var("BPTT_EXPECT_SIMD").unwrap_or_default();
-    assert_eq!(SimdLevel::current().name(), expected);
+    common::assert_expected_simd_level();
 }

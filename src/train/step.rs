@@ -1,6 +1,9 @@
-//! One training step: tiles → slots → tree → 1 / weight → clip → optimizer → repack.
+//! One training step: tiles → slots → tree → 1 / weight → freeze → clip → optimizers → repack.
 
 use super::Clip;
+use super::average::Average;
+use super::group::{Plan, Update};
+use super::schedule::{Clock, Schedule};
 use super::trainer::Settings;
 use crate::data::{Dataset, TargetShape, samples};
 use crate::loss::{Loss, Tally};
@@ -18,7 +21,7 @@ pub struct StepReport {
     pub tally: Tally,
     /// Targets that are classes, and of these the ones predicted right, before the update.
     pub classes: (u64, u64),
-    /// ‖g‖₂ before clipping.
+    /// ‖g‖₂ before clipping, of the parameters that are not frozen.
     pub grad_norm: f64,
 }
 
@@ -37,13 +40,17 @@ struct Slot<R> {
 pub struct Stepper<'a, R: Real> {
     loss: &'a dyn Loss<R>,
     optimizer: &'a dyn Optimizer<R>,
+    plan: Plan<'a, R>,
     clip: Clip,
     seed: u64,
     tile: usize,
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
     total: Arena<R>,
+    average: Option<Average<R>>,
     steps: u64,
+    /// The epoch in hand, and how many steps were taken before it.
+    epoch: (usize, u64),
     lr: f64,
 }
 
@@ -66,6 +73,8 @@ impl<'a, R: Real> Stepper<'a, R> {
         model.check_data("training", data)?;
         loss.check(model.output(), data.target_shape())?;
         optimizer.check()?;
+        let plan = settings.patterns.plan(optimizer, model.params().layout())?;
+        let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
         let batch = settings.batch_size.min(data.len());
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
         let params = model.parameter_count();
@@ -77,23 +86,39 @@ impl<'a, R: Real> Stepper<'a, R> {
         Ok(Self {
             loss,
             optimizer,
+            plan,
             clip: settings.clip,
             seed: settings.seed,
             tile,
             slots: slots.collect(),
-            moments: vec![R::ZERO; params * optimizer.moments()],
+            moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
+            average: settings.ema.map(|decay| Average::new(decay, params)),
             steps: 0,
+            epoch: (0, 0),
             lr: optimizer.lr(),
         })
     }
 
-    /// Sets the learning rate of the steps to come.
+    /// Sets the learning rate of the steps to come. A group with an optimizer of its own keeps its own.
     pub fn set_lr(&mut self, lr: f64) {
         self.lr = lr;
+        self.plan
+            .updates
+            .iter_mut()
+            .filter(|update| !update.own)
+            .for_each(|update| update.lr = update.lr_scale * lr);
     }
 
-    /// The learning rate of the steps to come.
+    /// Sets the learning rate of the steps to come to what `schedule` makes of each optimizer's.
+    pub fn follow(&mut self, schedule: &dyn Schedule, clock: Clock<'_>) {
+        self.lr = schedule.lr(self.optimizer.lr(), clock);
+        for update in &mut self.plan.updates {
+            update.lr = update.lr_scale * schedule.lr(update.optimizer.lr(), clock);
+        }
+    }
+
+    /// The learning rate of the steps to come, without the factors of groups.
     pub fn lr(&self) -> f64 {
         self.lr
     }
@@ -138,6 +163,9 @@ impl<'a, R: Real> Stepper<'a, R> {
             let expected = format!("1 to {}", self.slots.len() * tile);
             return Err(Error::mismatch("a batch", format!("{} samples", batch.len()), expected));
         }
+        if self.epoch.0 != epoch {
+            self.epoch = (epoch, self.steps);
+        }
         let slots = &mut self.slots[..used];
         par::for_each(slots, |i, slot| {
             slot.grads.fill(R::ZERO);
@@ -155,15 +183,23 @@ impl<'a, R: Real> Stepper<'a, R> {
         if tally.weight > 0.0 {
             R::scale(self.total.as_mut_slice(), R::from_f64(1.0 / tally.weight));
         }
+        for range in &self.plan.frozen {
+            self.total.as_mut_slice()[range.clone()].fill(R::ZERO);
+        }
         let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
         if !(tally.loss.is_finite() && grad_norm.is_finite()) {
-            return Err(self.not_finite(model, tally, epoch));
+            let what = if tally.loss.is_finite() {
+                "the gradient".to_owned()
+            } else {
+                format!("the loss ({})", tally.loss)
+            };
+            return Err(self.not_finite(model, what, self.steps + 1));
         }
         self.clip.apply(self.total.as_mut_slice(), grad_norm);
         Ok(StepReport { tally, classes, grad_norm })
     }
 
-    /// The gradient of the last step, clipped.
+    /// The gradient of the last step, clipped; 0 for frozen parameters.
     pub fn grads(&self) -> &Arena<R> {
         &self.total
     }
@@ -173,27 +209,46 @@ impl<'a, R: Real> Stepper<'a, R> {
         &mut self.total
     }
 
-    /// Lets the optimizer move the parameters by the gradients at hand.
+    /// Lets the optimizers move the parameters by the gradients at hand.
     pub fn update(&mut self, model: &mut Model<R>) {
         self.steps += 1;
         let n = self.total.as_slice().len();
-        let mut places = self.moments.chunks_exact_mut(n.max(1));
-        let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(|_| places.next().unwrap_or_default());
-        let at = At { step: self.steps, lr: self.lr };
-        self.optimizer.update(at, model.params_mut().as_mut_slice(), self.total.as_slice(), moments);
+        let mut params = model.params_mut();
+        for Update { range, optimizer, lr, .. } in &self.plan.updates {
+            let mut places = self.moments.chunks_exact_mut(n.max(1)).take(optimizer.moments());
+            let place = |_| places.next().map_or(&mut [][..], |moment| &mut moment[range.clone()]);
+            let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(place);
+            let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
+            optimizer.update(At { step: self.steps, lr: *lr }, p, g, moments);
+        }
+        if let Some(average) = &mut self.average {
+            average.update(params.as_slice());
+        }
     }
 
-    fn not_finite(&self, model: &Model<R>, tally: Tally, epoch: usize) -> Error {
+    /// Exchanges the model's parameters and their averages, if the trainer keeps any; a second time, back again.
+    /// Steps go on from the former.
+    pub fn swap_average(&mut self, model: &mut Model<R>) {
+        if let Some(average) = &mut self.average {
+            average.swap(model);
+        }
+    }
+
+    /// Checks that the last step, which no loss has seen yet, left the parameters numbers.
+    pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
+        match model.params().first_not_finite() {
+            None => Ok(()),
+            Some(_) => Err(self.not_finite(model, "a parameter".to_owned(), self.steps)),
+        }
+    }
+
+    fn not_finite(&self, model: &Model<R>, what: String, step: u64) -> Error {
         let params = model.params().first_not_finite().map(|name| format!("parameter `{name}`"));
         let grads = || self.total.first_not_finite().map(|name| format!("gradient of `{name}`"));
         Error::NonFinite {
-            epoch,
-            step: self.steps as usize + 1,
-            what: if tally.loss.is_finite() {
-                "the gradient".into()
-            } else {
-                format!("the loss ({})", tally.loss)
-            },
+            epoch: self.epoch.0,
+            step: (step - self.epoch.1) as usize,
+            what,
             tensor: params.or_else(grads).unwrap_or_else(|| "none: look for it in the data".into()),
             advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
         }

@@ -1,8 +1,11 @@
-//! Reads the fixtures that `tests/fixtures/make_fixtures.py` made with PyTorch.
+//! What the integration tests share: the fixtures that `tests/fixtures/make_fixtures.py` made with PyTorch, and
+//! running a whole test binary at every SIMD level.
 #![allow(dead_code)] // each test uses its part
 
 use std::path::Path;
+use std::process::Command;
 
+use bptt::SimdLevel;
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -20,7 +23,8 @@ impl Fixture {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
-        let case = metadata.metadata().as_ref().and_then(|map| map.get("case")).expect("a case in the metadata");
+        let case =
+            metadata.metadata().as_ref().and_then(|map| map.get("case")).expect("a case in the metadata");
         let case = serde_json::from_str(case).expect("a case in JSON");
         Self { bytes, case }
     }
@@ -37,6 +41,18 @@ impl Fixture {
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.names("").iter().any(|n| n == name)
+    }
+
+    /// The names of all cases of a kind, sorted.
+    pub fn all(kind: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let paths = files.map(|file| file.expect("a file of the folder").path());
+        let cases = paths.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+        let stems = cases.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+        let mut names: Vec<_> = stems.filter(|name| Self::open(name).case["kind"] == kind).collect();
+        names.sort();
+        names
     }
 
     /// A tensor of numbers, as f64.
@@ -59,7 +75,10 @@ impl Fixture {
 
     /// A number among the case's arguments.
     pub fn number(&self, pointer: &str) -> f64 {
-        self.case.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} in {}", self.case))
+        self.case
+            .pointer(pointer)
+            .and_then(Value::as_f64)
+            .unwrap_or_else(|| panic!("{pointer} in {}", self.case))
     }
 }
 
@@ -70,4 +89,31 @@ pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64)
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{what}: element {i} is {a}, expected {b}");
     }
+}
+
+/// The variable that tells a test run which level it should find itself at.
+const EXPECTED: &str = "BPTT_EXPECT_SIMD";
+
+/// Runs all other tests of this binary once more on each instruction set, and sees to it that it was the one that
+/// ran; `caller` is the name of the test that calls this. The binary needs an ignored test `level_is_as_expected`
+/// that calls [`assert_expected_simd_level`].
+#[track_caller]
+pub fn rerun_at_every_simd_level(caller: &str) {
+    for level in SimdLevel::available() {
+        let output = Command::new(std::env::current_exe().expect("the path of this test"))
+            .args(["--skip", caller, "--include-ignored"])
+            .env("BPTT_SIMD", level.name())
+            .env(EXPECTED, level.name())
+            .output()
+            .expect("this test runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "at {}:\n{text}", level.name());
+        assert!(text.contains("level_is_as_expected ... ok"), "at {}:\n{text}", level.name());
+    }
+}
+
+/// Asserts that the level in use is the one that [`rerun_at_every_simd_level`] asked for.
+#[track_caller]
+pub fn assert_expected_simd_level() {
+    assert_eq!(SimdLevel::current().name(), std::env::var(EXPECTED).unwrap_or_default());
 }

@@ -72,7 +72,10 @@ impl<R: Real> Model<R> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let file = read_tensors(path, &bytes, KEY)?;
-        let at = |e: Error| Error::file(path, e.to_string());
+        let at = |e: Error| match e {
+            named @ Error::File { .. } => named,
+            other => Error::file(path, other.to_string()),
+        };
         let bad =
             |e: serde_json::Error| Error::file(path, format!("found a description that cannot be read: {e}"));
         let header: Header = serde_json::from_str(file.metadata()?).map_err(bad)?;
@@ -88,7 +91,7 @@ impl<R: Real> Model<R> {
             builder = builder.boxed(&name, layer);
         }
         // What the description promises must be in the file before room is made for it.
-        let mut model = builder.build_checked(|len| file.check_room(len))?;
+        let mut model = builder.build_checked(|len| file.check_room(len)).map_err(at)?;
         file.load_into(&mut model.params)?;
         model.pack();
         Ok(model)

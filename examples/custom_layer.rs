@@ -1,0 +1,120 @@
+//! A layer of one's own: a moving average that learns, for each feature, how fast to forget.
+//!
+//! `cargo run --example custom_layer` checks its hand-written backward pass against differences, shows that the check
+//! finds a wrong sign, trains the layer below an LSTM on noisy sequences, and saves and loads the model.
+
+use bptt::data::Arrays;
+use bptt::gradcheck::GradCheck;
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Context, Declare, Description, Layer, Linear, Lstm, Sizes};
+use bptt::optim::Adam;
+use bptt::{Init, Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
+use ndarray::{Array1, Array3};
+
+/// h' = a ⊙ h + (1 − a) ⊙ x, where a = σ(w)
+///
+/// # Shapes     x `[T, F, B]` → y = h, `[T, F, B]`; the state is h, `[F, B]`
+/// # Parameters `w [F]`
+/// # Saved      the initial state; the others are y
+#[derive(Debug)]
+struct Average {
+    /// What the gradient of a is multiplied by: −1 is a mistake, made for the check to find.
+    sign: f64,
+}
+
+impl<R: Real> Layer<R> for Average {
+    fn describe(&self) -> Description {
+        Description::new("average", ())
+    }
+
+    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        declare.tensor("w", [input.f.into()], Init::Uniform(1.0))?;
+        Ok((input, Sizes { cache: input.f, infer_cache: 0, state: input.f, packed: input.f }))
+    }
+
+    /// Keeps a, so that it is computed once a step and not once a value.
+    fn pack(&self, _: Shape, params: &[R], packed: &mut [R]) {
+        packed.iter_mut().zip(params).for_each(|(a, &w)| *a = R::ONE / (R::ONE + (-w).exp()));
+    }
+
+    fn forward(&self, cx: &Context<R>, x: Seq<R>, state: &mut [R], mut y: SeqMut<R>, cache: &mut [R]) {
+        if cx.mode.keeps_history() {
+            cache.copy_from_slice(state);
+        }
+        for t in 0..x.shape.t {
+            for (i, (h, &x)) in state.iter_mut().zip(x.step(t)).enumerate() {
+                let a = cx.packed[i / y.lanes];
+                *h = a * *h + (R::ONE - a) * x;
+            }
+            y.step(t).copy_from_slice(state);
+        }
+    }
+
+    /// dh' = dy + what comes from the step after; da = Σ dh' ⊙ (h − x); dx = (1 − a) ⊙ dh'; dh = a ⊙ dh'
+    fn backward(
+        &self,
+        cx: &Context<R>,
+        x: Seq<R>,
+        y: Seq<R>,
+        dy: Seq<R>,
+        dstate: &mut [R],
+        cache: &mut [R],
+        grads: &mut [R],
+        mut dx: Option<SeqMut<R>>,
+    ) {
+        for t in (0..x.shape.t).rev() {
+            let before = if t > 0 { y.step(t - 1) } else { &*cache };
+            for (i, dh) in dstate.iter_mut().enumerate() {
+                let a = cx.packed[i / x.lanes];
+                *dh += dy.step(t)[i];
+                let da = *dh * (before[i] - x.step(t)[i]);
+                grads[i / x.lanes] += R::from_f64(self.sign) * da * a * (R::ONE - a);
+                if let Some(dx) = &mut dx {
+                    dx.step(t)[i] = (R::ONE - a) * *dh;
+                }
+                *dh = a * *dh;
+            }
+        }
+    }
+}
+
+/// Noise about a mean that is a little above or a little below 0.
+fn above_or_below(n: usize, seed: u64) -> Result<Arrays> {
+    let mut noise = vec![0.0; n * 40 * 2];
+    Init::Uniform(1.0).fill(&mut noise, rng::key(&[seed]));
+    let mean = |i: usize| if i.is_multiple_of(2) { 0.2 } else { -0.2 };
+    let x = Array3::from_shape_fn((n, 40, 2), |(i, t, f)| noise[(i * 40 + t) * 2 + f] + mean(i));
+    Arrays::classes(x, &Array1::from_shape_fn(n, |i| i % 2), ["above", "below"])
+}
+
+fn main() -> Result<()> {
+    let report = GradCheck::default().layer(Average { sign: 1.0 }, Shape::new(6, 3))?;
+    println!("the layer as it should be\n{report}");
+    report.assert_below(1e-6);
+    let report = GradCheck::default().layer(Average { sign: -1.0 }, Shape::new(6, 3))?;
+    println!("with one sign turned round: w is 200 % off, all else is right\n{report}");
+    assert!(report.max_error() > 1.0);
+
+    let (train, test) = (above_or_below(600, 1)?, above_or_below(300, 2)?);
+    let mut model: Model = Model::builder(Shape::new(40, 2))
+        .layer("average", Average { sign: 1.0 })
+        .layer("lstm", Lstm::new(8).last())
+        .layer("linear", Linear::new(2))
+        .classes(["above", "below"])
+        .build(1)?;
+    println!("{model}\n");
+    let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(5);
+    for epoch in trainer.fit(&mut model, &train, None)?.epochs {
+        println!("epoch {}: loss {:.4}", epoch.epoch, epoch.train.loss);
+    }
+    println!("{}", model.evaluate(&test)?.confusion());
+
+    // The file names the kind of each layer; who knows how to build it says so.
+    let path = std::env::temp_dir().join("bptt-custom-layer.safetensors");
+    model.save(&path)?;
+    let known = |d: &Description| (d.kind == "average").then(|| Box::new(Average { sign: 1.0 }) as _);
+    let loaded = Model::<f32>::load_with(&path, known)?;
+    assert_eq!(loaded.evaluate(&test)?.accuracy(), model.evaluate(&test)?.accuracy());
+    println!("saved to {}, and loaded", path.display());
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! A training step allocates nothing, on any thread, once the first ones have warmed everything up.
+//!
+//! One test alone in its binary: the allocator counts what all threads of the process do.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bptt::data::Arrays;
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Activation, Linear, Lstm, Rnn};
+use bptt::optim::Adam;
+use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
+use bptt::{Model, Result, Shape, Trainer};
+use ndarray::{Array1, Array3};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const EPOCHS: usize = 30;
+const STEPS: usize = 10;
+
+/// Notes after each step how often anything was allocated so far, in room made beforehand.
+struct Notes {
+    counts: &'static [AtomicUsize],
+}
+
+impl bptt::train::Callback<f32> for Notes {
+    fn on_start(&mut self, _: &mut Model) -> Result<()> {
+        // Threads allocate when they start, and when they first look for work.
+        #[cfg(feature = "rayon")]
+        rayon::broadcast(|_| ());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        Ok(())
+    }
+
+    fn on_step(&mut self, progress: &Progress) {
+        let i = (progress.epoch - 1) * STEPS + progress.step - 1;
+        self.counts[i].store(COUNT.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+        assert!(end.epoch.train.loss.is_finite());
+        Ok(Flow::Continue)
+    }
+}
+
+/// Three hundred steps of every kind of layer, clipped, each tenth of them ragged, at 1, 2 and 8 threads.
+#[test]
+fn steps_allocate_nothing() {
+    let (samples, batch) = (930usize, 100);
+    assert_eq!(samples.div_ceil(batch), STEPS);
+    let x = Array3::from_shape_fn((samples, 5, 4), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
+    let y = Array1::from_shape_fn(samples, |i| i % 3);
+    let data = Arrays::classes(x, &y, ["a", "b", "c"]).unwrap();
+    for threads in [1, 2, 8] {
+        let counts: &'static [AtomicUsize] =
+            Vec::leak((0..EPOCHS * STEPS).map(|_| AtomicUsize::new(0)).collect());
+        let mut model = Model::builder(Shape::new(5, 4))
+            .layer("rnn", Rnn::new(6))
+            .layer("tanh", Activation::tanh())
+            .layer("lstm", Lstm::new(7).layers(2).last())
+            .layer("linear", Linear::new(3))
+            .build(1)
+            .unwrap();
+        let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
+            .epochs(EPOCHS)
+            .batch_size(batch)
+            .tile(16)
+            .threads(threads)
+            .clip(Clip::Norm(0.1))
+            .with(EarlyStopping::patience(EPOCHS))
+            .with(|_: &Epoch| Flow::Continue)
+            .with(Notes { counts });
+        trainer.fit(&mut model, &data, None).unwrap();
+
+        let count = |epoch: usize, step: usize| counts[epoch * STEPS + step].load(Ordering::Relaxed);
+        for epoch in 1..EPOCHS {
+            for step in 1..STEPS {
+                let allocated = count(epoch, step) - count(epoch, step - 1);
+                assert_eq!(allocated, 0, "{threads} threads, epoch {}, step {}", epoch + 1, step + 1);
+            }
+        }
+        // Between epochs, the history grows now and then.
+        let total = count(EPOCHS - 1, STEPS - 1) - count(1, 0);
+        assert!(total <= 5, "{total} allocations after the first epoch");
+    }
+}

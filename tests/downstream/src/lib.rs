@@ -1,0 +1,44 @@
+//! What a stranger builds on bptt: a model of own arrays, an own layer, and an own loss.
+
+mod log_cosh;
+mod softsign;
+
+pub use log_cosh::LogCosh;
+pub use softsign::Softsign;
+
+use bptt::data::Arrays;
+use bptt::nn::{Description, Layer, Linear, Lstm};
+use bptt::optim::Adam;
+use bptt::{Model, Real, Result, Shape, Trainer};
+use ndarray::{Array2, Array3};
+
+/// Sine waves of random phase and pace, 20 values each, and the value that comes next.
+pub fn waves(n: usize) -> (Array3<f32>, Array2<f32>) {
+    let wave = |i: usize, t: usize| {
+        let (phase, pace) = (i as f32 * 2.399, 0.2 + 0.3 * (i % 17) as f32 / 17.0);
+        (phase + pace * t as f32).sin()
+    };
+    (
+        Array3::from_shape_fn((n, 20, 1), |(i, t, _)| wave(i, t)),
+        Array2::from_shape_fn((n, 1), |(i, _)| wave(i, 20)),
+    )
+}
+
+/// Learns to continue the waves.
+pub fn learn(epochs: usize) -> Result<Model> {
+    let (x, y) = waves(400);
+    let data = Arrays::vectors(x, y)?;
+    let mut model = Model::builder(Shape::new(20, 1))
+        .layer("lstm", Lstm::new(16).last())
+        .layer("softsign", Softsign)
+        .layer("linear", Linear::new(1))
+        .build(1)?;
+    let mut trainer = Trainer::new(LogCosh, Adam::new(0.01)).epochs(epochs).batch_size(32);
+    trainer.fit(&mut model, &data, None)?;
+    Ok(model)
+}
+
+/// Builds the layers of this crate when a model is loaded.
+pub fn layers<R: Real>(description: &Description) -> Option<Box<dyn Layer<R>>> {
+    (description.kind == Softsign::KIND).then(|| Box::new(Softsign) as _)
+}

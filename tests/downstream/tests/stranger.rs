@@ -1,0 +1,68 @@
+//! What a stranger would see to first: it learns, it comes back from its file, and its gradients are right.
+
+use bptt::data::{Arrays, TargetShape};
+use bptt::gradcheck::GradCheck;
+use bptt::nn::{Linear, Lstm};
+use bptt::{Model, Result, Shape};
+use bptt_downstream::{LogCosh, Softsign, layers, learn, waves};
+use ndarray::Axis;
+
+#[test]
+fn learns_and_comes_back() -> Result<()> {
+    let model = learn(12)?;
+    let (x, y) = waves(500);
+    let predicted = model.predict(&x)?;
+    // The last hundred were not trained on.
+    let errors = (&predicted.index_axis(Axis(1), 0) - &y).mapv(|d| d * d);
+    let error = errors.slice(ndarray::s![400.., ..]).mean().unwrap();
+    assert!(error < 0.01, "the mean squared error is {error}; the waves' own variance is a half");
+    let measured = model.evaluate_with(&Arrays::vectors(x.clone(), y)?, &LogCosh)?;
+    assert!(measured.loss() < 0.005, "{}", measured.loss());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("waves.safetensors");
+    model.save(&path)?;
+    let loaded = Model::<f32>::load_with(&path, layers)?;
+    assert_eq!(loaded.predict(&x)?, predicted);
+    let stranger = Model::<f32>::load(&path).unwrap_err().to_string();
+    assert!(stranger.contains("downstream.softsign"), "{stranger}");
+    Ok(())
+}
+
+#[test]
+fn gradients_are_right() -> Result<()> {
+    GradCheck::default().layer(Softsign, Shape::new(3, 4))?.assert_below(1e-6);
+    let targets = TargetShape::Values(Shape::new(2, 3));
+    GradCheck::default().batch(5).loss(&LogCosh, Shape::new(2, 3), targets)?.assert_below(1e-6);
+    let mut model = Model::<f64>::builder(Shape::new(5, 2))
+        .layer("lstm", Lstm::new(4).last())
+        .layer("softsign", Softsign)
+        .layer("linear", Linear::new(1))
+        .build(1)?;
+    GradCheck::default().model(&mut model).assert_below(1e-6);
+    Ok(())
+}
+
+/// One sample at a time is not another result than all at once.
+#[test]
+fn sample_by_sample() -> Result<()> {
+    let model = learn(1)?;
+    let (x, _) = waves(20);
+    let whole = model.predict(&x)?;
+    for (x, y) in x.axis_chunks_iter(Axis(0), 1).zip(whole.axis_chunks_iter(Axis(0), 1)) {
+        assert!((&model.predict(x)? - &y).iter().all(|d| d.abs() < 1e-6));
+    }
+    Ok(())
+}
+
+/// An own loss refuses what it cannot measure, as the crate's losses do.
+#[test]
+fn classes_are_refused() {
+    let (x, _) = waves(3);
+    let data = Arrays::classes(x, &[0, 0, 0], ["wave"]).unwrap();
+    let message = learn(0).unwrap().evaluate_with(&data, &LogCosh).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "log-cosh: targets: found Classes { t: 1 }, expected values of the output's shape, [1, 1]"
+    );
+}

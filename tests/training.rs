@@ -1,0 +1,344 @@
+//! Training as a whole: it learns, it stops when it should, and what looks on is told what happens.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bptt::data::{Arrays, Batches, Dataset, DatasetExt};
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Linear, Lstm, Rnn};
+use bptt::optim::{Adam, Optimizer, Sgd};
+use bptt::train::{Callback, Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
+use bptt::{Error, Model, Real, Result, Trainer, rng};
+use ndarray::{Array1, Array3};
+
+const STEPS: usize = 20;
+
+/// Noise with two blips in it, one on each of two features: which came first?
+fn which_came_first<R: Real>(n: usize, seed: u64) -> Arrays<R> {
+    let mut rng = rng::rng(rng::key(&[seed]));
+    let mut below = |n: u64| rng::below(&mut rng, n) as usize;
+    let mut x =
+        Array3::from_shape_simple_fn((n, STEPS, 2), || R::from_f64(below(1000) as f64 / 2500.0 - 0.2));
+    let y = Array1::from_shape_fn(n, |i| {
+        let early = below(STEPS as u64 - 1);
+        let late = early + 1 + below((STEPS - early - 1) as u64);
+        let first = below(2);
+        x[[i, early, first]] += R::ONE;
+        x[[i, late, 1 - first]] += R::ONE;
+        first
+    });
+    Arrays::classes(x, &y, ["left", "right"]).unwrap()
+}
+
+fn model<R: Real>(data: &dyn Dataset<Elem = R>) -> Model<R> {
+    Model::builder(data.shape())
+        .layer("lstm", Lstm::new(12).last())
+        .layer("linear", Linear::new(2))
+        .classes(["left", "right"])
+        .build(1)
+        .unwrap()
+}
+
+fn trainer() -> Trainer {
+    Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(4).batch_size(32).seed(3)
+}
+
+// --- it learns ---
+
+#[test]
+fn learns_which_came_first() {
+    learns::<f32>(Adam::new(0.01));
+    learns::<f64>(Adam::new(0.01));
+    learns::<f32>(Sgd::new(0.3).momentum(0.9));
+}
+
+fn learns<R: Real>(optimizer: impl Optimizer<R> + 'static) {
+    let (train, valid) = (which_came_first::<R>(1500, 1), which_came_first::<R>(500, 2));
+    let mut model = model(&train);
+    let before = model.evaluate(&valid).unwrap().accuracy();
+    assert!((0.4..0.6).contains(&before), "untrained, it guesses: {before}");
+    let mut trainer =
+        Trainer::new(CrossEntropy::default(), optimizer).epochs(8).batch_size(32).clip(Clip::Norm(1.0));
+    let history = trainer.fit(&mut model, &train, Some(&valid)).unwrap();
+    let accuracy = model.evaluate(&valid).unwrap().accuracy();
+    assert!(accuracy > 0.95, "{accuracy} after {:?}", history.epochs);
+    assert_eq!(history.epochs.last().unwrap().valid.unwrap().accuracy, Some(accuracy));
+}
+
+/// A class for each step: which blip came last, with no answer before the first. Steps without one count nowhere.
+#[test]
+fn learns_at_every_step() {
+    let n = 600;
+    let data = |seed: u64| {
+        let mut rng = rng::rng(rng::key(&[seed]));
+        let mut x = Array3::<f32>::zeros((n, STEPS, 2));
+        let mut y = ndarray::Array2::from_elem((n, STEPS), Arrays::<f32>::NO_CLASS);
+        for i in 0..n {
+            let mut last = Arrays::<f32>::NO_CLASS;
+            for t in 0..STEPS {
+                let blip = rng::below(&mut rng, 6);
+                if blip < 2 {
+                    x[[i, t, blip as usize]] = 1.0;
+                    last = blip as i64;
+                }
+                y[[i, t]] = last;
+            }
+        }
+        Arrays::step_classes(x, y, ["left", "right"]).unwrap()
+    };
+    let (train, valid) = (data(1), data(2));
+    let builder = Model::builder(train.shape()).layer("rnn", Rnn::new(10)).layer("linear", Linear::new(2));
+    let mut model = builder.build(1).unwrap();
+    trainer().epochs(8).fit(&mut model, &train, None).unwrap();
+    let accuracy = model.evaluate(&valid).unwrap().accuracy();
+    assert!(accuracy > 0.95, "{accuracy}");
+    assert!(model.evaluate(&valid).unwrap().confusion().total() < (n * STEPS) as u64, "not all steps count");
+}
+
+// --- it stops ---
+
+/// Keeps the parameters after each epoch.
+struct Snapshots(Arc<Mutex<Vec<Vec<f32>>>>);
+
+impl Callback<f32> for Snapshots {
+    fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+        self.0.lock().unwrap().push(end.model.params().as_slice().to_vec());
+        Ok(Flow::Continue)
+    }
+}
+
+/// Too few samples and too long a step: validation gets worse soon.
+#[test]
+fn early_stopping_restores_the_best_epoch() {
+    let (train, valid) = (which_came_first(40, 1), which_came_first(200, 2));
+    let mut model = model(&train);
+    let snapshots = Arc::new(Mutex::new(Vec::new()));
+    let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.05))
+        .epochs(60)
+        .batch_size(8)
+        .with(Snapshots(snapshots.clone()))
+        .with(EarlyStopping::patience(4));
+    let history = trainer.fit(&mut model, &train, Some(&valid)).unwrap();
+    let (epochs, best) = (history.epochs.len(), history.best().unwrap().epoch);
+    assert!(epochs < 60, "it must stop early");
+    assert_eq!(epochs, best + 4, "it stops after four epochs without a better one");
+    let snapshots = snapshots.lock().unwrap();
+    assert_eq!(snapshots.len(), epochs);
+    assert!(model.params().as_slice() == snapshots[best - 1], "these are not the best epoch's parameters");
+    assert!(model.params().as_slice() != snapshots[epochs - 1]);
+    // The kernels run on what was restored, too.
+    let loss = model.evaluate_with(&valid, &CrossEntropy::default()).unwrap().loss();
+    assert_eq!(loss, history.best().unwrap().valid.unwrap().loss);
+}
+
+/// Each epoch here is better than the one before: no patience at all must not end the run.
+#[test]
+fn improvement_needs_no_patience() {
+    let train = which_came_first::<f32>(64, 1);
+    let mut trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.01))
+        .epochs(5)
+        .batch_size(64)
+        .with(EarlyStopping::patience(0));
+    let history = trainer.fit(&mut model(&train), &train, None).unwrap();
+    assert!(history.epochs.is_sorted_by(|a, b| a.train.loss > b.train.loss), "{:?}", history.epochs);
+    assert_eq!(history.epochs.len(), 5);
+}
+
+/// Sets a flag in the first step of the second epoch.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Callback<f32> for Interrupt {
+    fn on_step(&mut self, progress: &Progress) {
+        if (progress.epoch, progress.step) == (2, 1) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn the_stop_flag_ends_the_run_after_its_epoch() {
+    let data = which_came_first(100, 1);
+    let flag = Arc::new(AtomicBool::new(false));
+    let mut stopped = model(&data);
+    let mut trainer = self::trainer().stop_on(flag.clone()).with(Interrupt(flag));
+    let history = trainer.fit(&mut stopped, &data, None).unwrap();
+    assert_eq!(history.epochs.len(), 2);
+
+    let mut whole = model(&data);
+    self::trainer().epochs(2).fit(&mut whole, &data, None).unwrap();
+    assert_eq!(stopped.params().as_slice(), whole.params().as_slice(), "its last epoch is a whole one");
+}
+
+#[test]
+fn a_callback_ends_the_run() {
+    let data = which_came_first(100, 1);
+    let mut trainer =
+        trainer().with(|epoch: &Epoch| if epoch.epoch == 3 { Flow::Stop } else { Flow::Continue });
+    assert_eq!(trainer.fit(&mut model(&data), &data, None).unwrap().epochs.len(), 3);
+}
+
+// --- who looks on is told ---
+
+/// Writes down what it is told.
+struct Log {
+    name: &'static str,
+    log: Arc<Mutex<Vec<String>>>,
+    fail_in: usize,
+}
+
+impl Log {
+    fn note(&self, what: String) {
+        self.log.lock().unwrap().push(format!("{} {what}", self.name));
+    }
+}
+
+impl Callback<f32> for Log {
+    fn on_start(&mut self, _: &mut Model) -> Result<()> {
+        self.note("start".into());
+        Ok(())
+    }
+
+    fn on_step(&mut self, p: &Progress) {
+        self.note(format!("step {}/{} of {}/{}", p.step, p.steps, p.epoch, p.epochs));
+        assert!(p.score.loss > 0.0 && p.score.accuracy.is_some());
+    }
+
+    fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+        self.note(format!("epoch {}", end.epoch.epoch));
+        if end.epoch.epoch == self.fail_in {
+            return Err(Error::config("log", "the disk is full"));
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn on_end(&mut self, _: &mut Model) -> Result<()> {
+        self.note("end".into());
+        Ok(())
+    }
+}
+
+/// What two callbacks write down over two epochs, and what came of it.
+fn logged(fail_in: usize) -> (Vec<String>, Result<()>) {
+    let data = which_came_first(70, 1);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (a, b) =
+        (Log { name: "a", log: log.clone(), fail_in: 0 }, Log { name: "b", log: log.clone(), fail_in });
+    let result = trainer().epochs(2).batch_size(40).with(a).with(b).fit(&mut model(&data), &data, None);
+    let log = log.lock().unwrap().clone();
+    (log, result.map(drop))
+}
+
+#[test]
+fn callbacks_are_called_in_order() {
+    let expected = "a start, b start, \
+                    a step 1/2 of 1/2, b step 1/2 of 1/2, a step 2/2 of 1/2, b step 2/2 of 1/2, a epoch 1, b epoch 1, \
+                    a step 1/2 of 2/2, b step 1/2 of 2/2, a step 2/2 of 2/2, b step 2/2 of 2/2, a epoch 2, b epoch 2, \
+                    a end, b end";
+    let (log, result) = logged(0);
+    assert_eq!(log.join(", "), expected);
+    result.unwrap();
+}
+
+#[test]
+fn a_callback_that_fails_ends_the_run() {
+    let (log, result) = logged(1);
+    assert_eq!(result.unwrap_err().to_string(), "`log`: the disk is full");
+    assert_eq!(log.last().unwrap(), "b epoch 1");
+}
+
+#[test]
+fn no_validation() {
+    let data = which_came_first(100, 1);
+    let history = trainer().fit(&mut model(&data), &data, None).unwrap();
+    assert_eq!(history.epochs.len(), 4);
+    for (i, epoch) in history.epochs.iter().enumerate() {
+        assert_eq!((epoch.epoch, epoch.lr, epoch.valid), (i + 1, 0.01, None));
+        assert!(epoch.seconds > 0.0 && epoch.train.accuracy.is_some());
+    }
+    let best = history.best().unwrap();
+    assert!(history.epochs.iter().all(|epoch| epoch.train.loss >= best.train.loss));
+}
+
+// --- runs that must be the same ---
+
+/// A loop of one's own, with the batches and the stepper that the trainer uses.
+#[test]
+fn a_loop_by_hand_is_the_trainers() {
+    let data = which_came_first(200, 1);
+    let (train, valid) = data.hold_out(30, 1).unwrap();
+    let trainer = || trainer().clip(Clip::Norm(0.5));
+    let mut by_trainer = model(&train);
+    let history = trainer().fit(&mut by_trainer, &train, Some(&valid)).unwrap();
+
+    let mut by_hand = model(&train);
+    let trainer = trainer();
+    let mut stepper = trainer.stepper(&by_hand, &train).unwrap();
+    let mut batches = Batches::new(train.len(), 32, 3).unwrap();
+    for epoch in 1..=4 {
+        let (mut first, mut loss, mut weight) = (0, 0.0, 0.0);
+        for batch in batches.epoch(epoch as u64) {
+            let report = stepper.step(&mut by_hand, &train, batch, epoch, first).unwrap();
+            first += batch.len();
+            (loss, weight) = (loss + report.tally.loss, weight + report.tally.weight);
+        }
+        let evaluation = by_hand.evaluate_with(&valid, &CrossEntropy::default()).unwrap();
+        assert_eq!(history.epochs[epoch - 1].train.loss, loss / weight, "epoch {epoch}");
+        assert_eq!(history.epochs[epoch - 1].valid.unwrap().loss, evaluation.loss(), "epoch {epoch}");
+    }
+    assert_eq!(by_hand.params().as_slice(), by_trainer.params().as_slice());
+}
+
+/// Gradients and update apart are a step; and what is done to the gradients in between counts.
+#[test]
+fn a_step_in_two_parts() {
+    let data = which_came_first(20, 1);
+    let trainer = trainer();
+    let batch: Vec<u32> = (0..20).collect();
+    let (mut whole, mut parts, mut changed) = (model(&data), model(&data), model(&data));
+    trainer.stepper(&whole, &data).unwrap().step(&mut whole, &data, &batch, 1, 0).unwrap();
+
+    let mut stepper = trainer.stepper(&parts, &data).unwrap();
+    let report = stepper.gradients(&parts, &data, &batch, 1, 0).unwrap();
+    let norm = stepper.grads().as_slice().iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+    assert!((report.grad_norm - norm).abs() < 1e-6 * norm, "{} and {norm}", report.grad_norm);
+    stepper.update(&mut parts);
+    assert_eq!(parts.params().as_slice(), whole.params().as_slice());
+
+    let mut stepper = trainer.stepper(&changed, &data).unwrap();
+    stepper.gradients(&changed, &data, &batch, 1, 0).unwrap();
+    stepper.grads_mut().as_mut_slice().fill(0.0);
+    let before = changed.params().as_slice().to_vec();
+    stepper.update(&mut changed);
+    assert_eq!(changed.params().as_slice(), before, "no gradient, no step");
+}
+
+/// Nothing is carried over from one run of a trainer to the next.
+#[test]
+fn a_trainer_runs_twice_alike() {
+    let (train, valid) = (which_came_first(100, 1), which_came_first(50, 2));
+    let mut trainer = trainer().with(EarlyStopping::patience(2));
+    let runs: [Vec<f32>; 2] = std::array::from_fn(|_| {
+        let mut model = model(&train);
+        trainer.fit(&mut model, &train, Some(&valid)).unwrap();
+        model.params().as_slice().to_vec()
+    });
+    assert_eq!(runs[0], runs[1]);
+}
+
+/// A learning rate of 0 moves nothing, and one set anew is the one in force.
+#[test]
+fn the_learning_rate_is_the_steppers() {
+    let data = which_came_first(20, 1);
+    let trainer = trainer();
+    let mut model = model(&data);
+    let before = model.params().as_slice().to_vec();
+    let mut stepper = trainer.stepper(&model, &data).unwrap();
+    assert_eq!(stepper.lr(), 0.01);
+    stepper.set_lr(0.0);
+    stepper.step(&mut model, &data, &[0, 1], 1, 0).unwrap();
+    assert_eq!(model.params().as_slice(), before);
+    stepper.set_lr(0.5);
+    stepper.step(&mut model, &data, &[0, 1], 1, 2).unwrap();
+    let moved = before.iter().zip(model.params().as_slice()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(moved > 0.1, "Adam moves by about the learning rate: {moved}");
+}
