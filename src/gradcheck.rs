@@ -34,14 +34,14 @@ pub struct GradCheck {
     step: f64,
     floor: f64,
     input: bool,
-    ragged: bool,
     indices: Option<usize>,
+    ragged: bool,
 }
 
 impl Default for GradCheck {
     /// Batches of 3, seed 1, steps of 2e-4, errors relative to at least 1e-4, the input included.
     fn default() -> Self {
-        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true, ragged: false, indices: None }
+        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true, indices: None, ragged: false }
     }
 }
 
@@ -76,16 +76,16 @@ impl GradCheck {
         self
     }
 
-    /// Gives the samples sequences of different lengths, from 1 to T.
-    pub fn ragged(mut self) -> Self {
-        self.ragged = true;
-        self
-    }
-
     /// Draws inputs that are indices, whole numbers from 0 to less than `n`, and leaves the gradient by them out.
     pub fn indices(mut self, n: usize) -> Self {
         self.indices = Some(n);
         self.without_input()
+    }
+
+    /// Gives the samples sequences of different lengths, from 1 to T.
+    pub fn ragged(mut self) -> Self {
+        self.ragged = true;
+        self
     }
 
     /// Checks one layer.

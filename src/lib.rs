@@ -3,7 +3,7 @@
 //! - [`data`]: what a model learns from, how it is split, normalised and cut into minibatches.
 //! - [`nn`]: [layers](nn::Layer) and the [`Model`], a named chain of them.
 //! - [`loss`], [`optim`]: what is minimised, and by which rule.
-//! - [`train`]: the [`Trainer`], callbacks, early stopping, clipping.
+//! - [`train`]: the [`Trainer`], schedules, callbacks, early stopping, clipping.
 //! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
 //! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
 //! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.

@@ -28,7 +28,13 @@ const INCREMENT: u64 = 0xd134_2543_de82_ef95;
 /// assert_ne!(key(&[seed, epoch]), key(&[epoch, seed]));
 /// ```
 pub fn key(parts: &[u64]) -> u64 {
-    parts.iter().fold(0, |key, part| mix(key.wrapping_add(INCREMENT) ^ part))
+    parts.iter().fold(0, |key, &part| extend(key, part))
+}
+
+/// The key to the parts of `key` and one more.
+#[inline(always)]
+pub(crate) const fn extend(key: u64, part: u64) -> u64 {
+    mix(key.wrapping_add(INCREMENT) ^ part)
 }
 
 /// The generator that `key` names.
@@ -102,6 +108,7 @@ fn ln(x: f64) -> f64 {
 }
 
 /// SplitMix64's finaliser.
+#[inline(always)]
 const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -393,11 +393,21 @@ fn outputs_that_are_no_number_show_in_the_loss() {
 
 #[test]
 fn extreme_logits_neither_overflow_nor_vanish() {
-    let truth = Truth::Values(array![[[1.0]], [[0.0]], [[1.0]], [[0.0]], [[0.0]]]);
-    let y = array![[[1e30]], [[-1e30]], [[-1000.0]], [[1000.0]], [[-30.0]]];
-    let (tally, dy) = evaluate::<f32>(&BceWithLogits::default(), &y, &truth);
-    assert_eq!(tally, Tally { loss: 2000.0 + (-30.0f64).exp().ln_1p(), weight: 5.0 });
-    assert_eq!(dy, array![[[0.0]], [[0.0]], [[-1.0]], [[1.0]], [[f64::from((-30.0f64).exp() as f32)]]]);
+    let bce = BceWithLogits::default();
+    let truth = Truth::Values(array![[[1.0]], [[0.0]], [[1.0]], [[0.0]]]);
+    let (tally, dy) = evaluate::<f32>(&bce, &array![[[1e30]], [[-1e30]], [[-1000.0]], [[1000.0]]], &truth);
+    assert_eq!(tally, Tally { loss: 2000.0, weight: 4.0 });
+    assert_eq!(dy, array![[[0.0]], [[0.0]], [[-1.0]], [[1.0]]]);
+    let sure = (-50f64).exp();
+    for (y, target, slope) in [(50.0, 1.0, -sure), (-50.0, 0.0, sure)] {
+        let (tally, dy) = evaluate::<f64>(&bce, &array![[[y]]], &Truth::Values(array![[[target]]]));
+        assert_close(
+            "a loss near 0 and its slope",
+            &[tally.loss / sure, dy[[0, 0, 0]] / slope],
+            &[1.0; 2],
+            1e-12,
+        );
+    }
 
     let truth = Truth::Classes(array![[[0]], [[1]], [[2]]]);
     let y = array![[[1e30, -1e30, 0.0]], [[1e6, 1e6, 1e6]], [[5000.0, -5000.0, 4999.0]]];

@@ -18,9 +18,10 @@ const TRIES: usize = 10;
 /// Puts together what happens to a dataset's samples whenever they are drawn for training.
 ///
 /// Changes are made in the order given, to the raw values, before any normalisation. Shapes and targets pass through;
-/// a target that is told step by step is not moved along. All randomness comes from the draw's own key, a function of
-/// (seed, epoch, place in the epoch), so the order of access and the number of threads change nothing. Where the
-/// key is 0, as in evaluation, samples stay as they are.
+/// a target that is told step by step is not moved along. Padding beyond a sequence's end stays as it is.
+///
+/// All randomness comes from the draw's own key, a function of (seed, epoch, place in the epoch), so the order of
+/// access and the number of threads change nothing. Where the key is 0, as in evaluation, samples stay as they are.
 ///
 /// An image is a sequence of its rows: rows are time steps, columns features.
 ///
@@ -143,15 +144,18 @@ impl<D: Dataset> Dataset for Augmented<D> {
         self.data.target_shape()
     }
 
+    fn length(&self, sample: Sample) -> Option<usize> {
+        self.data.length(below(sample))
+    }
+
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
         self.data.read(below(sample), x);
         if sample.key != 0 {
+            let features = self.data.shape().f;
+            let own = self.length(sample).map_or(x.len(), |steps| x.len().min(steps * features));
             for (i, change) in self.changes.iter().enumerate() {
-                change.make(
-                    x,
-                    self.data.shape().f,
-                    &mut rng::rng(rng::key(&[sample.key, AUGMENT, i as u64])),
-                );
+                let key = rng::key(&[sample.key, AUGMENT, i as u64]);
+                change.make(&mut x[..own], features, &mut rng::rng(key));
             }
         }
     }
@@ -455,6 +459,20 @@ mod tests {
         let mut y = [0.0; 2];
         augmented.values(Sample { index: 1, key: 3 }, &mut y);
         assert_eq!(y, [3.0, 4.0]);
+    }
+
+    #[test]
+    fn padding_stays_as_it_is() {
+        let x = Arrays::classes(Array3::<f64>::ones((2, 3, 4)), &[0, 0], ["a"]).unwrap();
+        let x = x.lengths([2, 3]).unwrap();
+        let data = Augment::new(&x).noise(1.0).build().unwrap();
+        let mut y = [0.0; 12];
+        for (index, own) in [(0, 8), (1, 12)] {
+            let draw = Sample { index, key: 1 };
+            data.read(draw, &mut y);
+            assert_eq!(data.length(draw), Some(own / 4));
+            assert!((0..12).all(|i| (y[i] == 1.0) == (i >= own)), "{y:?}");
+        }
     }
 
     #[test]

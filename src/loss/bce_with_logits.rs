@@ -66,10 +66,11 @@ impl Elementwise for BceWithLogits {
             ref each => each[feature],
         };
         let (there, not) = (pos_weight * target, 1.0 - target);
+        // σ(±y) and what −ln σ(±y) is beyond max(∓y, 0), all told from one exponential.
         let e = (-y.abs()).exp();
-        let (near, far) = (1.0 / (1.0 + e), e / (1.0 + e));
+        let (near, far, rest) = (1.0 / (1.0 + e), e / (1.0 + e), e.ln_1p());
         let (p, q) = if y >= 0.0 { (near, far) } else { (far, near) };
-        let value = there * ((-y).max(0.0) + e.ln_1p()) + not * (y.max(0.0) + e.ln_1p());
+        let value = there * ((-y).max(0.0) + rest) + not * (y.max(0.0) + rest);
         (value, not * p - there * q)
     }
 }

@@ -9,8 +9,8 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape};
 ///
 /// y = m ⊙ x; dx = m ⊙ dy; m is 0 with probability p, else 1 / (1 − p), so that y is x in the mean
 ///
-/// The mask is drawn in [`Mode::Train`] alone, of each sample from its own stream, keyed by (seed, epoch, draw, layer,
-/// time step): how a batch is cut into tiles and how many threads there are changes nothing. After
+/// The mask is drawn in [`Mode::Train`] alone, of each sample from its own key, (seed, epoch, draw, layer, time
+/// step, feature): how a batch is cut into tiles and how many threads there are changes nothing. After
 /// [`locked`](Dropout::locked) a sample has one mask for all of its time steps, as recurrent networks want it.
 ///
 /// # Shapes
@@ -33,7 +33,7 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape};
 /// let mut ws = Workspace::new(&model, 1, Mode::Train);
 /// ws.set_input(x.view());
 /// model.forward(&mut ws);
-/// assert_eq!(ws.output(), ndarray::array![[[0.0, 0.0, 0.0, 2.0, 2.0, 0.0]]]);
+/// assert_eq!(ws.output(), ndarray::array![[[0.0, 2.0, 0.0, 2.0, 0.0, 0.0]]]);
 /// # Ok(())
 /// # }
 /// ```

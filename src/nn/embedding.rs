@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, Sizes};
+use crate::kernels::layers::Lookup;
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -14,6 +15,7 @@ const MAX_SIZE: usize = 1 << 24;
 /// yₜ = w\[xₜ\]; dw\[xₜ\] += dyₜ
 ///
 /// Indices come as numbers, one a time step, so do not normalise them. There is no gradient by the input: dx is 0.
+/// Where a sequence is shorter than T, any number may stand beyond its end, and y is 0 there.
 ///
 /// # Shapes
 /// x `[T, 1, B]`, whole numbers from 0 to less than `num_embeddings` → y `[T, E, B]`
@@ -82,7 +84,7 @@ impl<R: Real> Layer<R> for Embedding {
         y: SeqMut<'_, R>,
         _cache: &mut [R],
     ) {
-        R::embed(x.data, cx.params, self.embedding_dim, cx.valid, y.data, x.lanes);
+        R::embed(lookup(cx, x), cx.params, self.embedding_dim, y.data);
     }
 
     fn backward(
@@ -96,11 +98,15 @@ impl<R: Real> Layer<R> for Embedding {
         grads: &mut [R],
         dx: Option<SeqMut<'_, R>>,
     ) {
-        R::embed_backward(x.data, dy.data, self.embedding_dim, cx.valid, grads, x.lanes);
+        R::embed_backward(lookup(cx, x), dy.data, self.embedding_dim, grads);
         if let Some(dx) = dx {
             dx.data.fill(R::ZERO);
         }
     }
+}
+
+fn lookup<'a, R>(cx: &Context<'a, R>, x: Seq<'a, R>) -> Lookup<'a, R> {
+    Lookup { x: x.data, valid: cx.valid, lens: cx.lens, lanes: x.lanes }
 }
 
 #[cfg(test)]

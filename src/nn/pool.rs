@@ -1,14 +1,15 @@
 //! Pooling over time.
 
 use super::{Context, Declare, Description, Layer, Sizes};
-use crate::kernels::layers::Over;
+use crate::kernels::layers::{Lane, Over};
 use crate::{Real, Result, Seq, SeqMut, Shape};
 
 /// Makes one step of all time steps: the last, their mean, or the largest value of each feature.
 ///
 /// last: y = x_T; mean: y = Σₜ xₜ / T; max: y = maxₜ xₜ
 ///
-/// The gradient goes to the last step, to all steps alike, or to the first of those that are largest.
+/// The gradient goes to the last step, to all steps alike, or to the first of those that are largest. Of a sequence
+/// shorter than T, its own steps alone count; of one without any, y is 0.
 ///
 /// # Shapes
 /// x `[T, F, B]` → y `[1, F, B]`
@@ -59,17 +60,21 @@ impl<R: Real> Layer<R> for Pool {
         Ok((Shape::new(1, input.f), Sizes::default()))
     }
 
+    /// The last step can be told as it comes; mean and maximum wait for all.
     fn streams(&self) -> bool {
-        false
+        self.0 == Over::Last
     }
 
-    fn forward(&self, _: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
+    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
         R::pool(self.0, x.data, y.data);
+        for lane in shorter(cx, x.shape.t, x.lanes) {
+            R::pool_lane(self.0, x.data, y.data, lane);
+        }
     }
 
     fn backward(
         &self,
-        _cx: &Context<'_, R>,
+        cx: &Context<'_, R>,
         x: Seq<'_, R>,
         y: Seq<'_, R>,
         dy: Seq<'_, R>,
@@ -80,8 +85,17 @@ impl<R: Real> Layer<R> for Pool {
     ) {
         if let Some(dx) = dx {
             R::pool_backward(self.0, x.data, y.data, dy.data, dx.data);
+            for lane in shorter(cx, x.shape.t, x.lanes) {
+                R::pool_lane_backward(self.0, x.data, y.data, dy.data, dx.data, lane);
+            }
         }
     }
+}
+
+/// The lanes whose sequences are shorter than `t` steps.
+fn shorter<'a, R>(cx: &Context<'a, R>, t: usize, lanes: usize) -> impl Iterator<Item = Lane> + 'a {
+    let lens = cx.lens.unwrap_or_default().iter().enumerate();
+    lens.map(move |(lane, &len)| Lane { lane, lanes, len: len as usize }).filter(move |lane| lane.len < t)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! From a saved description back to the layer.
 
-use super::{
-    Activation, Description, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Pool, Rnn,
-};
+use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
+use super::{Dropout, Embedding, LayerNorm, Pool};
 use crate::{Error, Real, Result};
 
 /// The built-in layer of that description.

@@ -17,6 +17,17 @@ pub enum Over {
     Max,
 }
 
+/// One lane of several, of whose steps the first `len` count.
+#[derive(Clone, Copy)]
+pub struct Lane {
+    /// Which one.
+    pub lane: usize,
+    /// Of how many.
+    pub lanes: usize,
+    /// How many steps count.
+    pub len: usize,
+}
+
 /// See [`LayerKernels::pool`](super::LayerKernels::pool).
 #[inline(always)]
 pub fn forward<R: Real>(over: Over, x: &[R], y: &mut [R]) {
@@ -72,6 +83,52 @@ pub fn backward<R: Real>(over: Over, x: &[R], y: &[R], dy: &[R], dx: &mut [R]) {
                 // The first of equals.
                 if let Some(first) = x[i..].iter().step_by(n).position(|x| *x == y[i]) {
                     dx[first * n + i] = dy[i];
+                }
+            }
+        }
+    }
+}
+
+/// See [`LayerKernels::pool_lane`](super::LayerKernels::pool_lane). Of no steps at all, y is 0.
+#[inline(always)]
+pub fn forward_lane<R: Real>(over: Over, x: &[R], y: &mut [R], Lane { lane, lanes, len }: Lane) {
+    let n = y.len();
+    for i in (lane..n).step_by(lanes) {
+        let steps = || x[i..].iter().step_by(n).take(len).copied();
+        y[i] = match over {
+            Over::Last => steps().last(),
+            Over::Mean => steps().reduce(|sum, x| sum + x).map(|sum| sum / R::from_f64(len as f64)),
+            Over::Max => steps().reduce(max),
+        }
+        .unwrap_or(R::ZERO);
+    }
+}
+
+/// See [`LayerKernels::pool_lane_backward`](super::LayerKernels::pool_lane_backward).
+#[inline(always)]
+pub fn backward_lane<R: Real>(
+    over: Over,
+    x: &[R],
+    y: &[R],
+    dy: &[R],
+    dx: &mut [R],
+    Lane { lane, lanes, len }: Lane,
+) {
+    let n = dy.len();
+    for i in (lane..n).step_by(lanes) {
+        dx[i..].iter_mut().step_by(n).for_each(|dx| *dx = R::ZERO);
+        let mut steps = dx[i..].iter_mut().step_by(n).take(len);
+        match over {
+            Over::Last => {
+                if let Some(dx) = steps.last() {
+                    *dx = dy[i];
+                }
+            }
+            Over::Mean => steps.for_each(|dx| *dx = dy[i] / R::from_f64(len as f64)),
+            Over::Max => {
+                let first = x[i..].iter().step_by(n).take(len).position(|x| *x == y[i]);
+                if let Some(dx) = first.and_then(|t| steps.nth(t)) {
+                    *dx = dy[i];
                 }
             }
         }
