@@ -294,7 +294,7 @@ impl Report {
             let numeric = (8.0 * near - far) / (12.0 * h);
             let error = (analytic - numeric).abs() / analytic.abs().max(numeric.abs()).max(check.floor);
             // NaN is the worst of all.
-            if !(error <= worst.error) {
+            if error > worst.error || error.is_nan() {
                 worst = Entry { error, index, analytic, numeric, ..worst };
             }
         }

@@ -32,7 +32,7 @@ impl Callback<f32> for Bars {
         }
         self.bar.inc(1);
         // A terminal shows no more than this anyway.
-        if p.step % 16 == 0 {
+        if p.step.is_multiple_of(16) {
             self.bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
             let accuracy = 100.0 * p.score.accuracy.unwrap_or(0.0);
             self.bar.set_message(format!("loss {:.4}  accuracy {accuracy:.2} %", p.score.loss));

@@ -76,7 +76,7 @@ pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
         for r in row..row + height {
             let mut sum = R::ZERO;
             for bias in biases {
-                sum = sum + bias[r];
+                sum += bias[r];
             }
             if let Some(place) = packed.next() {
                 *place = sum;

@@ -245,7 +245,7 @@ impl Num for f32 {
     const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
     // Weighted minimax fit of the relative error, 1.3e-8.
     const EXPM1: &'static [Self] =
-        &[1.388_251_7e-3, 8.366_547e-3, 4.166_720_1e-2, 1.666_654_3e-1, 4.999_999_7e-1];
+        &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
     const EXP_LIMIT: Self = 87.0;
     const TANH_LIMIT: Self = 20.0;
 }

@@ -49,6 +49,10 @@ impl<R: Real> Layer<R> for Activation {
         Ok((input, Sizes::default()))
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn forward(&self, _: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
         R::activate(self.0, x.data, y.data);
     }

@@ -121,6 +121,12 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
         true
     }
 
+    /// Whether the layer also works on tiles of one lane, as one sample alone makes them in inference. Otherwise lanes
+    /// come in whole vectors, as everywhere else.
+    fn takes_one_lane(&self) -> bool {
+        false
+    }
+
     /// Lays the parameters out for the kernels; called whenever they have changed.
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let _ = (input, params, packed);

@@ -58,6 +58,10 @@ impl<R: Real> Layer<R> for Linear {
         Ok((Shape::new(input.t, self.out_features), Sizes { packed, ..Sizes::default() }))
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let (weight, bias) = params.split_at(self.out_features * input.f);
         let (forward, backward) = packed.split_at_mut(packed_len(self.out_features, input.f));

@@ -19,7 +19,7 @@ pub(crate) fn write_tensors<R: Real>(
     key: &str,
     metadata: String,
 ) -> Result<()> {
-    let mut bytes = Vec::with_capacity(arena.as_slice().len() * size_of::<R>());
+    let mut bytes = Vec::with_capacity(size_of_val(arena.as_slice()));
     arena.as_slice().iter().for_each(|x| x.push_le(&mut bytes));
     let mut views = Vec::new();
     for tensor in arena.layout().tensors() {

@@ -33,6 +33,7 @@ use crate::{Error, Real, Result};
 pub struct Session<M, R> {
     model: M,
     ws: Workspace<R>,
+    output: Vec<R>,
 }
 
 impl<R: Real> Model<R> {
@@ -59,7 +60,8 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
             }
         }
         let ws = Workspace::for_steps(&model, 1, 1, Mode::Infer)?;
-        Ok(Self { model, ws })
+        let output = vec![R::ZERO; model.output().f];
+        Ok(Self { model, ws, output })
     }
 
     /// Takes in one raw step, `[F]`, and hands out the model's output for it.
@@ -70,7 +72,9 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     pub fn push(&mut self, step: &[R]) -> &[R] {
         self.ws.set_step(step, self.model.normalize());
         self.model.forward(&mut self.ws);
-        self.ws.output_seq().data
+        let y = self.ws.output_seq();
+        self.output.iter_mut().zip(y.data.iter().step_by(y.lanes)).for_each(|(out, y)| *out = *y);
+        &self.output
     }
 
     /// Goes back to the zero state.
@@ -78,9 +82,9 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
         self.ws.reset_states();
     }
 
-    /// The state of layer `layer`, in the layer's own order; h, then c, for an LSTM.
-    pub fn state(&self, layer: usize) -> &[R] {
-        self.ws.state_slice(layer)
+    /// The state of layer `layer`, in the layer's own order: h, then c, for an LSTM.
+    pub fn state(&self, layer: usize) -> Vec<R> {
+        self.ws.state(layer).into_raw_vec_and_offset().0
     }
 
     /// Sets the state of layer `layer`.
@@ -89,6 +93,6 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// If it has another length.
     #[track_caller]
     pub fn set_state(&mut self, layer: usize, state: &[R]) {
-        self.ws.state_slice_mut(layer).copy_from_slice(state);
+        self.ws.set_state(layer, ndarray::aview1(state).insert_axis(ndarray::Axis(0)));
     }
 }

@@ -76,7 +76,7 @@ impl<R: Real> Workspace<R> {
     #[track_caller]
     pub fn new(model: &Model<R>, samples: usize, mode: Mode) -> Self {
         let layers = model.places().iter().map(|place| (place.output, place.sizes)).collect::<Vec<_>>();
-        Self::sized(model.input(), &layers, samples, mode)
+        Self::sized(model, model.input(), &layers, samples, mode)
     }
 
     /// As [`new`](Self::new), but for sequences of `t` steps, whatever the model was built for.
@@ -97,13 +97,14 @@ impl<R: Real> Workspace<R> {
             layers.push((output, sizes));
             shape = output;
         }
-        Ok(Self::sized(input, &layers, samples, mode))
+        Ok(Self::sized(model, input, &layers, samples, mode))
     }
 
     #[track_caller]
-    fn sized(input: Shape, layers: &[(Shape, Sizes)], samples: usize, mode: Mode) -> Self {
+    fn sized(model: &Model<R>, input: Shape, layers: &[(Shape, Sizes)], samples: usize, mode: Mode) -> Self {
         assert!((1..=MAX_LANES).contains(&samples), "found {samples} samples, expected 1 to {MAX_LANES}");
-        let alone = mode == Mode::Infer && samples == 1;
+        let alone =
+            mode == Mode::Infer && samples == 1 && model.places().iter().all(|p| p.layer.takes_one_lane());
         let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
         let buffer = |shape: Shape| Buffer { data: vec![R::ZERO; shape.size() * lanes], shape };
         let shapes = || std::iter::once(input).chain(layers.iter().map(|&(output, _)| output));
@@ -142,22 +143,14 @@ impl<R: Real> Workspace<R> {
     /// Hands in one step of one sample, normalised on the way, and leaves the states as they are.
     #[track_caller]
     pub(super) fn set_step(&mut self, step: &[R], normalize: &Normalize) {
-        let x = &mut self.values[0].data;
-        assert_eq!(step.len(), x.len(), "features of a step");
-        let values = step.iter().enumerate();
-        values.zip(x).for_each(|((f, &value), x)| *x = normalize.apply(value, f));
+        let x = self.values[0].seq_mut(self.lanes);
+        assert_eq!(step.len(), x.shape.f, "features of a step");
+        let places = x.data.iter_mut().step_by(x.lanes);
+        step.iter().enumerate().zip(places).for_each(|((f, &value), x)| *x = normalize.apply(value, f));
     }
 
     pub(super) fn reset_states(&mut self) {
         self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
-    }
-
-    pub(super) fn state_slice(&self, layer: usize) -> &[R] {
-        &self.states[layer]
-    }
-
-    pub(super) fn state_slice_mut(&mut self, layer: usize) -> &mut [R] {
-        &mut self.states[layer]
     }
 
     /// Makes room for the targets of `data`, so that [`gather`](Self::gather) allocates nothing.

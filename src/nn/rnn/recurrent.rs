@@ -134,6 +134,10 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         !self.bidirectional
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let plan = self.plan(input);
         for k in 0..self.layers {
