@@ -34,12 +34,14 @@ pub struct GradCheck {
     step: f64,
     floor: f64,
     input: bool,
+    indices: Option<usize>,
+    ragged: bool,
 }
 
 impl Default for GradCheck {
     /// Batches of 3, seed 1, steps of 2e-4, errors relative to at least 1e-4, the input included.
     fn default() -> Self {
-        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true }
+        Self { batch: 3, seed: 1, step: 2e-4, floor: 1e-4, input: true, indices: None, ragged: false }
     }
 }
 
@@ -74,6 +76,18 @@ impl GradCheck {
         self
     }
 
+    /// Draws inputs that are indices, whole numbers from 0 to less than `n`, and leaves the gradient by them out.
+    pub fn indices(mut self, n: usize) -> Self {
+        self.indices = Some(n);
+        self.without_input()
+    }
+
+    /// Gives the samples sequences of different lengths, from 1 to T.
+    pub fn ragged(mut self) -> Self {
+        self.ragged = true;
+        self
+    }
+
     /// Checks one layer.
     ///
     /// # Errors
@@ -104,7 +118,11 @@ impl GradCheck {
             dy: array(shape(model.output()), random(self.batch * model.output().size())),
             states: Vec::new(),
             dstates: Vec::new(),
+            lens: self.ragged.then(|| (0..self.batch).map(|i| 1 + (i + 1) % model.input().t).collect()),
         };
+        if let Some(n) = self.indices {
+            probe.x.mapv_inplace(|x| ((x + 1.0) / 2.0 * n as f64).floor());
+        }
         for place in model.places() {
             let shape = (self.batch, place.sizes.state);
             let mut state =
@@ -201,11 +219,15 @@ struct Probe {
     dy: Array3<f64>,
     states: Vec<Array2<f64>>,
     dstates: Vec<Array2<f64>>,
+    lens: Option<Vec<usize>>,
 }
 
 impl Probe {
     fn loss(&self, model: &Model<f64>, ws: &mut Workspace<f64>) -> f64 {
         ws.set_input(self.x.view());
+        if let Some(lens) = &self.lens {
+            ws.set_lengths(lens);
+        }
         self.states.iter().enumerate().for_each(|(k, state)| ws.set_state(k, state.view()));
         model.forward(ws);
         let states = self.dstates.iter().enumerate().map(|(k, d)| (d * &ws.state(k)).sum());

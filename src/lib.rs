@@ -1,4 +1,70 @@
-//! LSTMs from scratch.
+//! LSTMs from scratch: hand-written backpropagation through time, for small recurrent models on CPUs.
+//!
+//! - [`data`]: what a model learns from, how it is split, normalised and cut into minibatches.
+//! - [`nn`]: [layers](nn::Layer) and the [`Model`], a named chain of them.
+//! - [`loss`], [`optim`]: what is minimised, and by which rule.
+//! - [`train`]: the [`Trainer`], schedules, callbacks, early stopping, clipping.
+//! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
+//! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
+//! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.
+//!
+//! # Examples
+//!
+//! An LSTM learns to tell rising sequences from falling ones.
+//!
+//! ```
+//! use bptt::data::{Arrays, Dataset};
+//! use bptt::loss::CrossEntropy;
+//! use bptt::nn::{Linear, Lstm};
+//! use bptt::optim::Adam;
+//! use bptt::{Model, Trainer};
+//! use ndarray::{Array1, Array3};
+//!
+//! // 200 samples of 10 steps with one feature each, `[batch, time, features]`.
+//! let y = Array1::from_shape_fn(200, |i| i % 2);
+//! let x = Array3::from_shape_fn((200, 10, 1), |(i, t, _)| {
+//!     let (start, slope) = ((i * 7 % 20) as f32 / 10.0 - 1.0, if y[i] == 0 { 0.1 } else { -0.1 });
+//!     start + slope * t as f32
+//! });
+//! let data = Arrays::classes(x, &y, ["rising", "falling"])?;
+//!
+//! let mut model = Model::builder(data.shape())
+//!     .layer("lstm", Lstm::new(8).last())
+//!     .layer("linear", Linear::new(2))
+//!     .build(1)?;
+//! let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(20).batch_size(20);
+//! let history = trainer.fit(&mut model, &data, None)?;
+//!
+//! assert_eq!(history.epochs.len(), 20);
+//! assert_eq!(model.evaluate(&data)?.accuracy(), 1.0);
+//! # Ok::<(), bptt::Error>(())
+//! ```
+//!
+//! The README's quick start does the same with images, and saves, loads and predicts besides.
+//!
+//! # Shapes
+//!
+//! Arrays go in and come out batch first, `[batch, time, features]`. Inside, in [`Seq`] and in a [`nn::Layer`], the
+//! batch is the last axis, `[time, features, lanes]`, so that samples lie side by side in the SIMD lanes.
+//!
+//! # The same bits
+//!
+//! A run is a function of model, data, settings and seeds: the number of threads changes nothing but the time. The
+//! instruction set does change the last bits; see [`SimdLevel`].
+//!
+//! # Features
+//!
+//! `rayon` (default) spreads minibatches over all cores. Without it one thread works, and the results are the same.
+//!
+//! # Debug builds
+//!
+//! A dependent's debug build compiles this crate unoptimised, which makes training more than a hundred times slower,
+//! unless its `Cargo.toml` says
+//!
+//! ```toml
+//! [profile.dev.package.bptt]
+//! opt-level = 3
+//! ```
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -25,3 +91,8 @@ pub use params::{Arena, Init};
 pub use real::Real;
 pub use shape::{Seq, SeqMut, Shape};
 pub use train::Trainer;
+
+/// The README's quick start is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

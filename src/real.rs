@@ -5,6 +5,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::kernels::Kernels;
+use crate::kernels::layers::LayerKernels;
 
 /// A real scalar, `f32` or `f64`.
 ///
@@ -13,6 +14,7 @@ use crate::kernels::Kernels;
 /// piecemeal.
 pub trait Real:
     Kernels
+    + LayerKernels
     + Copy
     + Default
     + Debug

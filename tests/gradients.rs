@@ -5,7 +5,7 @@ mod common;
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Activation, Layer, Linear, Lstm, Rnn};
+use bptt::nn::{Activation, Gru, Layer, Linear, Lstm, Rnn};
 use bptt::{Model, Result, Shape};
 
 const TOLERANCE: f64 = 1e-6;
@@ -49,6 +49,40 @@ fn rnn() -> Result<()> {
         check(|| Box::new(Rnn::new(hidden).layers(layers)))?;
         check(|| Box::new(Rnn::new(hidden).layers(layers).last()))?;
         check_with_kinks(|| Box::new(Rnn::new(hidden).layers(layers).relu()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn gru() -> Result<()> {
+    for (hidden, layers) in [(1, 1), (3, 2), (13, 2)] {
+        check(|| Box::new(Gru::new(hidden).layers(layers)))?;
+        check(|| Box::new(Gru::new(hidden).layers(layers).last()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bidirectional() -> Result<()> {
+    for (hidden, layers) in [(1, 1), (3, 2), (5, 3)] {
+        check(|| Box::new(Lstm::new(hidden).layers(layers).bidirectional()))?;
+        check(|| Box::new(Lstm::new(hidden).layers(layers).bidirectional().last()))?;
+        check(|| Box::new(Gru::new(hidden).layers(layers).bidirectional()))?;
+        check(|| Box::new(Rnn::new(hidden).layers(layers).bidirectional()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sequences_of_different_lengths() -> Result<()> {
+    let ragged = GradCheck::default().ragged();
+    for (hidden, layers) in [(1, 1), (3, 2)] {
+        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers)))?;
+        check_by(ragged, || Box::new(Gru::new(hidden).layers(layers).last()))?;
+        check_by(ragged, || Box::new(Rnn::new(hidden).layers(layers)))?;
+        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers).bidirectional()))?;
+        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers).bidirectional().last()))?;
+        check_by(ragged, || Box::new(Gru::new(hidden).layers(layers).bidirectional()))?;
     }
     Ok(())
 }

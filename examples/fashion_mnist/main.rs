@@ -118,7 +118,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .batch_size(args.batch_size)
         .seed(args.seed)
         .stop_on(stop)
-        .with(Checkpoint::new(&saved))
+        .with(Checkpoint::last(&saved))
         .with(progress::Bars::new());
     if let Some(threads) = args.threads {
         trainer = trainer.threads(threads);

@@ -35,6 +35,8 @@ pub struct Arrays<R = f32> {
     shape: Shape,
     targets: Targets<R>,
     class_names: Vec<String>,
+    /// One for each sequence, or none.
+    lens: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +98,7 @@ impl<R: Real> Arrays<R> {
         let (targets, target_shape, y) = checked("y", y)?;
         check_targets(targets, n)?;
         let targets = Targets::Values { shape: target_shape, y };
-        Ok(Self { x, n, shape, targets, class_names: Vec::new() })
+        Ok(Self { x, n, shape, targets, class_names: Vec::new(), lens: Vec::new() })
     }
 
     /// Sequences `x`, `[n, T, F]`, with a vector of values each: `y`, `[n, F']`; the target has T' = 1.
@@ -105,6 +107,23 @@ impl<R: Real> Arrays<R> {
     /// Those of [`Arrays::values`].
     pub fn vectors(x: Array3<R>, y: Array2<R>) -> Result<Self> {
         Self::values(x, y.insert_axis(Axis(1)))
+    }
+
+    /// Tells how many steps of each sequence are its own; the rest is padding, which recurrent layers pass over.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there is not one length for each sequence, or one is not 1 to T.
+    pub fn lengths(mut self, lens: impl Into<Vec<usize>>) -> Result<Self> {
+        self.lens = lens.into();
+        if self.lens.len() != self.n {
+            let found = format!("{} lengths", self.lens.len());
+            return Err(Error::mismatch("lengths", found, format!("one for each of {} sequences", self.n)));
+        }
+        let t = self.shape.t;
+        if let Some((i, len)) = self.lens.iter().enumerate().find(|(_, len)| !(1..=t).contains(*len)) {
+            return Err(Error::mismatch(format!("lengths[{i}]"), len, format!("1 to {t}")));
+        }
+        Ok(self)
     }
 
     fn with_classes<S: Into<String>>(
@@ -126,7 +145,7 @@ impl<R: Real> Arrays<R> {
             ));
         }
         let targets = Targets::Classes { t: y.dim().1, y: y.iter().copied().collect() };
-        Ok(Self { x, n, shape, targets, class_names })
+        Ok(Self { x, n, shape, targets, class_names, lens: Vec::new() })
     }
 }
 
@@ -165,6 +184,10 @@ impl<R: Real> Dataset for Arrays<R> {
             Targets::Classes { t, .. } => TargetShape::Classes { t },
             Targets::Values { shape, .. } => TargetShape::Values(shape),
         }
+    }
+
+    fn length(&self, sample: Sample) -> Option<usize> {
+        self.lens.get(sample.index).copied()
     }
 
     fn read(&self, sample: Sample, x: &mut [R]) {

@@ -57,6 +57,12 @@ pub trait Dataset: Send + Sync {
     /// The shape of each target.
     fn target_shape(&self) -> TargetShape;
 
+    /// How many steps of a sample are its own, where sequences differ in length; the rest of it is padding.
+    fn length(&self, sample: Sample) -> Option<usize> {
+        let _ = sample;
+        None
+    }
+
     /// Writes one sample into `x`, `[T, F]` row-major.
     ///
     /// # Panics
@@ -152,6 +158,10 @@ impl<D: Dataset + ?Sized> Dataset for &D {
 
     fn target_shape(&self) -> TargetShape {
         (**self).target_shape()
+    }
+
+    fn length(&self, sample: Sample) -> Option<usize> {
+        (**self).length(sample)
     }
 
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {

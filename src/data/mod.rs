@@ -4,6 +4,7 @@
 //! - [`FashionMnist`] is read from its official files, any other IDX file by [`read_idx`]; [`Images`] holds grey
 //!   images, [`Arrays`] sequences of numbers.
 //! - [`DatasetExt`] holds out samples, cuts folds and measures mean and sd; what it hands out is a [`Subset`].
+//! - [`Augment`] shifts, mirrors, erases and adds noise whenever a sample is drawn for training.
 //! - [`Batches`] shuffles by seed and epoch and cuts minibatches.
 //!
 //! ```
@@ -21,6 +22,7 @@
 //! ```
 
 mod arrays;
+mod augment;
 mod batches;
 mod dataset;
 mod ext;
@@ -32,6 +34,7 @@ mod split;
 mod subset;
 
 pub use arrays::Arrays;
+pub use augment::{Augment, Augmented};
 pub use batches::{Batches, samples, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
 pub use ext::DatasetExt;

@@ -91,6 +91,10 @@ impl<D: Dataset + ?Sized> Dataset for Subset<'_, D> {
         self.data.target_shape()
     }
 
+    fn length(&self, sample: Sample) -> Option<usize> {
+        self.data.length(self.inner(sample))
+    }
+
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
         self.data.read(self.inner(sample), x);
     }

@@ -6,6 +6,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::streams::map;
 use crate::Real;
 
 /// (2ⁿ, expm1(r)) for x = n ln 2 + r; `limit` clamps |x|.
@@ -65,7 +66,7 @@ pub enum Function {
 pub struct Activate<'a, R> {
     /// f
     pub function: Function,
-    /// Any length that is a multiple of the quantum.
+    /// Any length.
     pub x: &'a [R],
     /// As long as x.
     pub y: &'a mut [R],
@@ -76,19 +77,28 @@ impl<R: Real> WithSimd for Activate<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let both = R::vectors::<S>(self.x).iter().zip(R::vectors_mut::<S>(self.y));
-        match self.function {
-            Function::Relu => both.for_each(
+        let Self { function, x, y } = self;
+        match function {
+            Function::Relu => map(
+                s,
+                [x],
+                [y],
                 #[inline(always)]
-                |(x, y)| *y = R::vmax(s, R::splat(s, R::ZERO), *x),
+                |[x], _| [R::vmax(s, R::splat(s, R::ZERO), x)],
             ),
-            Function::Tanh => both.for_each(
+            Function::Tanh => map(
+                s,
+                [x],
+                [y],
                 #[inline(always)]
-                |(x, y)| *y = tanh::<R, S>(s, *x),
+                |[x], _| [tanh::<R, S>(s, x)],
             ),
-            Function::Sigmoid => both.for_each(
+            Function::Sigmoid => map(
+                s,
+                [x],
+                [y],
                 #[inline(always)]
-                |(x, y)| *y = sigmoid::<R, S>(s, *x),
+                |[x], _| [sigmoid::<R, S>(s, x)],
             ),
         }
     }

@@ -14,6 +14,12 @@ pub fn scale<R: Real>(a: &mut [R], factor: R) {
     a.iter_mut().for_each(|a| *a *= factor);
 }
 
+/// a += weight (b − a)
+#[inline(always)]
+pub fn lerp<R: Real>(a: &mut [R], b: &[R], weight: R) {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += weight * (*b - *a));
+}
+
 /// Σ a², in f64 and in an order that no instruction set changes.
 #[inline(always)]
 pub fn sum_of_squares<R: Real>(a: &[R]) -> f64 {

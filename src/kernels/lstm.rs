@@ -14,6 +14,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::activation::{sigmoid, tanh};
+use super::streams::map;
 use crate::Real;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
@@ -44,9 +45,9 @@ pub struct Backward<'a, R> {
     pub dc: &'a mut [R],
 }
 
-/// The four gates' rows.
+/// The four blocks of rows.
 #[inline(always)]
-fn quarters<V>(gates: &mut [V]) -> [&mut [V]; 4] {
+pub(super) fn quarters<V>(gates: &mut [V]) -> [&mut [V]; 4] {
     let (if_, go) = gates.split_at_mut(gates.len() / 2);
     let (i, f) = if_.split_at_mut(if_.len() / 2);
     let (g, o) = go.split_at_mut(go.len() / 2);
@@ -58,22 +59,21 @@ impl<R: Real> WithSimd for Forward<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let [i, f, g, o] = quarters(R::vectors_mut::<S>(self.gates));
-        let n = i.len();
-        let (f, g, o) = (&mut f[..n], &mut g[..n], &mut o[..n]);
-        let c_prev = &R::vectors::<S>(self.c_prev)[..n];
-        let c = &mut R::vectors_mut::<S>(self.c)[..n];
-        let tanh_c = &mut R::vectors_mut::<S>(self.tanh_c)[..n];
-        let h = &mut R::vectors_mut::<S>(self.h)[..n];
-        for u in 0..n {
-            i[u] = sigmoid::<R, S>(s, i[u]);
-            f[u] = sigmoid::<R, S>(s, f[u]);
-            g[u] = tanh::<R, S>(s, g[u]);
-            o[u] = sigmoid::<R, S>(s, o[u]);
-            c[u] = R::vfma(s, i[u], g[u], R::vmul(s, f[u], c_prev[u]));
-            tanh_c[u] = tanh::<R, S>(s, c[u]);
-            h[u] = R::vmul(s, o[u], tanh_c[u]);
-        }
+        let Self { gates, c_prev, c, tanh_c, h } = self;
+        let [i, f, g, o] = quarters(gates);
+        map(
+            s,
+            [c_prev],
+            [i, f, g, o, c, tanh_c, h],
+            #[inline(always)]
+            |[c_prev], [i, f, g, o, ..]| {
+                let (i, f, o) = (sigmoid::<R, S>(s, i), sigmoid::<R, S>(s, f), sigmoid::<R, S>(s, o));
+                let g = tanh::<R, S>(s, g);
+                let c = R::vfma(s, i, g, R::vmul(s, f, c_prev));
+                let tanh_c = tanh::<R, S>(s, c);
+                [i, f, g, o, c, tanh_c, R::vmul(s, o, tanh_c)]
+            },
+        );
     }
 }
 
@@ -82,28 +82,29 @@ impl<R: Real> WithSimd for Backward<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let [i, f, g, o] = quarters(R::vectors_mut::<S>(self.gates));
-        let n = i.len();
-        let (f, g, o) = (&mut f[..n], &mut g[..n], &mut o[..n]);
-        let c_prev = &R::vectors::<S>(self.c_prev)[..n];
-        let tanh_c = &R::vectors::<S>(self.tanh_c)[..n];
-        let dh = &R::vectors::<S>(self.dh)[..n];
-        let dc = &mut R::vectors_mut::<S>(self.dc)[..n];
+        let Self { gates, c_prev, tanh_c, dh, dc } = self;
+        let [i, f, g, o] = quarters(gates);
         let one = R::splat(s, R::ONE);
-        for u in 0..n {
-            let do_ = R::vmul(s, dh[u], tanh_c[u]);
-            let through = R::vsub(s, one, R::vmul(s, tanh_c[u], tanh_c[u]));
-            let dcell = R::vfma(s, R::vmul(s, dh[u], o[u]), through, dc[u]);
-            let slope_i = R::vmul(s, i[u], R::vsub(s, one, i[u]));
-            let slope_f = R::vmul(s, f[u], R::vsub(s, one, f[u]));
-            let slope_g = R::vsub(s, one, R::vmul(s, g[u], g[u]));
-            let slope_o = R::vmul(s, o[u], R::vsub(s, one, o[u]));
-            dc[u] = R::vmul(s, dcell, f[u]);
-            let di = R::vmul(s, dcell, g[u]);
-            g[u] = R::vmul(s, R::vmul(s, dcell, i[u]), slope_g);
-            i[u] = R::vmul(s, di, slope_i);
-            f[u] = R::vmul(s, R::vmul(s, dcell, c_prev[u]), slope_f);
-            o[u] = R::vmul(s, do_, slope_o);
-        }
+        map(
+            s,
+            [c_prev, tanh_c, dh],
+            [i, f, g, o, dc],
+            #[inline(always)]
+            |[c_prev, tanh_c, dh], [i, f, g, o, dc]| {
+                let through = R::vsub(s, one, R::vmul(s, tanh_c, tanh_c));
+                let dc = R::vfma(s, R::vmul(s, dh, o), through, dc);
+                let slope_i = R::vmul(s, i, R::vsub(s, one, i));
+                let slope_f = R::vmul(s, f, R::vsub(s, one, f));
+                let slope_g = R::vsub(s, one, R::vmul(s, g, g));
+                let slope_o = R::vmul(s, o, R::vsub(s, one, o));
+                [
+                    R::vmul(s, R::vmul(s, dc, g), slope_i),
+                    R::vmul(s, R::vmul(s, dc, c_prev), slope_f),
+                    R::vmul(s, R::vmul(s, dc, i), slope_g),
+                    R::vmul(s, R::vmul(s, dh, tanh_c), slope_o),
+                    R::vmul(s, dc, f),
+                ]
+            },
+        );
     }
 }

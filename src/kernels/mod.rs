@@ -6,16 +6,20 @@
 
 pub mod activation;
 mod elementwise;
+pub mod gru;
+pub mod layers;
 pub mod lstm;
 mod outer;
 mod product;
 pub mod simd;
 mod softmax;
+mod streams;
 
 #[cfg(test)]
 mod tests;
 
 use activation::{Activate, Function};
+pub use outer::Band;
 use outer::{Outer, RowSums};
 pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
@@ -25,16 +29,20 @@ use softmax::Softmax;
 pub trait Kernels: simd::Num {
     /// Packs matrices, side by side, and the sum of biases for [`product`](Kernels::product).
     fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]);
-    /// y = start + W x; x is the rows of both parts, `[k, lanes]`; y is `[rows, lanes]`.
-    fn product(packed: &[Self], xs: [&[Self]; 2], start: Start, y: &mut [Self], lanes: usize);
-    /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l]
-    fn outer(dy: &[Self], x: &[Self], dw: &mut [Self], cols: usize, lanes: usize);
+    /// y = start + W x; x is the rows of all parts, `[k, lanes]`; y is `[rows, lanes]`.
+    fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize);
+    /// dw[r, first + c] += Σₜ Σₗ dy[t, r, l] x[t, c, l]; `columns` is the length of a row of dw, and `first`.
+    fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l]
-    fn row_sums(dy: &[Self], db: &mut [Self], lanes: usize);
+    fn row_sums(dy: Band<Self>, db: &mut [Self], lanes: usize);
     /// One step of an LSTM's pointwise part.
     fn lstm_forward(step: lstm::Forward<Self>);
     /// One step back through an LSTM's pointwise part.
     fn lstm_backward(step: lstm::Backward<Self>);
+    /// One step of a GRU's pointwise part.
+    fn gru_forward(step: gru::Forward<Self>);
+    /// One step back through a GRU's pointwise part.
+    fn gru_backward(step: gru::Backward<Self>);
     /// y = f(x)
     fn activate(function: Function, x: &[Self], y: &mut [Self]);
     /// dx = dy ⊙ f'(x), told from y.
@@ -45,6 +53,8 @@ pub trait Kernels: simd::Num {
     fn accumulate(a: &mut [Self], b: &[Self]);
     /// a *= factor
     fn scale(a: &mut [Self], factor: Self);
+    /// a += weight (b − a)
+    fn lerp(a: &mut [Self], b: &[Self], weight: Self);
     /// Σ a²
     fn sum_of_squares(a: &[Self]) -> f64;
 }
@@ -55,19 +65,25 @@ macro_rules! kernels {
             fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]) {
                 pack(parts, biases, packed);
             }
-            fn product(packed: &[Self], xs: [&[Self]; 2], start: Start, y: &mut [Self], lanes: usize) {
+            fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize) {
                 simd::dispatch(Product { packed, xs, start, y, lanes });
             }
-            fn outer(dy: &[Self], x: &[Self], dw: &mut [Self], cols: usize, lanes: usize) {
-                simd::dispatch(Outer { dy, x, dw, cols, lanes });
+            fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize) {
+                simd::dispatch(Outer { dy, x, dw, columns, lanes });
             }
-            fn row_sums(dy: &[Self], db: &mut [Self], lanes: usize) {
+            fn row_sums(dy: Band<Self>, db: &mut [Self], lanes: usize) {
                 simd::dispatch(RowSums { dy, db, lanes });
             }
             fn lstm_forward(step: lstm::Forward<Self>) {
                 simd::dispatch(step);
             }
             fn lstm_backward(step: lstm::Backward<Self>) {
+                simd::dispatch(step);
+            }
+            fn gru_forward(step: gru::Forward<Self>) {
+                simd::dispatch(step);
+            }
+            fn gru_backward(step: gru::Backward<Self>) {
                 simd::dispatch(step);
             }
             fn activate(function: Function, x: &[Self], y: &mut [Self]) {
@@ -84,6 +100,9 @@ macro_rules! kernels {
             }
             fn scale(a: &mut [Self], factor: Self) {
                 simd::dispatch(|| elementwise::scale(a, factor));
+            }
+            fn lerp(a: &mut [Self], b: &[Self], weight: Self) {
+                simd::dispatch(|| elementwise::lerp(a, b, weight));
             }
             fn sum_of_squares(a: &[Self]) -> f64 {
                 simd::dispatch(|| elementwise::sum_of_squares(a))

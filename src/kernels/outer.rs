@@ -2,21 +2,43 @@
 //!
 //! A register tile of dW is kept over the whole sum and its lanes are added up once, at the end.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::simd;
 use crate::Real;
 
+/// Some rows of a sequence, at every step: `rows` of `[T, height, lanes]`.
+#[derive(Clone, Debug)]
+pub struct Band<'a, R> {
+    data: &'a [R],
+    height: usize,
+    rows: Range<usize>,
+}
+
+impl<'a, R> Band<'a, R> {
+    /// All rows of `[T, height, lanes]`.
+    pub fn new(data: &'a [R], height: usize) -> Self {
+        Self { data, height, rows: 0..height }
+    }
+
+    /// The rows `rows` alone.
+    pub fn rows(self, rows: Range<usize>) -> Self {
+        Self { rows, ..self }
+    }
+}
+
 /// dW += Σ dy xᵀ.
 pub struct Outer<'a, R> {
-    /// `[T, rows, lanes]`
-    pub dy: &'a [R],
-    /// `[T, cols, lanes]`
-    pub x: &'a [R],
-    /// `[rows, cols]`
+    /// As many rows as dW has.
+    pub dy: Band<'a, R>,
+    /// As many rows as columns of dW are meant.
+    pub x: Band<'a, R>,
+    /// `[rows, stride]`
     pub dw: &'a mut [R],
-    /// Columns of dW.
-    pub cols: usize,
+    /// How long a row of dW is, and the first of the columns that are meant.
+    pub columns: (usize, usize),
     /// A multiple of the quantum.
     pub lanes: usize,
 }
@@ -29,40 +51,69 @@ impl<R: Real> WithSimd for Outer<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { dy, x, dw, cols, lanes } = self;
-        let rows = dw.len() / cols;
-        let nv = lanes / R::lanes::<S>();
-        let t = Tiles::<R, S> { s, dy: R::vectors::<S>(dy), x: R::vectors::<S>(x), rows, cols, nv };
-        let wide = simd::registers() >= 32;
-        for group in (0..rows).step_by(ROW_GROUP) {
-            let end = rows.min(group + ROW_GROUP);
-            let mut c = 0;
-            while c < cols {
-                let left = cols - c;
-                c += if wide && left >= 6 {
-                    t.column::<4, 6>(dw, group, end, c)
-                } else if wide && left >= 4 {
-                    t.column::<4, 4>(dw, group, end, c)
-                } else if left >= 2 {
-                    t.column::<4, 2>(dw, group, end, c)
-                } else {
-                    t.column::<4, 1>(dw, group, end, c)
-                };
-            }
+        // In pairs of vectors where lanes allow: half the addresses to reckon.
+        if (self.lanes / R::lanes::<S>()).is_multiple_of(2) {
+            Tiles::<R, S, 2>::new(s, &self).all(self.dw);
+        } else {
+            Tiles::<R, S, 1>::new(s, &self).all(self.dw);
         }
     }
 }
 
-struct Tiles<'a, R: Real, S: Simd> {
+/// Both factors as groups of P vectors.
+struct Tiles<'a, R: Real, S: Simd, const P: usize> {
     s: S,
-    dy: &'a [R::V<S>],
-    x: &'a [R::V<S>],
+    /// Every step's rows, and how far it is from step to step.
+    dy: &'a [[R::V<S>; P]],
+    dy_step: usize,
+    x: &'a [[R::V<S>; P]],
+    x_step: usize,
     rows: usize,
     cols: usize,
-    nv: usize,
+    columns: (usize, usize),
+    /// Groups of a row of lanes.
+    row: usize,
 }
 
-impl<R: Real, S: Simd> Tiles<'_, R, S> {
+impl<'a, R: Real, S: Simd, const P: usize> Tiles<'a, R, S, P> {
+    #[inline(always)]
+    fn new(s: S, Outer { dy, x, columns, lanes, .. }: &Outer<'a, R>) -> Self {
+        let row = lanes / R::lanes::<S>() / P;
+        Self {
+            s,
+            dy: &R::vectors::<S>(dy.data).as_chunks().0[dy.rows.start * row..],
+            dy_step: dy.height * row,
+            x: &R::vectors::<S>(x.data).as_chunks().0[x.rows.start * row..],
+            x_step: x.height * row,
+            rows: dy.rows.len(),
+            cols: x.rows.len(),
+            columns: *columns,
+            row,
+        }
+    }
+
+    #[inline(always)]
+    fn all(&self, dw: &mut [R]) {
+        let rows = self.rows;
+        let wide = simd::registers() >= 32;
+        for group in (0..rows).step_by(ROW_GROUP) {
+            let end = rows.min(group + ROW_GROUP);
+            let mut c = 0;
+            while c < self.cols {
+                let left = self.cols - c;
+                c += if wide && left >= 6 {
+                    self.column::<4, 6>(dw, group, end, c)
+                } else if wide && left >= 4 {
+                    self.column::<4, 4>(dw, group, end, c)
+                } else if left >= 2 {
+                    self.column::<4, 2>(dw, group, end, c)
+                } else {
+                    self.column::<4, 1>(dw, group, end, c)
+                };
+            }
+        }
+    }
+
     /// Columns `c .. c + N` of the rows `row .. end`; returns N.
     #[inline(always)]
     fn column<const M: usize, const N: usize>(
@@ -86,37 +137,49 @@ impl<R: Real, S: Simd> Tiles<'_, R, S> {
 
     #[inline(always)]
     fn tile<const M: usize, const N: usize>(&self, dw: &mut [R], r: usize, c: usize) {
-        let Self { s, nv, .. } = *self;
+        let Self { s, row, .. } = *self;
         let mut acc = [[R::splat(s, R::ZERO); N]; M];
-        let steps = self.dy.chunks_exact(self.rows * nv).zip(self.x.chunks_exact(self.cols * nv));
-        for (dy, x) in steps {
-            let dy = &dy[r * nv..][..M * nv];
-            let x = &x[c * nv..][..N * nv];
-            for v in 0..nv {
-                let mut xs = [x[v]; N];
-                for n in 1..N {
-                    xs[n] = x[n * nv + v];
-                }
-                for m in 0..M {
-                    let d = dy[m * nv + v];
-                    for n in 0..N {
-                        acc[m][n] = R::vfma(s, d, xs[n], acc[m][n]);
+        for (dy, x) in self.dy.chunks(self.dy_step).zip(self.x.chunks(self.x_step)) {
+            let dy = &dy[r * row..][..M * row];
+            let x = &x[c * row..][..N * row];
+            for v in 0..row {
+                for p in 0..P {
+                    let mut xs = [x[v][p]; N];
+                    for n in 1..N {
+                        xs[n] = x[n * row + v][p];
+                    }
+                    for m in 0..M {
+                        let d = dy[m * row + v][p];
+                        for n in 0..N {
+                            acc[m][n] = R::vfma(s, d, xs[n], acc[m][n]);
+                        }
                     }
                 }
             }
         }
-        for m in 0..M {
-            for n in 0..N {
-                dw[(r + m) * self.cols + c + n] += R::vsum(s, acc[m][n]);
-            }
+        // By constant indices: were `acc` indexed by a variable here, it would live in memory in the loop above.
+        self.add_row(dw, r, c, acc[0]);
+        if M > 1 {
+            self.add_row(dw, r + 1, c, acc[1]);
+            self.add_row(dw, r + 2, c, acc[2]);
+            self.add_row(dw, r + 3, c, acc[3]);
+        }
+    }
+
+    #[inline(always)]
+    fn add_row<const N: usize>(&self, dw: &mut [R], r: usize, c: usize, sums: [R::V<S>; N]) {
+        let (stride, first) = self.columns;
+        let dw = &mut dw[r * stride + first + c..][..N];
+        for n in 0..N {
+            dw[n] += R::vsum(self.s, sums[n]);
         }
     }
 }
 
 /// db[r] += Σₜ Σₗ dy[t, r, l].
 pub struct RowSums<'a, R> {
-    /// `[T, rows, lanes]`
-    pub dy: &'a [R],
+    /// As many rows as db is long.
+    pub dy: Band<'a, R>,
     /// `[rows]`
     pub db: &'a mut [R],
     /// A multiple of the quantum.
@@ -129,11 +192,11 @@ impl<R: Real> WithSimd for RowSums<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let nv = self.lanes / R::lanes::<S>();
-        let size = self.db.len() * nv;
-        let dy = R::vectors::<S>(self.dy);
+        let Band { data, height, rows } = self.dy;
+        let dy = &R::vectors::<S>(data)[rows.start * nv..];
         for (r, db) in self.db.iter_mut().enumerate() {
             let mut sum = R::splat(s, R::ZERO);
-            for step in dy.chunks_exact(size) {
+            for step in dy.chunks(height * nv) {
                 for &d in &step[r * nv..][..nv] {
                     sum = R::vadd(s, sum, d);
                 }

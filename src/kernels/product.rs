@@ -14,6 +14,7 @@ pub struct Matrix<'a, R> {
     data: &'a [R],
     rows: usize,
     cols: usize,
+    stride: usize,
     transposed: bool,
 }
 
@@ -21,12 +22,17 @@ impl<'a, R: Copy> Matrix<'a, R> {
     /// `data` is `[rows, cols]`, row-major.
     pub fn new(data: &'a [R], rows: usize, cols: usize) -> Self {
         assert_eq!(data.len(), rows * cols, "a matrix of {rows} × {cols}");
-        Self { data, rows, cols, transposed: false }
+        Self { data, rows, cols, stride: cols, transposed: false }
     }
 
-    /// The transpose of a matrix that is `[rows, cols]`, row-major.
-    pub fn transposed(data: &'a [R], rows: usize, cols: usize) -> Self {
-        Self { rows: cols, cols: rows, transposed: true, ..Self::new(data, rows, cols) }
+    /// The columns `first .. first + cols` alone.
+    pub fn columns(self, first: usize, cols: usize) -> Self {
+        Self { data: &self.data[first..], cols, ..self }
+    }
+
+    /// The transpose.
+    pub fn transposed(self) -> Self {
+        Self { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
     }
 }
 
@@ -39,10 +45,13 @@ pub enum Start {
     Add,
 }
 
-/// Values that a packed matrix of `rows` rows and `k` columns takes.
+/// Values that a packed matrix of `rows` rows and `k` columns takes, with room for a vector to read past the end.
 pub const fn packed_len(rows: usize, k: usize) -> usize {
-    rows * (k + 1)
+    rows * (k + 1) + SLACK
 }
+
+/// The longest vector there is, an AVX-512 one of f32.
+const SLACK: usize = 16;
 
 /// Heights of the row blocks, the registers' fill first.
 const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
@@ -77,10 +86,10 @@ pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
             debug_assert_eq!(part.rows, rows);
             for k in 0..part.cols {
                 if part.transposed {
-                    let line = &part.data[k * rows + row..][..height];
+                    let line = &part.data[k * part.stride + row..][..height];
                     line.iter().zip(&mut packed).for_each(|(w, place)| *place = *w);
                 } else {
-                    let column = part.data[row * part.cols + k..].iter().step_by(part.cols).take(height);
+                    let column = part.data[row * part.stride + k..].iter().step_by(part.stride).take(height);
                     column.zip(&mut packed).for_each(|(w, place)| *place = *w);
                 }
             }
@@ -88,17 +97,17 @@ pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
     }
 }
 
-/// y = start + W x, where x is the rows of `xs[0]`, then those of `xs[1]` (either may be empty).
+/// y = start + W x, where x is the rows of `xs[0]`, then those of `xs[1]` and `xs[2]` (any may be empty).
 pub struct Product<'a, R> {
     /// As [`pack`] wrote it.
     pub packed: &'a [R],
     /// `[k, lanes]` each
-    pub xs: [&'a [R]; 2],
+    pub xs: [&'a [R]; 3],
     /// Where sums start.
     pub start: Start,
     /// `[rows, lanes]`
     pub y: &'a mut [R],
-    /// A multiple of the quantum.
+    /// A multiple of the quantum; or 1, for one sample alone.
     pub lanes: usize,
 }
 
@@ -108,10 +117,13 @@ impl<R: Real> WithSimd for Product<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let Self { mut packed, xs, start, y, lanes } = self;
+        if lanes == 1 {
+            return one_sample::<R, S>(s, packed, xs, start, y);
+        }
         let nv = lanes / R::lanes::<S>();
-        let k = (xs[0].len() + xs[1].len()) / lanes;
+        let k = (xs[0].len() + xs[1].len() + xs[2].len()) / lanes;
         let y = R::vectors_mut::<S>(y);
-        let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1])];
+        let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1]), R::vectors::<S>(xs[2])];
         for (row, height) in blocks(y.len() / nv) {
             let (w, rest) = packed.split_at(height * (k + 1));
             packed = rest;
@@ -134,7 +146,7 @@ impl<R: Real> WithSimd for Product<'_, R> {
 fn block<R: Real, S: Simd, const M: usize>(
     s: S,
     w: &[R],
-    xs: [&[R::V<S>]; 2],
+    xs: [&[R::V<S>]; 3],
     start: Start,
     y: &mut [R::V<S>],
     nv: usize,
@@ -155,7 +167,7 @@ fn block<R: Real, S: Simd, const M: usize>(
 fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
     s: S,
     w: &[R],
-    xs: [&[R::V<S>]; 2],
+    xs: [&[R::V<S>]; 3],
     start: Start,
     y: &mut [R::V<S>],
     nv: usize,
@@ -188,4 +200,81 @@ fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
             y[m * nv + v + n] = acc[m][n];
         }
     }
+}
+
+/// One sample: rows in the lanes. A block's last vector reads into what follows, and those lanes come to nothing. Each
+/// sum is the same chain as with samples in the lanes.
+#[inline(always)]
+fn one_sample<R: Real, S: Simd>(s: S, mut packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
+    let k = xs[0].len() + xs[1].len() + xs[2].len();
+    let mut all = blocks(y.len()).peekable();
+    while let Some((row, height)) = all.next() {
+        let mut count = 1;
+        while all.next_if(|&(_, next)| next == height).is_some() {
+            count += 1;
+        }
+        let y = &mut y[row..][..count * height];
+        let pieces = count * height.div_ceil(R::lanes::<S>());
+        // Many sums side by side hide the latency of each.
+        let mut first = 0;
+        while first < pieces {
+            first += match pieces - first {
+                1 => few::<R, S, 1>(s, packed, xs, start, y, height, first),
+                2..=4 => few::<R, S, 4>(s, packed, xs, start, y, height, first),
+                _ => few::<R, S, 12>(s, packed, xs, start, y, height, first),
+            };
+        }
+        packed = &packed[count * height * (k + 1)..];
+    }
+}
+
+/// G vectors of rows of blocks of `height`, from vector `first` on; the ones that lack are the last one again.
+#[inline(always)]
+fn few<R: Real, S: Simd, const G: usize>(
+    s: S,
+    w: &[R],
+    xs: [&[R]; 3],
+    start: Start,
+    y: &mut [R],
+    height: usize,
+    first: usize,
+) -> usize {
+    let lanes = R::lanes::<S>();
+    let block = (xs[0].len() + xs[1].len() + xs[2].len() + 1) * height;
+    let per_block = height.div_ceil(lanes);
+    let pieces = y.len() / height * per_block;
+    // Where a vector's weights begin, and which of the rows it stands for.
+    let place = |piece: usize| {
+        let (b, p) = (piece / per_block, piece % per_block * lanes);
+        (b * block + p, b * height + p..b * height + height.min(p + lanes))
+    };
+    let mut offsets = [0; G];
+    let mut acc = [R::splat(s, R::ZERO); G];
+    for g in 0..G {
+        let (offset, rows) = place((first + g).min(pieces - 1));
+        offsets[g] = offset;
+        acc[g] = match start {
+            Start::Bias => R::vectors::<S>(&w[offset..][..lanes])[0],
+            Start::Add => R::load_part(s, &y[rows]),
+        };
+    }
+    let mut at = height;
+    for x in xs {
+        for &x in x {
+            let x = R::splat(s, x);
+            for g in 0..G {
+                acc[g] = R::vfma(s, R::vectors::<S>(&w[offsets[g] + at..][..lanes])[0], x, acc[g]);
+            }
+            at += height;
+        }
+    }
+    let mut out = [R::ZERO; 12 * SLACK];
+    for g in 0..G {
+        R::vectors_mut::<S>(&mut out[g * lanes..][..lanes])[0] = acc[g];
+    }
+    for (piece, out) in (first..pieces).zip(out[..G * lanes].chunks_exact(lanes)) {
+        let y = &mut y[place(piece).1];
+        y.copy_from_slice(&out[..y.len()]);
+    }
+    G
 }

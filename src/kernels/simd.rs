@@ -104,6 +104,10 @@ pub trait Num: Copy + Default + bytemuck::Pod + 'static {
     fn vectors<S: Simd>(x: &[Self]) -> &[Self::V<S>];
     /// Whole vectors of a slice whose length is a multiple of the lanes.
     fn vectors_mut<S: Simd>(x: &mut [Self]) -> &mut [Self::V<S>];
+    /// The values of a slice shorter than a vector, and 0 in the lanes left.
+    fn load_part<S: Simd>(s: S, x: &[Self]) -> Self::V<S>;
+    /// As many lanes as the slice, which is shorter than a vector, has room for.
+    fn store_part<S: Simd>(s: S, x: &mut [Self], v: Self::V<S>);
     /// The same value in every lane.
     fn splat<S: Simd>(s: S, x: Self) -> Self::V<S>;
     /// a + b
@@ -145,7 +149,8 @@ pub trait Num: Copy + Default + bytemuck::Pod + 'static {
 
 /// Names pulp's operations, which carry their scalar type in their names, the same for both types.
 macro_rules! num {
-    ($t:ident, $v:ident, $bits:ident, $shift:literal, $as_simd:ident, $as_mut_simd:ident, $splat:ident, $add:ident,
+    ($t:ident, $v:ident, $bits:ident, $shift:literal, $as_simd:ident, $as_mut_simd:ident,
+     $load_part:ident, $store_part:ident, $splat:ident, $add:ident,
      $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $sum:ident) => {
         type V<S: Simd> = S::$v;
 
@@ -156,6 +161,14 @@ macro_rules! num {
         #[inline(always)]
         fn vectors_mut<S: Simd>(x: &mut [Self]) -> &mut [S::$v] {
             S::$as_mut_simd(x).0
+        }
+        #[inline(always)]
+        fn load_part<S: Simd>(s: S, x: &[Self]) -> S::$v {
+            s.$load_part(x)
+        }
+        #[inline(always)]
+        fn store_part<S: Simd>(s: S, x: &mut [Self], v: S::$v) {
+            s.$store_part(x, v);
         }
         #[inline(always)]
         fn splat<S: Simd>(s: S, x: Self) -> S::$v {
@@ -214,6 +227,8 @@ impl Num for f32 {
         23,
         as_simd_f32s,
         as_mut_simd_f32s,
+        partial_load_f32s,
+        partial_store_f32s,
         splat_f32s,
         add_f32s,
         sub_f32s,
@@ -243,6 +258,8 @@ impl Num for f64 {
         52,
         as_simd_f64s,
         as_mut_simd_f64s,
+        partial_load_f64s,
+        partial_store_f64s,
         splat_f64s,
         add_f64s,
         sub_f64s,

@@ -45,17 +45,26 @@ fn product_equals_reference<R: Real>(tolerance: f64) {
         let parts = [Matrix::new(&w0, rows, k0), Matrix::new(&w1, rows, k1)];
         R::pack(&parts, &[&b0, &b1], &mut packed);
         let mut y = y0.clone();
-        R::product(&packed, [&x0, &x1], Start::Bias, &mut y, lanes);
+        R::product(&packed, [&x0, &x1, &[]], Start::Bias, &mut y, lanes);
         close(&y, &reference(&|r, _| b0[r].to_f64() + b1[r].to_f64()), tolerance, "bias");
         let mut y = y0.clone();
-        R::product(&packed, [&x0, &x1], Start::Add, &mut y, lanes);
+        R::product(&packed, [&x0, &x1, &[]], Start::Add, &mut y, lanes);
         close(&y, &reference(&|r, l| y0[r * lanes + l].to_f64()), tolerance, "add");
+
+        // One sample alone, without pads: bit for bit what it is among others.
+        let column = |x: &[R]| -> Vec<R> { x.iter().copied().step_by(lanes).collect() };
+        for start in [Start::Bias, Start::Add] {
+            let (mut y, mut one) = (y0.clone(), column(&y0));
+            R::product(&packed, [&x0, &x1, &[]], start, &mut y, lanes);
+            R::product(&packed, [&column(&x0), &column(&x1), &[]], start, &mut one, 1);
+            assert_eq!(one, column(&y), "one sample, {rows} rows");
+        }
 
         // The transpose: x = Wᵀ y.
         let mut packed = vec![R::ZERO; packed_len(k0, rows)];
-        R::pack(&[Matrix::transposed(&w0, rows, k0)], &[], &mut packed);
+        R::pack(&[Matrix::new(&w0, rows, k0).transposed()], &[], &mut packed);
         let mut x = values::<R>(k0 * lanes, 8);
-        R::product(&packed, [&y0, &[]], Start::Bias, &mut x, lanes);
+        R::product(&packed, [&y0, &[], &[]], Start::Bias, &mut x, lanes);
         let mut expected = vec![0.0; k0 * lanes];
         for k in 0..k0 {
             for l in 0..lanes {
@@ -73,8 +82,8 @@ fn outer_equals_reference<R: Real>(tolerance: f64) {
         let (dy, x) = (values::<R>(t * rows * lanes, 1), values::<R>(t * cols * lanes, 2));
         let (dw0, db0) = (values::<R>(rows * cols, 3), values::<R>(rows, 4));
         let (mut dw, mut db) = (dw0.clone(), db0.clone());
-        R::outer(&dy, &x, &mut dw, cols, lanes);
-        R::row_sums(&dy, &mut db, lanes);
+        R::outer(Band::new(&dy, rows), Band::new(&x, cols), &mut dw, (cols, 0), lanes);
+        R::row_sums(Band::new(&dy, rows), &mut db, lanes);
         let at = |a: &[R], n: usize, t: usize, r: usize, l: usize| a[(t * n + r) * lanes + l].to_f64();
         let mut expected: Vec<f64> = dw0.iter().map(|x| x.to_f64()).collect();
         let mut sums: Vec<f64> = db0.iter().map(|x| x.to_f64()).collect();
@@ -90,6 +99,27 @@ fn outer_equals_reference<R: Real>(tolerance: f64) {
         }
         close(&dw, &expected, tolerance * (t * lanes) as f64, "outer");
         close(&db, &sums, tolerance * (t * lanes) as f64, "row sums");
+        // The middle of each, into a wider matrix that keeps what stands around.
+        let (some_rows, some_cols) = (rows / 3..rows, cols / 2..cols);
+        let stride = some_cols.len() + 2;
+        let mut wide = vec![R::ONE; some_rows.len() * stride];
+        let mut band_sums = vec![R::ZERO; some_rows.len()];
+        let band = Band::new(&dy, rows).rows(some_rows.clone());
+        R::outer(band.clone(), Band::new(&x, cols).rows(some_cols.clone()), &mut wide, (stride, 1), lanes);
+        R::row_sums(band, &mut band_sums, lanes);
+        for (i, r) in some_rows.enumerate() {
+            let mut expected_row = vec![1.0];
+            expected_row
+                .extend(some_cols.clone().map(|c| 1.0 + expected[r * cols + c] - dw0[r * cols + c].to_f64()));
+            expected_row.push(1.0);
+            close(&wide[i * stride..][..stride], &expected_row, tolerance * (t * lanes) as f64, "a part");
+            close(
+                &band_sums[i..=i],
+                &[sums[r] - db0[r].to_f64()],
+                tolerance * (t * lanes) as f64,
+                "a part's sums",
+            );
+        }
     }
 }
 
@@ -185,81 +215,95 @@ fn activations_are_exact_to_1e_15_in_f64_and_keep_their_limits() {
 }
 
 #[test]
+fn streams_of_any_length() {
+    for n in [0, 1, 7, 16, 35, 100] {
+        let x = values::<f32>(n, 1);
+        let mut padded = x.clone();
+        padded.resize(n.next_multiple_of(16), 0.0);
+        assert_eq!(apply(Function::Tanh, &x), apply(Function::Tanh, &padded)[..n]);
+    }
+}
+
+#[test]
 fn sums_of_squares_do_not_overflow_f32() {
     assert_eq!(f32::sum_of_squares(&[1e30; 37]) as f32, 37.0 * (1e30f32 as f64 * 1e30f32 as f64) as f32);
     assert_eq!(f64::sum_of_squares(&[3.0, 4.0]), 25.0);
 }
 
+/// The median seconds of a call, which a busy machine hardly moves.
+fn median_seconds(mut f: impl FnMut()) -> f64 {
+    let mut times: Vec<f64> = (0..401)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            f();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[200]
+}
+
 #[test]
-#[ignore = "prints GFLOP/s"]
+#[ignore = "prints the speed of each kernel on the paper's layer; run it on a quiet machine, with --nocapture"]
 fn speed() {
-    use std::time::Instant;
-    for lanes in [16usize, 32, 64] {
-        let (h, i, t) = (35, 35, 28);
-        let w = values::<f32>(4 * h * (h + i), 1);
-        let parts = [Matrix::new(&w[..4 * h * i], 4 * h, i), Matrix::new(&w[4 * h * i..], 4 * h, h)];
-        let bias = values::<f32>(4 * h, 2);
-        let mut packed = vec![0.0; packed_len(4 * h, h + i)];
-        let start = Instant::now();
-        for _ in 0..1000 {
-            f32::pack(&parts, &[&bias, &bias], &mut packed);
-        }
-        println!("pack {:.2} µs", start.elapsed().as_secs_f64() * 1e3);
-        let x = values::<f32>(t * i * lanes, 3);
-        let hs = values::<f32>(t * h * lanes, 4);
-        let mut gates = vec![0f32; t * 4 * h * lanes];
-        let mut c = vec![0f32; (t + 1) * h * lanes];
-        let mut tc = vec![0f32; h * lanes];
-        let mut hh = vec![0f32; h * lanes];
-        let n = 2000;
-        let flop = (n * t * 2 * 4 * h * (h + i) * lanes) as f64;
-        let (mut a, mut b) = (0.0, 0.0);
-        for _ in 0..n {
-            for t in 0..t {
-                let now = Instant::now();
-                let x = &x[t * i * lanes..][..i * lanes];
-                let hp = &hs[t * h * lanes..][..h * lanes];
-                let gates = &mut gates[t * 4 * h * lanes..][..4 * h * lanes];
-                f32::product(&packed, [x, hp], Start::Bias, gates, lanes);
-                let mid = Instant::now();
-                let (c_prev, c) = c[t * h * lanes..].split_at_mut(h * lanes);
-                f32::lstm_forward(lstm::Forward {
-                    gates,
-                    c_prev,
-                    c: &mut c[..h * lanes],
-                    tanh_c: &mut tc,
-                    h: &mut hh,
-                });
-                a += (mid - now).as_secs_f64();
-                b += mid.elapsed().as_secs_f64();
-            }
-        }
-        println!(
-            "lanes {lanes}: product {:.1} GFLOP/s; pointwise {:.1} % of it",
-            flop / a * 1e-9,
-            b / a * 100.0
-        );
-        let mut wt = vec![0.0; packed_len(h, 4 * h)];
-        f32::pack(&[Matrix::transposed(&w[..4 * h * h], 4 * h, h)], &[], &mut wt);
-        let mut dh = vec![0f32; h * lanes];
-        let now = Instant::now();
-        for _ in 0..n {
-            for t in 0..t {
-                f32::product(
-                    &wt,
-                    [&gates[t * 4 * h * lanes..][..4 * h * lanes], &[]],
-                    Start::Add,
-                    &mut dh,
-                    lanes,
-                );
-            }
-        }
-        println!("transposed {:.1} GFLOP/s", flop / 2.0 / now.elapsed().as_secs_f64() * 1e-9);
+    let (h, i, t) = (35, 35, 28);
+    let w = values::<f32>(4 * h * (h + i), 1);
+    let (w_ih, w_hh) = w.split_at(4 * h * i);
+    let parts = [Matrix::new(w_ih, 4 * h, i), Matrix::new(w_hh, 4 * h, h)];
+    let bias = values::<f32>(4 * h, 2);
+    let mut packed = vec![0.0; packed_len(4 * h, h + i)];
+    let mut back = vec![0.0; packed_len(h, 4 * h)];
+    println!("pack {:.2} µs", 1e6 * median_seconds(|| f32::pack(&parts, &[&bias, &bias], &mut packed)));
+    f32::pack(&[parts[1].transposed()], &[], &mut back);
+    for lanes in [16, 32, 64] {
+        let n = h * lanes;
+        let x = values::<f32>(t * n, 3);
+        let mut dh = values::<f32>(t * n, 4);
+        let mut gates = values::<f32>(t * 4 * n, 5);
+        let mut states = [(); 4].map(|()| values::<f32>(n, 6));
         let mut dw = vec![0.0; 4 * h * h];
-        let now = Instant::now();
-        for _ in 0..n {
-            f32::outer(&gates, &hs, &mut dw, h, lanes);
-        }
-        println!("outer {:.1} GFLOP/s", flop / 2.0 / now.elapsed().as_secs_f64() * 1e-9);
+        let steps = |range: usize, n: usize| range * n..(range + 1) * n;
+        let flop = (t * 2 * 4 * h * h * lanes) as f64;
+        let forward = median_seconds(|| {
+            for t in 0..t {
+                let gates = &mut gates[steps(t, 4 * n)];
+                f32::product(&packed, [&x[steps(t, n)], &dh[steps(t, n)], &[]], Start::Bias, gates, lanes);
+            }
+        });
+        let pointwise = median_seconds(|| {
+            for t in 0..t {
+                let [c_prev, c, tanh_c, h] = &mut states;
+                let gates = &mut gates[steps(t, 4 * n)];
+                f32::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c, h });
+            }
+        });
+        let pointwise_back = median_seconds(|| {
+            for t in 0..t {
+                let [c_prev, dc, tanh_c, _] = &mut states;
+                let gates = &mut gates[steps(t, 4 * n)];
+                f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh: &dh[steps(t, n)], dc });
+            }
+        });
+        gates.copy_from_slice(&values::<f32>(t * 4 * n, 5));
+        let backward = median_seconds(|| {
+            for t in 0..t {
+                let gates = &gates[steps(t, 4 * n)];
+                f32::product(&back, [gates, &[], &[]], Start::Bias, &mut dh[steps(t, n)], lanes);
+            }
+        });
+        let outer =
+            median_seconds(|| f32::outer(Band::new(&gates, 4 * h), Band::new(&x, h), &mut dw, (h, 0), lanes));
+        println!(
+            "{lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, {:.0}, \
+             pointwise {:.0} and {:.0}",
+            2e-9 * flop / forward,
+            1e-9 * flop / backward,
+            1e-9 * flop / outer,
+            1e6 * forward,
+            1e6 * backward,
+            1e6 * outer,
+            1e6 * pointwise,
+            1e6 * pointwise_back,
+        );
     }
 }

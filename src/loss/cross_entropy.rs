@@ -1,5 +1,8 @@
 //! Softmax cross-entropy.
 
+use serde::{Deserialize, Serialize};
+
+use super::classes::Classes;
 use super::{Loss, Tally, Targets};
 use crate::data::TargetShape;
 use crate::nn::MAX_LANES;
@@ -22,23 +25,17 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape};
 /// assert_eq!(CrossEntropy::default().ignored(), -100);
 /// # let _ = loss;
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CrossEntropy {
-    weight: Vec<f64>,
+    #[serde(flatten)]
+    classes: Classes,
     label_smoothing: f64,
-    ignore_index: i64,
-}
-
-impl Default for CrossEntropy {
-    fn default() -> Self {
-        Self { weight: Vec::new(), label_smoothing: 0.0, ignore_index: -100 }
-    }
 }
 
 impl CrossEntropy {
     /// A weight for each class; 1 by default.
     pub fn weight(mut self, weight: impl Into<Vec<f64>>) -> Self {
-        self.weight = weight.into();
+        self.classes.weight = weight.into();
         self
     }
 
@@ -50,33 +47,19 @@ impl CrossEntropy {
 
     /// The class that stands for "no target here": neither loss nor gradient; −100 by default.
     pub fn ignore_index(mut self, ignore_index: i64) -> Self {
-        self.ignore_index = ignore_index;
+        self.classes.ignore_index = ignore_index;
         self
     }
 
     /// The class that is ignored.
     pub fn ignored(&self) -> i64 {
-        self.ignore_index
-    }
-
-    fn weight_of(&self, class: usize) -> f64 {
-        self.weight.get(class).copied().unwrap_or(1.0)
+        self.classes.ignore_index
     }
 }
 
 impl<R: Real> Loss<R> for CrossEntropy {
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
-        if targets != (TargetShape::Classes { t: output.t }) {
-            let expected = format!("a class for each of the {} steps of an output {output}", output.t);
-            return Err(Error::mismatch("cross-entropy: targets", format!("{targets:?}"), expected));
-        }
-        if !self.weight.is_empty() && self.weight.len() != output.f {
-            let found = format!("{} weights", self.weight.len());
-            return Err(Error::mismatch("cross-entropy: weight", found, format!("{} classes", output.f)));
-        }
-        if let Some(w) = self.weight.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-            return Err(Error::config("weight", format!("found {w}, expected numbers from 0 on")));
-        }
+        self.classes.check("cross-entropy", output, targets)?;
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             let fault = format!("found {}, expected a number from 0 to 1", self.label_smoothing);
             return Err(Error::config("label_smoothing", fault));
@@ -85,35 +68,34 @@ impl<R: Real> Loss<R> for CrossEntropy {
     }
 
     fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, mut dy: SeqMut<'_, R>) -> Tally {
-        let Targets::Classes(classes) = targets else { panic!("cross-entropy takes classes, not values") };
+        let classes = targets.classes();
         let (c, lanes, smoothing) = (y.shape.f, y.lanes, self.label_smoothing);
-        let weight_sum: f64 = (0..c).map(|j| self.weight_of(j)).sum();
+        let weight_of = |class: usize| self.classes.weight_of(class);
+        let weight_sum: f64 = (0..c).map(weight_of).sum();
         let mut sum_max = [R::ZERO; 2 * MAX_LANES];
         let mut tally = Tally::default();
         for t in 0..y.shape.t {
             let (y, dy) = (y.step(t), dy.step(t));
             R::softmax(y, dy, &mut sum_max[..2 * lanes], lanes);
-            for lane in 0..lanes {
-                let class = if lane < valid { classes[t * lanes + lane] } else { self.ignore_index };
-                if class == self.ignore_index {
+            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], valid, c) {
+                let Some(class) = class else {
                     (0..c).for_each(|j| dy[j * lanes + lane] = R::ZERO);
                     continue;
-                }
-                let class = class as usize;
-                assert!(class < c, "found class {class}, expected one of {c}");
-                let log_sum = sum_max[lane].ln() + sum_max[lanes + lane];
-                let minus_log_p = |j: usize| (log_sum - y[j * lanes + lane]).to_f64();
-                let own = (1.0 - smoothing) * self.weight_of(class);
+                };
+                // −ln pⱼ = ln Σ e^(y − max) + (max − yⱼ): large logits cancel before they meet the logarithm.
+                let (log_sum, max) = (sum_max[lane].ln(), sum_max[lanes + lane]);
+                let minus_log_p = |j: usize| (log_sum + (max - y[j * lanes + lane])).to_f64();
+                let own = (1.0 - smoothing) * weight_of(class);
                 tally.loss += own * minus_log_p(class);
-                tally.weight += self.weight_of(class);
+                tally.weight += weight_of(class);
                 if smoothing > 0.0 {
-                    let all: f64 = (0..c).map(|j| self.weight_of(j) * minus_log_p(j)).sum();
+                    let all: f64 = (0..c).map(|j| weight_of(j) * minus_log_p(j)).sum();
                     tally.loss += smoothing / c as f64 * all;
                 }
                 if smoothing > 0.0 || own != 1.0 {
                     let scale = own + smoothing / c as f64 * weight_sum;
                     for j in 0..c {
-                        let even = smoothing / c as f64 * self.weight_of(j);
+                        let even = smoothing / c as f64 * weight_of(j);
                         let p = &mut dy[j * lanes + lane];
                         *p = *p * R::from_f64(scale) - R::from_f64(even);
                     }

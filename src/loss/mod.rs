@@ -1,10 +1,26 @@
 //! Losses. Each hands out *unscaled* sums and their weight; the division happens once a step, over all tiles.
 
+mod bce_with_logits;
+mod classes;
 mod cross_entropy;
+mod elementwise;
+mod huber;
+mod l1;
+mod mse;
+mod multi_margin;
+mod nll;
+mod smooth_l1;
 
 use std::fmt::Debug;
 
+pub use bce_with_logits::BceWithLogits;
 pub use cross_entropy::CrossEntropy;
+pub use huber::Huber;
+pub use l1::L1;
+pub use mse::Mse;
+pub use multi_margin::MultiMargin;
+pub use nll::Nll;
+pub use smooth_l1::SmoothL1;
 
 use crate::data::TargetShape;
 use crate::{Real, Result, Seq, SeqMut, Shape};
@@ -16,6 +32,32 @@ pub enum Targets<'a, R> {
     Classes(&'a [i64]),
     /// Values, `[T', F', lanes]`.
     Values(Seq<'a, R>),
+}
+
+impl<'a, R> Targets<'a, R> {
+    /// The classes, `[T, lanes]`.
+    ///
+    /// # Panics
+    /// If the targets are values.
+    #[track_caller]
+    pub fn classes(self) -> &'a [i64] {
+        match self {
+            Self::Classes(classes) => classes,
+            Self::Values(_) => panic!("found targets that are values, expected classes"),
+        }
+    }
+
+    /// The values, `[T', F', lanes]`.
+    ///
+    /// # Panics
+    /// If the targets are classes.
+    #[track_caller]
+    pub fn values(self) -> Seq<'a, R> {
+        match self {
+            Self::Values(values) => values,
+            Self::Classes(_) => panic!("found targets that are classes, expected values"),
+        }
+    }
 }
 
 /// A sum of losses and the weight to divide it by.
@@ -51,6 +93,10 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
 
     /// The sum of the losses of the first `valid` lanes, and its gradient by `y`, both unscaled.
     ///
-    /// All of `dy` is overwritten; lanes from `valid` on become 0.
+    /// All of `dy` is overwritten; lanes from `valid` on become 0, and so does every place that has no target: a
+    /// class that is ignored, or a value that is NaN.
+    ///
+    /// # Panics
+    /// If the targets are none that [`check`](Self::check) lets pass, or a class is none of the output's.
     fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, dy: SeqMut<'_, R>) -> Tally;
 }

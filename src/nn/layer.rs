@@ -57,6 +57,8 @@ pub struct Context<'a, R> {
     pub mode: Mode,
     /// Lanes that hold samples; the rest are pads.
     pub valid: usize,
+    /// How long each sample's sequence is, where one is shorter than the shape's T.
+    pub lens: Option<&'a [u32]>,
     /// One key for each lane's own randomness in this layer and step.
     pub keys: &'a [u64],
 }
@@ -85,7 +87,7 @@ impl Declare<'_> {
     /// Declares a tensor of the layer.
     ///
     /// # Errors
-    /// If the name is taken or the tensor too large to address.
+    /// If the name is taken, the tensor too large to address, or `init` does not fit it.
     pub fn tensor(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         self.layout.push(name, axes.into_iter().collect(), init)
@@ -113,6 +115,11 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for settings that cannot be, or do not fit the input shape.
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)>;
+
+    /// Whether the layer can take a sequence step by step, its state carried along, and hand out the same.
+    fn streams(&self) -> bool {
+        true
+    }
 
     /// Lays the parameters out for the kernels; called whenever they have changed.
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {

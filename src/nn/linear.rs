@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, Sizes};
-use crate::kernels::{Matrix, Start, packed_len};
+use crate::kernels::{Band, Matrix, Start, packed_len};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -61,14 +61,15 @@ impl<R: Real> Layer<R> for Linear {
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let (weight, bias) = params.split_at(self.out_features * input.f);
         let (forward, backward) = packed.split_at_mut(packed_len(self.out_features, input.f));
-        R::pack(&[Matrix::new(weight, self.out_features, input.f)], &[bias], forward);
-        R::pack(&[Matrix::transposed(weight, self.out_features, input.f)], &[], backward);
+        let matrix = Matrix::new(weight, self.out_features, input.f);
+        R::pack(&[matrix], &[bias], forward);
+        R::pack(&[matrix.transposed()], &[], backward);
     }
 
     fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], mut y: SeqMut<'_, R>, _: &mut [R]) {
         let packed = &cx.packed[..packed_len(self.out_features, x.shape.f)];
         for t in 0..x.shape.t {
-            R::product(packed, [x.step(t), &[]], Start::Bias, y.step(t), x.lanes);
+            R::product(packed, [x.step(t), &[], &[]], Start::Bias, y.step(t), x.lanes);
         }
     }
 
@@ -85,12 +86,13 @@ impl<R: Real> Layer<R> for Linear {
     ) {
         // dW = Σ dy xᵀ; db = Σ dy; dx = Wᵀ dy
         let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
-        R::outer(dy.data, x.data, dweight, x.shape.f, x.lanes);
-        R::row_sums(dy.data, dbias, x.lanes);
+        let (band, x_band) = (Band::new(dy.data, dy.shape.f), Band::new(x.data, x.shape.f));
+        R::outer(band.clone(), x_band, dweight, (x.shape.f, 0), x.lanes);
+        R::row_sums(band, dbias, x.lanes);
         if let Some(mut dx) = dx {
             let packed = &cx.packed[packed_len(self.out_features, x.shape.f)..];
             for t in 0..x.shape.t {
-                R::product(packed, [dy.step(t), &[]], Start::Bias, dx.step(t), x.lanes);
+                R::product(packed, [dy.step(t), &[], &[]], Start::Bias, dx.step(t), x.lanes);
             }
         }
     }

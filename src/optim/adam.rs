@@ -1,5 +1,7 @@
 //! Adam.
 
+use serde::{Deserialize, Serialize};
+
 use super::{At, MAX_MOMENTS, check, optimizer};
 use crate::{Real, Result};
 
@@ -7,28 +9,32 @@ use crate::{Real, Result};
 ///
 /// m ← m + (1 − β₁)(g − m); v ← β₂ v + (1 − β₂) g²;
 /// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε), with g + weight_decay · p in place of g.
+/// AMSGrad takes the largest v so far in place of v.
 ///
 /// # Source
-/// Kingma & Ba 2015, algorithm 1, in PyTorch's order of operations.
+/// Kingma & Ba 2015, algorithm 1, in PyTorch's order of operations; Reddi, Kale & Kumar 2018 for AMSGrad.
 /// # Examples
 /// ```
-/// use bptt::optim::Adam;
+/// use bptt::optim::{Adam, At, Optimizer};
 ///
-/// let adam = Adam::new(1e-3).betas(0.9, 0.98).weight_decay(1e-4);
-/// # let _ = adam;
+/// let (rule, mut p) = (Adam::new(0.1).betas(0.8, 0.9).amsgrad(), [2.0f32]);
+/// rule.update(At { step: 1, lr: 0.1 }, &mut p, &[3.0], [&mut [0.0], &mut [0.0], &mut [0.0]]);
+/// // The first step is as long as the learning rate.
+/// assert!((p[0] - 1.9).abs() < 1e-6);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adam {
-    pub(super) lr: f64,
+    amsgrad: bool,
     betas: (f64, f64),
     eps: f64,
-    weight_decay: f64,
+    lr: f64,
+    pub(super) weight_decay: f64,
 }
 
 impl Adam {
-    /// β = (0.9, 0.999), ε = 1e-8, no weight decay.
+    /// β = (0.9, 0.999), ε = 1e-8, no weight decay, no AMSGrad.
     pub fn new(lr: f64) -> Self {
-        Self { lr, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 }
+        Self { amsgrad: false, betas: (0.9, 0.999), eps: 1e-8, lr, weight_decay: 0.0 }
     }
 
     /// The decay of the two moments.
@@ -49,11 +55,21 @@ impl Adam {
         self
     }
 
-    fn moments(&self) -> usize {
-        2
+    /// Lets steps shrink only: the largest second moment so far counts.
+    pub fn amsgrad(mut self) -> Self {
+        self.amsgrad = true;
+        self
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    pub(super) fn moments(&self) -> usize {
+        2 + usize::from(self.amsgrad)
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
         check("lr", self.lr, 0.0..f64::INFINITY)?;
         check("beta1", self.betas.0, 0.0..1.0)?;
         check("beta2", self.betas.1, 0.0..1.0)?;
@@ -62,18 +78,39 @@ impl Adam {
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], [m, v, _]: [&mut [R]; MAX_MOMENTS]) {
+    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], moments: [&mut [R]; MAX_MOMENTS]) {
+        self.step(at, self.weight_decay, p, g, moments);
+    }
+
+    /// The rule, with an L2 penalty of `decay`.
+    #[inline(always)]
+    pub(super) fn step<R: Real>(
+        &self,
+        at: At,
+        decay: f64,
+        p: &mut [R],
+        g: &[R],
+        [m, v, max]: [&mut [R]; MAX_MOMENTS],
+    ) {
         let (beta1, beta2) = self.betas;
         let t = at.step as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
         let step_size = R::from_f64(at.lr / correction1);
         let root2 = R::from_f64(correction2.sqrt());
         let (rest1, rest2) = (R::from_f64(1.0 - beta1), R::from_f64(1.0 - beta2));
-        let (beta2, eps, decay) = (R::from_f64(beta2), R::from_f64(self.eps), R::from_f64(self.weight_decay));
-        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        let (beta2, eps, decay) = (R::from_f64(beta2), R::from_f64(self.eps), R::from_f64(decay));
+        for (((p, &g), m), v) in p.iter().zip(g).zip(&mut *m).zip(&mut *v) {
             let g = g + decay * *p;
             *m += rest1 * (g - *m);
             *v = beta2 * *v + rest2 * g * g;
+        }
+        let v = if self.amsgrad {
+            max.iter_mut().zip(v).for_each(|(max, v)| *max = if *v > *max { *v } else { *max });
+            max
+        } else {
+            v
+        };
+        for ((p, m), v) in p.iter_mut().zip(m).zip(v) {
             *p -= step_size * *m / (v.sqrt() / root2 + eps);
         }
     }

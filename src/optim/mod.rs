@@ -1,11 +1,17 @@
 //! Optimizers, one rule a file. A rule is a description; its moments are held by whoever trains.
 
 mod adam;
+mod adamax;
+mod adamw;
+mod rms_prop;
 mod sgd;
 
 use std::fmt::Debug;
 
 pub use adam::Adam;
+pub use adamax::Adamax;
+pub use adamw::AdamW;
+pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
 use crate::{Real, Result};
@@ -41,13 +47,13 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
     fn update(&self, at: At, p: &mut [R], g: &[R], moments: [&mut [R]; MAX_MOMENTS]);
 }
 
-/// Implements [`Optimizer`] for a rule with an inherent `rule::<R>`, once for each scalar, so that it is compiled and
-/// vectorised here.
+/// Implements [`Optimizer`] for a rule with inherent `lr`, `moments`, `check` and `rule::<R>`, once for each scalar, so
+/// that it is compiled and vectorised here.
 macro_rules! optimizer {
     ($rule:ident, $($t:ident),*) => {$(
         impl super::Optimizer<$t> for $rule {
             fn lr(&self) -> f64 {
-                self.lr
+                self.lr()
             }
             fn moments(&self) -> usize {
                 self.moments()
@@ -63,9 +69,9 @@ macro_rules! optimizer {
 }
 use optimizer;
 
-/// Checks that a setting lies in `range`.
+/// Checks that a setting lies in `range`, which neither NaN nor ∞ does.
 fn check(field: &str, value: f64, range: std::ops::Range<f64>) -> Result<()> {
-    if range.contains(&value) && value.is_finite() {
+    if range.contains(&value) {
         return Ok(());
     }
     let expected = if range.end == f64::INFINITY {

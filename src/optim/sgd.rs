@@ -1,5 +1,7 @@
 //! Stochastic gradient descent.
 
+use serde::{Deserialize, Serialize};
+
 use super::{At, MAX_MOMENTS, check, optimizer};
 use crate::{Error, Real, Result};
 
@@ -12,24 +14,26 @@ use crate::{Error, Real, Result};
 /// Sutskever et al. 2013, in PyTorch's form.
 /// # Examples
 /// ```
-/// use bptt::optim::Sgd;
+/// use bptt::optim::{At, Optimizer, Sgd};
 ///
-/// let sgd = Sgd::new(0.1).momentum(0.9).nesterov();
-/// # let _ = sgd;
+/// let (rule, mut p) = (Sgd::new(0.5).momentum(0.75).nesterov(), [2.0f32]);
+/// rule.update(At { step: 1, lr: 0.5 }, &mut p, &[1.0], [&mut [0.0], &mut [], &mut []]);
+/// // A step, and three quarters of it once more, ahead of time.
+/// assert_eq!(p, [2.0 - 0.5 * 1.75]);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sgd {
-    pub(super) lr: f64,
-    momentum: f64,
     dampening: f64,
-    weight_decay: f64,
+    lr: f64,
+    momentum: f64,
     nesterov: bool,
+    weight_decay: f64,
 }
 
 impl Sgd {
     /// No momentum, no weight decay.
     pub fn new(lr: f64) -> Self {
-        Self { lr, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false }
+        Self { dampening: 0.0, lr, momentum: 0.0, nesterov: false, weight_decay: 0.0 }
     }
 
     /// The share of the last step that is taken again.
@@ -56,6 +60,10 @@ impl Sgd {
         self
     }
 
+    fn lr(&self) -> f64 {
+        self.lr
+    }
+
     fn moments(&self) -> usize {
         usize::from(self.momentum != 0.0)
     }
@@ -63,6 +71,7 @@ impl Sgd {
     fn check(&self) -> Result<()> {
         check("lr", self.lr, 0.0..f64::INFINITY)?;
         check("momentum", self.momentum, 0.0..f64::INFINITY)?;
+        check("dampening", self.dampening, 0.0..f64::INFINITY)?;
         check("weight_decay", self.weight_decay, 0.0..f64::INFINITY)?;
         if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
             let fault = format!("found momentum {} and dampening {}", self.momentum, self.dampening);

@@ -25,7 +25,8 @@ impl<R: Real> Arena<R> {
     pub fn initialised(layout: Arc<Layout>, seed: u64) -> Self {
         let mut arena = Self::zeros(layout);
         for (i, tensor) in arena.layout.tensors().iter().enumerate() {
-            tensor.init.fill(&mut arena.data[tensor.range()], rng::key(&[seed, i as u64]));
+            let values = &mut arena.data[tensor.range()];
+            tensor.init.fill_tensor(&tensor.axes, values, rng::key(&[seed, i as u64]));
         }
         arena
     }

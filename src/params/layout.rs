@@ -77,11 +77,12 @@ impl Layout {
     /// Appends a tensor.
     ///
     /// # Errors
-    /// [`Error::Config`] if the name is taken or the tensor is too large to address.
+    /// [`Error::Config`] if the name is taken, the tensor is too large to address, or `init` does not fit it.
     pub(crate) fn push(&mut self, name: String, axes: Vec<Axis>, init: Init) -> Result<()> {
         if self.get(&name).is_some() {
             return Err(Error::config(name, "found two tensors of this name, expected one"));
         }
+        init.check(&name, &axes)?;
         let len = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.size));
         let end = len.and_then(|n| n.checked_add(self.len)).filter(|&n| n <= isize::MAX as usize / 8);
         let Some(end) = end else {

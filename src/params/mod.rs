@@ -3,9 +3,12 @@
 mod arena;
 mod init;
 mod layout;
+mod orthogonal;
+mod pattern;
 mod state_dict;
 
 pub use arena::Arena;
 pub use init::Init;
 pub use layout::{Axis, Layout, Tensor};
+pub(crate) use pattern::matches;
 pub(crate) use state_dict::{read_tensors, write_tensors};

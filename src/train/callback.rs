@@ -1,8 +1,6 @@
 //! What may look on, and step in, while a model is trained.
 
-use std::path::PathBuf;
-
-use super::{Epoch, Score};
+use super::{Epoch, Monitor, Score};
 use crate::{Model, Real, Result};
 
 /// Whether training goes on.
@@ -27,6 +25,8 @@ pub struct Progress {
     pub steps: usize,
     /// Mean loss and accuracy of the epoch so far.
     pub score: Score,
+    /// The learning rate of the step.
+    pub lr: f64,
 }
 
 /// The end of an epoch: what it brought, and the model, which a callback may change.
@@ -41,7 +41,24 @@ pub struct EpochEnd<'a, R: Real> {
 /// Called in the course of [`Trainer::fit`](super::Trainer::fit). Every method does nothing unless written.
 ///
 /// A closure `FnMut(&Epoch) -> Flow` is a callback too: it is called at the end of each epoch.
+///
+/// # Examples
+/// ```
+/// use bptt::train::{Epoch, Flow};
+/// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+///
+/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).with(|epoch: &Epoch| {
+///     println!("{}: {:.4}", epoch.epoch, epoch.train.loss);
+///     if epoch.train.loss < 0.1 { Flow::Stop } else { Flow::Continue }
+/// });
+/// # let _ = trainer;
+/// ```
 pub trait Callback<R: Real>: Send {
+    /// The score that the callback watches, if it does: a run checks beforehand that there is one.
+    fn monitor(&self) -> Option<Monitor> {
+        None
+    }
+
     /// Before the first epoch.
     ///
     /// # Errors
@@ -78,25 +95,5 @@ pub trait Callback<R: Real>: Send {
 impl<R: Real, F: FnMut(&Epoch) -> Flow + Send> Callback<R> for F {
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         Ok(self(end.epoch))
-    }
-}
-
-/// Saves the model after every epoch, so that a run cut short leaves what it had learnt.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    path: PathBuf,
-}
-
-impl Checkpoint {
-    /// Saves to this file, each time beside it first, then in its place.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
-    }
-}
-
-impl<R: Real> Callback<R> for Checkpoint {
-    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
-        end.model.save(&self.path)?;
-        Ok(Flow::Continue)
     }
 }

@@ -1,48 +1,86 @@
-//! Stopping when validation no longer gets better.
+//! Stopping when nothing gets better any more.
 
-use super::{Callback, EpochEnd, Flow};
+use super::{Callback, EpochEnd, Flow, Monitor};
 use crate::{Model, Real, Result};
 
-/// Ends a run when the validation loss (the training loss, where there is no validation) has not fallen for some
-/// epochs, and gives the model the parameters of its best epoch back at the end of any run.
+/// Ends a run when a score has not got better for some epochs, and gives the model the parameters of its best epoch
+/// back at the end of any run.
 ///
 /// # Source
-/// Prechelt 1998, "Early stopping — but when?"; the options are Keras's, with `restore_best_weights` always on.
+/// Prechelt 1998, "Early stopping — but when?"; the options are Keras's, with `restore_best_weights` on by default.
+/// # Examples
+/// ```
+/// use bptt::train::{EarlyStopping, Monitor};
+/// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+///
+/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
+///     .epochs(100)
+///     .with(EarlyStopping::patience(5).monitor(Monitor::ValidAccuracy).min_delta(0.001));
+/// # let _ = trainer;
+/// ```
 #[derive(Clone, Debug)]
 pub struct EarlyStopping<R = f32> {
     patience: usize,
+    monitor: Monitor,
     min_delta: f64,
-    best: f64,
+    restore: bool,
+    best: Option<f64>,
     since: usize,
     weights: Vec<R>,
 }
 
 impl<R: Real> EarlyStopping<R> {
-    /// Stops after this many epochs without improvement.
+    /// Stops after this many epochs without improvement, but never after an epoch with one.
     pub fn patience(patience: usize) -> Self {
-        Self { patience, min_delta: 0.0, best: f64::INFINITY, since: 0, weights: Vec::new() }
+        Self {
+            patience,
+            monitor: Monitor::default(),
+            min_delta: 0.0,
+            restore: true,
+            best: None,
+            since: 0,
+            weights: Vec::new(),
+        }
     }
 
-    /// By how much the loss must fall to count; 0 by default.
+    /// The score to watch; the validation loss by default.
+    pub fn monitor(mut self, monitor: Monitor) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// The score must get better by more than this to count; 0 by default.
     pub fn min_delta(mut self, min_delta: f64) -> Self {
         self.min_delta = min_delta;
+        self
+    }
+
+    /// Whether the model gets the parameters of its best epoch back; true by default.
+    pub fn restore_best_weights(mut self, restore: bool) -> Self {
+        self.restore = restore;
         self
     }
 }
 
 impl<R: Real> Callback<R> for EarlyStopping<R> {
+    fn monitor(&self) -> Option<Monitor> {
+        Some(self.monitor)
+    }
+
     fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
-        (self.best, self.since) = (f64::INFINITY, 0);
+        (self.best, self.since) = (None, 0);
         self.weights.clear();
         Ok(())
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
-        let loss = end.epoch.valid.unwrap_or(end.epoch.train).loss;
-        if loss < self.best - self.min_delta {
-            (self.best, self.since) = (loss, 0);
-            self.weights.clear();
-            self.weights.extend_from_slice(end.model.params().as_slice());
+        let score = self.monitor.of(end.epoch);
+        if self.monitor.better(score, self.best, self.min_delta) {
+            (self.best, self.since) = (Some(score), 0);
+            if self.restore {
+                self.weights.clear();
+                self.weights.extend_from_slice(end.model.params().as_slice());
+            }
             return Ok(Flow::Continue);
         }
         self.since += 1;

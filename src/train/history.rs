@@ -1,11 +1,17 @@
 //! What happened in a run, epoch by epoch.
 
-use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{Error, Result, files};
 
 /// Mean loss, and accuracy where the targets are classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The mean loss.
+    /// The mean loss. In JSON, one that is no finite number is `null`.
+    #[serde(deserialize_with = "number_or_null")]
     pub loss: f64,
     /// The share of right classes, from 0 to 1.
     pub accuracy: Option<f64>,
@@ -27,6 +33,25 @@ pub struct Epoch {
 }
 
 /// All epochs of a run.
+///
+/// # Examples
+/// ```
+/// use bptt::train::{Epoch, History, Score};
+///
+/// let epoch = |epoch, loss| {
+///     let train = Score { loss, accuracy: Some(0.75) };
+///     Epoch { epoch, train, valid: None, lr: 0.001, seconds: 1.5 }
+/// };
+/// let history = History { epochs: vec![epoch(1, 0.5), epoch(2, 0.25), epoch(3, 0.375)] };
+/// assert_eq!(history.best().map(|epoch| epoch.epoch), Some(2));
+/// assert!(history.to_csv().ends_with("\n3,0.375,0.75,,,0.001,1.5\n"));
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("history.json");
+/// history.save(&path)?;
+/// assert_eq!(History::load(&path)?, history);
+/// # Ok::<(), bptt::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// In their order.
@@ -37,6 +62,50 @@ impl History {
     /// The epoch with the lowest validation loss; with the lowest training loss where there was no validation.
     pub fn best(&self) -> Option<&Epoch> {
         let loss = |epoch: &Epoch| epoch.valid.unwrap_or(epoch.train).loss;
-        self.epochs.iter().min_by(|a, b| loss(a).total_cmp(&loss(b)))
+        let epochs = self.epochs.iter().filter(|epoch| !loss(epoch).is_nan());
+        epochs.min_by(|a, b| loss(a).total_cmp(&loss(b)))
     }
+
+    /// A line of names and a line an epoch; what an epoch does not have is empty.
+    pub fn to_csv(&self) -> String {
+        let mut csv = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds\n".to_owned();
+        for Epoch { epoch, train, valid, lr, seconds } in &self.epochs {
+            let or_empty = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+            let (train_loss, train_accuracy) = (train.loss, or_empty(train.accuracy));
+            let valid_loss = or_empty(valid.map(|valid| valid.loss));
+            let valid_accuracy = or_empty(valid.and_then(|valid| valid.accuracy));
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                csv,
+                "{epoch},{train_loss},{train_accuracy},{valid_loss},{valid_accuracy},{lr},{seconds}"
+            );
+        }
+        csv
+    }
+
+    /// Writes the history as JSON, beside its place first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let json = serde_json::to_string_pretty(self).map_err(|e| Error::file(path, e.to_string()))?;
+        files::write(path, (json + "\n").as_bytes())
+    }
+
+    /// Reads a history that [`save`](Self::save) or a [`JsonLog`](super::JsonLog) wrote: the same to the bit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] naming the file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bad = |e| Error::file(path, format!("found a history that cannot be read: {e}"));
+        serde_json::from_slice(&bytes).map_err(bad)
+    }
+}
+
+/// JSON has no NaN and no ∞; they are written as `null`, and read as NaN.
+fn number_or_null<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }

@@ -1,15 +1,26 @@
 //! Training: one trainer for every model and loss.
 
+mod average;
 mod callback;
+mod checkpoint;
 mod clip;
 mod early_stopping;
+mod group;
 mod history;
+mod log;
+mod monitor;
+pub mod schedule;
 mod step;
 mod trainer;
 
-pub use callback::{Callback, Checkpoint, EpochEnd, Flow, Progress};
+pub use callback::{Callback, EpochEnd, Flow, Progress};
+pub use checkpoint::Checkpoint;
 pub use clip::Clip;
 pub use early_stopping::EarlyStopping;
+pub use group::Group;
 pub use history::{Epoch, History, Score};
+pub use log::{CsvLog, JsonLog};
+pub use monitor::Monitor;
+pub use schedule::Schedule;
 pub use step::{StepReport, Stepper};
 pub use trainer::Trainer;

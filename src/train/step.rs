@@ -1,6 +1,9 @@
-//! One training step: tiles → slots → tree → 1 / weight → clip → optimizer → repack.
+//! One training step: tiles → slots → tree → 1 / weight → freeze → clip → optimizers → repack.
 
 use super::Clip;
+use super::average::Average;
+use super::group::{Plan, Update};
+use super::schedule::{Clock, Schedule};
 use super::trainer::Settings;
 use crate::data::{Dataset, TargetShape, samples};
 use crate::loss::{Loss, Tally};
@@ -18,7 +21,7 @@ pub struct StepReport {
     pub tally: Tally,
     /// Targets that are classes, and of these the ones predicted right, before the update.
     pub classes: (u64, u64),
-    /// ‖g‖₂ before clipping.
+    /// ‖g‖₂ before clipping, of the parameters that are not frozen.
     pub grad_norm: f64,
 }
 
@@ -37,12 +40,14 @@ struct Slot<R> {
 pub struct Stepper<'a, R: Real> {
     loss: &'a dyn Loss<R>,
     optimizer: &'a dyn Optimizer<R>,
+    plan: Plan<'a, R>,
     clip: Clip,
     seed: u64,
     tile: usize,
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
     total: Arena<R>,
+    average: Option<Average<R>>,
     steps: u64,
     /// The epoch in hand, and how many steps were taken before it.
     epoch: (usize, u64),
@@ -68,6 +73,8 @@ impl<'a, R: Real> Stepper<'a, R> {
         model.check_data("training", data)?;
         loss.check(model.output(), data.target_shape())?;
         optimizer.check()?;
+        let plan = settings.patterns.plan(optimizer, model.params().layout())?;
+        let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
         let batch = settings.batch_size.min(data.len());
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
         let params = model.parameter_count();
@@ -79,24 +86,39 @@ impl<'a, R: Real> Stepper<'a, R> {
         Ok(Self {
             loss,
             optimizer,
+            plan,
             clip: settings.clip,
             seed: settings.seed,
             tile,
             slots: slots.collect(),
-            moments: vec![R::ZERO; params * optimizer.moments()],
+            moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
+            average: settings.ema.map(|decay| Average::new(decay, params)),
             steps: 0,
             epoch: (0, 0),
             lr: optimizer.lr(),
         })
     }
 
-    /// Sets the learning rate of the steps to come.
+    /// Sets the learning rate of the steps to come. A group with an optimizer of its own keeps its own.
     pub fn set_lr(&mut self, lr: f64) {
         self.lr = lr;
+        self.plan
+            .updates
+            .iter_mut()
+            .filter(|update| !update.own)
+            .for_each(|update| update.lr = update.lr_scale * lr);
     }
 
-    /// The learning rate of the steps to come.
+    /// Sets the learning rate of the steps to come to what `schedule` makes of each optimizer's.
+    pub fn follow(&mut self, schedule: &dyn Schedule, clock: Clock<'_>) {
+        self.lr = schedule.lr(self.optimizer.lr(), clock);
+        for update in &mut self.plan.updates {
+            update.lr = update.lr_scale * schedule.lr(update.optimizer.lr(), clock);
+        }
+    }
+
+    /// The learning rate of the steps to come, without the factors of groups.
     pub fn lr(&self) -> f64 {
         self.lr
     }
@@ -161,6 +183,9 @@ impl<'a, R: Real> Stepper<'a, R> {
         if tally.weight > 0.0 {
             R::scale(self.total.as_mut_slice(), R::from_f64(1.0 / tally.weight));
         }
+        for range in &self.plan.frozen {
+            self.total.as_mut_slice()[range.clone()].fill(R::ZERO);
+        }
         let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
         if !(tally.loss.is_finite() && grad_norm.is_finite()) {
             let what = if tally.loss.is_finite() {
@@ -174,7 +199,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         Ok(StepReport { tally, classes, grad_norm })
     }
 
-    /// The gradient of the last step, clipped.
+    /// The gradient of the last step, clipped; 0 for frozen parameters.
     pub fn grads(&self) -> &Arena<R> {
         &self.total
     }
@@ -184,14 +209,29 @@ impl<'a, R: Real> Stepper<'a, R> {
         &mut self.total
     }
 
-    /// Lets the optimizer move the parameters by the gradients at hand.
+    /// Lets the optimizers move the parameters by the gradients at hand.
     pub fn update(&mut self, model: &mut Model<R>) {
         self.steps += 1;
         let n = self.total.as_slice().len();
-        let mut places = self.moments.chunks_exact_mut(n.max(1));
-        let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(|_| places.next().unwrap_or_default());
-        let at = At { step: self.steps, lr: self.lr };
-        self.optimizer.update(at, model.params_mut().as_mut_slice(), self.total.as_slice(), moments);
+        let mut params = model.params_mut();
+        for Update { range, optimizer, lr, .. } in &self.plan.updates {
+            let mut places = self.moments.chunks_exact_mut(n.max(1)).take(optimizer.moments());
+            let place = |_| places.next().map_or(&mut [][..], |moment| &mut moment[range.clone()]);
+            let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(place);
+            let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
+            optimizer.update(At { step: self.steps, lr: *lr }, p, g, moments);
+        }
+        if let Some(average) = &mut self.average {
+            average.update(params.as_slice());
+        }
+    }
+
+    /// Exchanges the model's parameters and their averages, if the trainer keeps any; a second time, back again.
+    /// Steps go on from the former.
+    pub fn swap_average(&mut self, model: &mut Model<R>) {
+        if let Some(average) = &mut self.average {
+            average.swap(model);
+        }
     }
 
     /// Checks that the last step, which no loss has seen yet, left the parameters numbers.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::group::{Group, Patterns};
+use super::schedule::{Clock, Schedule, Unit};
 use super::step::has_classes;
 use super::{Callback, Clip, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
 use crate::data::{Batches, Dataset};
@@ -43,10 +45,13 @@ pub struct Trainer<R: Real = f32> {
 pub(super) struct Settings<R: Real> {
     pub(super) loss: Box<dyn Loss<R>>,
     pub(super) optimizer: Box<dyn Optimizer<R>>,
+    pub(super) patterns: Patterns<R>,
+    schedule: Option<Box<dyn Schedule>>,
     epochs: usize,
     pub(super) batch_size: usize,
     pub(super) seed: u64,
     pub(super) clip: Clip,
+    pub(super) ema: Option<f64>,
     pub(super) tile: Option<usize>,
     threads: Option<usize>,
     stop: Arc<AtomicBool>,
@@ -67,10 +72,13 @@ impl<R: Real> Trainer<R> {
         let settings = Settings {
             loss: Box::new(loss),
             optimizer: Box::new(optimizer),
+            patterns: Patterns { groups: Vec::new(), frozen: Vec::new() },
+            schedule: None,
             epochs: 20,
             batch_size: 64,
             seed: 1,
             clip: Clip::None,
+            ema: None,
             tile: None,
             threads: None,
             stop: Arc::default(),
@@ -96,9 +104,74 @@ impl<R: Real> Trainer<R> {
         self
     }
 
+    /// Changes the learning rate in the course of the run; without, it is the optimizer's throughout.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::train::schedule::{CosineAnnealing, LinearWarmUp, Sequential};
+    /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+    ///
+    /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
+    ///     .epochs(20)
+    ///     .schedule(Sequential::new(LinearWarmUp::new(2)).at(2, CosineAnnealing::new(18)));
+    /// # let _ = trainer;
+    /// ```
+    pub fn schedule(mut self, schedule: impl Schedule + 'static) -> Self {
+        self.settings.schedule = Some(Box::new(schedule));
+        self
+    }
+
+    /// Lets the parameters whose names are like `pattern` learn in their own way. `*` stands for any characters,
+    /// `?` for any one; a parameter may be in one group only.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::train::Group;
+    /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+    ///
+    /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3).weight_decay(1e-4))
+    ///     .group("linear.*", Group::new().lr_scale(0.1))
+    ///     .group("lstm.bias*", Group::new().optimizer(Adam::new(1e-3)))
+    ///     .freeze("lstm.weight_ih_l0");
+    /// # let _ = trainer;
+    /// ```
+    pub fn group(mut self, pattern: impl Into<String>, group: Group<R>) -> Self {
+        self.settings.patterns.groups.push((pattern.into(), group));
+        self
+    }
+
+    /// Keeps the parameters whose names are like `pattern` as they are, to the bit: no optimizer sees them, and
+    /// their gradients do not count in the norm that is clipped.
+    pub fn freeze(mut self, pattern: impl Into<String>) -> Self {
+        self.settings.patterns.frozen.push(pattern.into());
+        self
+    }
+
     /// Clips gradients.
     pub fn clip(mut self, clip: Clip) -> Self {
         self.settings.clip = clip;
+        self
+    }
+
+    /// Averages the parameters over the steps, and puts the averages to use:
+    ///
+    /// a ← p after the first step, then a ← decay · a + (1 − decay) · p
+    ///
+    /// Validation, callbacks and, at the end, the model get the averages; each step goes on from the parameters as
+    /// the optimizer left them.
+    ///
+    /// # Source
+    /// Polyak & Juditsky 1992; PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+    /// # Examples
+    /// ```
+    /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+    ///
+    /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).ema(0.999);
+    /// # let _ = trainer;
+    /// ```
+    #[doc(alias = "AveragedModel")]
+    pub fn ema(mut self, decay: f64) -> Self {
+        self.settings.ema = Some(decay);
         self
     }
 
@@ -165,11 +238,24 @@ impl<R: Real> Settings<R> {
             return Err(Error::config("threads", "found 0, expected at least 1"));
         }
         if let Clip::Norm(max) | Clip::Value(max) = self.clip
-            && !(max > 0.0)
+            && (max.is_nan() || max <= 0.0)
         {
             return Err(Error::config("clip", format!("found {max}, expected a positive number")));
         }
+        if let Some(decay) = self.ema.filter(|decay| !(0.0..=1.0).contains(decay)) {
+            return Err(Error::config("ema", format!("found {decay}, expected a number from 0 to 1")));
+        }
         Stepper::new(self, model, data)
+    }
+
+    /// Checks what the trainer alone can tell: that schedule and callbacks find the scores that they watch.
+    fn check(&self, train: &dyn Dataset<Elem = R>, callbacks: &[Box<dyn Callback<R>>]) -> Result<()> {
+        if let Some(schedule) = &self.schedule {
+            schedule.check()?;
+        }
+        let scheduled = self.schedule.iter().filter_map(|schedule| schedule.monitor());
+        let called = callbacks.iter().filter_map(|callback| callback.monitor());
+        scheduled.chain(called).try_for_each(|monitor| monitor.check(has_classes(train)))
     }
 
     fn run(
@@ -180,49 +266,24 @@ impl<R: Real> Settings<R> {
         callbacks: &mut [Box<dyn Callback<R>>],
     ) -> Result<History> {
         let mut stepper = self.stepper(model, train)?;
+        self.check(train, callbacks)?;
         if let Some(valid) = valid {
             model.check_data("validation", valid)?;
             self.loss.check(model.output(), valid.target_shape())?;
         }
         let mut batches = Batches::new(train.len(), self.batch_size, self.seed)?;
-        let steps = batches.steps();
         let mut history = History::default();
         for callback in &mut *callbacks {
             callback.on_start(model)?;
         }
         for epoch in 1..=self.epochs {
             let start = Instant::now();
-            let (mut tally, mut all, mut right) = (Tally::default(), 0, 0);
-            let score = |tally: Tally, all: u64, right: u64| Score {
-                loss: tally.mean(),
-                accuracy: has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 }),
-            };
-            let mut first = 0;
-            for (step, batch) in batches.epoch(epoch as u64).enumerate() {
-                let report = stepper.step(model, train, batch, epoch, first)?;
-                first += batch.len();
-                tally += report.tally;
-                (all, right) = (all + report.classes.0, right + report.classes.1);
-                let progress = Progress {
-                    epoch,
-                    epochs: self.epochs,
-                    step: step + 1,
-                    steps,
-                    score: score(tally, all, right),
-                };
-                callbacks.iter_mut().for_each(|callback| callback.on_step(&progress));
-            }
+            let score = self.epoch(&mut stepper, model, train, &mut batches, &history, callbacks)?;
             stepper.check_parameters(model)?;
             let seconds = start.elapsed().as_secs_f64();
-            let valid = match valid {
-                None => None,
-                Some(valid) => {
-                    let evaluation = model.evaluate_with(valid, &*self.loss)?;
-                    let accuracy = evaluation.has_classes().then(|| evaluation.accuracy());
-                    Some(Score { loss: evaluation.loss(), accuracy })
-                }
-            };
-            let record = Epoch { epoch, train: score(tally, all, right), valid, lr: stepper.lr(), seconds };
+            stepper.swap_average(model);
+            let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
+            let record = Epoch { epoch, train: score, valid, lr: stepper.lr(), seconds };
             history.epochs.push(record);
             let mut flow = Flow::Continue;
             for callback in &mut *callbacks {
@@ -233,10 +294,62 @@ impl<R: Real> Settings<R> {
             if flow == Flow::Stop || self.stop.load(Ordering::Relaxed) {
                 break;
             }
+            if epoch < self.epochs {
+                stepper.swap_average(model);
+            }
         }
         for callback in callbacks {
             callback.on_end(model)?;
         }
         Ok(history)
+    }
+
+    /// The epoch that comes after those in `history`.
+    fn epoch(
+        &self,
+        stepper: &mut Stepper<'_, R>,
+        model: &mut Model<R>,
+        train: &dyn Dataset<Elem = R>,
+        batches: &mut Batches,
+        history: &History,
+        callbacks: &mut [Box<dyn Callback<R>>],
+    ) -> Result<Score> {
+        let (before, steps) = (history.epochs.len(), batches.steps());
+        let (mut tally, mut all, mut right, mut first) = (Tally::default(), 0, 0, 0);
+        let score = |tally: Tally, all: u64, right: u64| Score {
+            loss: tally.mean(),
+            accuracy: has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 }),
+        };
+        for (step, batch) in batches.epoch(before as u64 + 1).enumerate() {
+            if let Some(schedule) = self.schedule.as_deref() {
+                let (done, total) = match schedule.unit() {
+                    Unit::Epoch => (before, self.epochs),
+                    Unit::Step => (before * steps + step, self.epochs * steps),
+                };
+                if step == 0 || schedule.unit() == Unit::Step {
+                    stepper.follow(schedule, Clock { done, total, history: &history.epochs });
+                }
+            }
+            let report = stepper.step(model, train, batch, before + 1, first)?;
+            first += batch.len();
+            tally += report.tally;
+            (all, right) = (all + report.classes.0, right + report.classes.1);
+            let progress = Progress {
+                epoch: before + 1,
+                epochs: self.epochs,
+                step: step + 1,
+                steps,
+                score: score(tally, all, right),
+                lr: stepper.lr(),
+            };
+            callbacks.iter_mut().for_each(|callback| callback.on_step(&progress));
+        }
+        Ok(score(tally, all, right))
+    }
+
+    fn validate(&self, model: &Model<R>, valid: &dyn Dataset<Elem = R>) -> Result<Score> {
+        let evaluation = model.evaluate_with(valid, &*self.loss)?;
+        let accuracy = evaluation.has_classes().then(|| evaluation.accuracy());
+        Ok(Score { loss: evaluation.loss(), accuracy })
     }
 }

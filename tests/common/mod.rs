@@ -43,6 +43,18 @@ impl Fixture {
         self.names("").iter().any(|n| n == name)
     }
 
+    /// The names of all cases of a kind, sorted.
+    pub fn all(kind: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let paths = files.map(|file| file.expect("a file of the folder").path());
+        let cases = paths.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+        let stems = cases.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+        let mut names: Vec<_> = stems.filter(|name| Self::open(name).case["kind"] == kind).collect();
+        names.sort();
+        names
+    }
+
     /// A tensor of numbers, as f64.
     pub fn get<D: Dimension>(&self, name: &str) -> Array<f64, D> {
         let file = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");

@@ -6,7 +6,7 @@ use super::{Model, Place};
 use crate::data::Normalize;
 use crate::nn::{Declare, Layer};
 use crate::params::Layout;
-use crate::{Arena, Error, Real, Result, Shape};
+use crate::{Arena, Error, Init, Real, Result, Shape};
 
 /// Values of a sample, at the most; more is a mistake, or a file that means harm.
 const MAX_INPUT: usize = 1 << 31;
@@ -18,11 +18,18 @@ pub struct Builder<R> {
     layers: Vec<(String, Box<dyn Layer<R>>)>,
     normalize: Normalize,
     classes: Vec<String>,
+    inits: Vec<(String, Init)>,
 }
 
 impl<R: Real> Builder<R> {
     pub(super) fn new(input: Shape) -> Self {
-        Self { input, layers: Vec::new(), normalize: Normalize::identity(), classes: Vec::new() }
+        Self {
+            input,
+            layers: Vec::new(),
+            normalize: Normalize::identity(),
+            classes: Vec::new(),
+            inits: Vec::new(),
+        }
     }
 
     /// Appends a layer. Its tensors are named `name.…`, as a PyTorch module's that has this name.
@@ -48,15 +55,24 @@ impl<R: Real> Builder<R> {
         self
     }
 
+    /// Initialises the tensors whose names match `pattern` by `init` instead of by their layers' own rules; `*` stands
+    /// for any run of characters. Of several, the later wins. See [`Init`].
+    pub fn init(mut self, pattern: &str, init: Init) -> Self {
+        self.inits.push((pattern.to_owned(), init));
+        self
+    }
+
     /// Builds the model, its parameters initialised from `seed`.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the layer and the setting; [`Error::Mismatch`] if the normalisation or the class
-    /// names do not fit.
-    pub fn build(self, seed: u64) -> Result<Model<R>> {
+    /// [`Error::Config`] naming the layer and the setting, or a rule of [`init`](Self::init) that matches nothing or
+    /// does not fit; [`Error::Mismatch`] if the normalisation or the class names do not fit.
+    pub fn build(mut self, seed: u64) -> Result<Model<R>> {
+        let inits = std::mem::take(&mut self.inits);
         let mut model = self.build_checked(|_| Ok(()))?;
         model.params = Arena::initialised(model.params.layout().clone(), seed);
         model.pack();
+        inits.iter().try_for_each(|(pattern, init)| model.init(pattern, *init, seed))?;
         Ok(model)
     }
 

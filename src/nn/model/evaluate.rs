@@ -9,6 +9,9 @@ use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
 use crate::{Error, Real, Result, Shape, par};
 
+/// Fewer samples than this pass one by one.
+const FEW: usize = 8;
+
 /// What came of an evaluation on a dataset.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -126,7 +129,8 @@ impl<R: Real> Model<R> {
     fn evaluate_loss(&self, data: &dyn Dataset<Elem = R>, loss: Option<&dyn Loss<R>>) -> Result<Evaluation> {
         self.check_data("evaluation", data)?;
         let n = data.len();
-        let tile = self.inference_tile(n);
+        // Losses work on whole vectors.
+        let tile = self.inference_tile(n).max(R::QUANTUM);
         let tiles = n.div_ceil(tile);
         // A fixed number of shares, each a run of tiles, added up in order: the same sum at any thread count.
         let shares = tiles.min(16);
@@ -177,9 +181,14 @@ impl<R: Real> Model<R> {
         Ok(())
     }
 
-    /// Lanes of a tile in inference: as many as fill the registers twice, unless there are fewer samples.
+    /// Samples of a tile in inference: as many as fill the registers twice, unless there are fewer; and each alone
+    /// where there are so few that most lanes would be empty.
     fn inference_tile(&self, samples: usize) -> usize {
-        (4 * R::QUANTUM).min(MAX_LANES).min(samples.max(1).next_multiple_of(R::QUANTUM))
+        if samples < FEW {
+            1
+        } else {
+            (4 * R::QUANTUM).min(MAX_LANES).min(samples.next_multiple_of(R::QUANTUM))
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod builder;
 mod evaluate;
+mod init;
 mod save;
+mod session;
 mod workspace;
 
 use std::fmt;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 
 pub use builder::Builder;
 pub use evaluate::Evaluation;
+pub use session::Session;
 pub use workspace::Workspace;
 pub(crate) use workspace::{MAX_LANES, tile_lanes};
 

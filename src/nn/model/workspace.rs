@@ -3,10 +3,11 @@
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 
 use super::Model;
-use crate::data::{Dataset, Sample, TargetShape};
+use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::loss::Targets;
-use crate::nn::{Context, Mode};
-use crate::{Real, Seq, SeqMut, Shape, rng};
+use crate::nn::{Context, Declare, Mode, Sizes};
+use crate::params::Layout;
+use crate::{Real, Result, Seq, SeqMut, Shape, rng};
 
 /// The most lanes a tile may have.
 pub(crate) const MAX_LANES: usize = 64;
@@ -38,6 +39,9 @@ pub struct Workspace<R> {
     dstates: Vec<Vec<R>>,
     caches: Vec<Vec<R>>,
     samples: Vec<Sample>,
+    lens: Vec<u32>,
+    /// Whether a sequence of the tile is shorter than T.
+    ragged: bool,
     keys: Vec<u64>,
     scratch: Vec<R>,
     target_shape: Option<TargetShape>,
@@ -64,25 +68,55 @@ impl<R: Real> Buffer<R> {
 }
 
 impl<R: Real> Workspace<R> {
-    /// Buffers for at most `samples` samples at a time (64 at the most, rounded up to whole vectors).
+    /// Buffers for at most `samples` samples at a time (64 at the most, rounded up to whole vectors). In inference,
+    /// those for one sample have the units in the lanes: the fastest way for one alone.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
     #[track_caller]
     pub fn new(model: &Model<R>, samples: usize, mode: Mode) -> Self {
+        let layers = model.places().iter().map(|place| (place.output, place.sizes)).collect::<Vec<_>>();
+        Self::sized(model.input(), &layers, samples, mode)
+    }
+
+    /// As [`new`](Self::new), but for sequences of `t` steps, whatever the model was built for.
+    ///
+    /// # Errors
+    /// What a layer says of that length.
+    ///
+    /// # Panics
+    /// If `samples` is 0 or more than 64.
+    #[track_caller]
+    pub fn for_steps(model: &Model<R>, t: usize, samples: usize, mode: Mode) -> Result<Self> {
+        let input = Shape::new(t, model.input().f);
+        let (mut shape, mut layout) = (input, Layout::default());
+        let mut layers = Vec::with_capacity(model.places().len());
+        for place in model.places() {
+            let mut declare = Declare { layout: &mut layout, prefix: &place.name };
+            let (output, sizes) = place.layer.build(shape, &mut declare)?;
+            layers.push((output, sizes));
+            shape = output;
+        }
+        Ok(Self::sized(input, &layers, samples, mode))
+    }
+
+    #[track_caller]
+    fn sized(input: Shape, layers: &[(Shape, Sizes)], samples: usize, mode: Mode) -> Self {
         assert!((1..=MAX_LANES).contains(&samples), "found {samples} samples, expected 1 to {MAX_LANES}");
-        let lanes = samples.next_multiple_of(R::QUANTUM);
-        let places = model.places();
+        let alone = mode == Mode::Infer && samples == 1;
+        let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
         let buffer = |shape: Shape| Buffer { data: vec![R::ZERO; shape.size() * lanes], shape };
-        let shapes = || std::iter::once(model.input()).chain(places.iter().map(|place| place.output));
-        let sized = |size: fn(&super::Sizes) -> usize| -> Vec<Vec<R>> {
-            places.iter().map(|place| vec![R::ZERO; size(&place.sizes) * lanes]).collect()
+        let shapes = || std::iter::once(input).chain(layers.iter().map(|&(output, _)| output));
+        let room = |size: fn(&Sizes) -> usize| -> Vec<Vec<R>> {
+            layers.iter().map(|(_, sizes)| vec![R::ZERO; size(sizes) * lanes]).collect()
         };
         let back = mode.keeps_history();
         // In inference the output's gradient alone has a place: losses write there, wanted or not.
         let mut grads: Vec<_> =
             shapes().map(|shape| if back { buffer(shape) } else { buffer(Shape::new(0, shape.f)) }).collect();
-        grads[places.len()] = buffer(model.output());
+        if let (Some(last), Some(output)) = (grads.last_mut(), shapes().last()) {
+            *last = buffer(output);
+        }
         Self {
             mode,
             capacity: lanes,
@@ -90,17 +124,40 @@ impl<R: Real> Workspace<R> {
             valid: samples,
             values: shapes().map(buffer).collect(),
             grads,
-            states: sized(|s| s.state),
-            dstates: sized(|s| s.state),
-            caches: if back { sized(|s| s.cache) } else { sized(|s| s.infer_cache) },
+            states: room(|s| s.state),
+            dstates: room(|s| s.state),
+            caches: if back { room(|s| s.cache) } else { room(|s| s.infer_cache) },
             samples: vec![Sample::plain(0); lanes],
+            lens: vec![0; lanes],
+            ragged: false,
             keys: vec![0; lanes],
-            scratch: vec![R::ZERO; model.input().size()],
+            scratch: vec![R::ZERO; input.size()],
             target_shape: None,
             classes: Vec::new(),
             sample_classes: Vec::new(),
             targets: Vec::new(),
         }
+    }
+
+    /// Hands in one step of one sample, normalised on the way, and leaves the states as they are.
+    #[track_caller]
+    pub(super) fn set_step(&mut self, step: &[R], normalize: &Normalize) {
+        let x = &mut self.values[0].data;
+        assert_eq!(step.len(), x.len(), "features of a step");
+        let values = step.iter().enumerate();
+        values.zip(x).for_each(|((f, &value), x)| *x = normalize.apply(value, f));
+    }
+
+    pub(super) fn reset_states(&mut self) {
+        self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
+    }
+
+    pub(super) fn state_slice(&self, layer: usize) -> &[R] {
+        &self.states[layer]
+    }
+
+    pub(super) fn state_slice_mut(&mut self, layer: usize) -> &mut [R] {
+        &mut self.states[layer]
     }
 
     /// Makes room for the targets of `data`, so that [`gather`](Self::gather) allocates nothing.
@@ -120,7 +177,7 @@ impl<R: Real> Workspace<R> {
 
     fn resize(&mut self, valid: usize) {
         self.valid = valid;
-        self.lanes = valid.next_multiple_of(R::QUANTUM);
+        self.lanes = if self.capacity == 1 { 1 } else { valid.next_multiple_of(R::QUANTUM) };
         assert!(self.lanes <= self.capacity, "found {valid} samples, expected at most {}", self.capacity);
     }
 
@@ -156,7 +213,29 @@ impl<R: Real> Workspace<R> {
                 }
             }
         }
-        self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
+        self.ragged = false;
+        let t = self.values[0].shape.t;
+        for (place, &sample) in self.lens.iter_mut().zip(samples) {
+            let len = data.length(sample).map_or(t, |len| len.min(t));
+            *place = len as u32;
+            self.ragged |= len < t;
+        }
+        self.reset_states();
+    }
+
+    /// Tells how long each sample's sequence is, after [`set_input`](Self::set_input).
+    ///
+    /// # Panics
+    /// If there is not one length for each sample, or one is larger than T.
+    #[track_caller]
+    pub fn set_lengths(&mut self, lens: &[usize]) {
+        let t = self.values[0].shape.t;
+        assert_eq!(lens.len(), self.valid, "one length for each sample");
+        for (place, &len) in self.lens.iter_mut().zip(lens) {
+            assert!(len <= t, "found a length of {len}, expected at most {t}");
+            *place = len as u32;
+        }
+        self.ragged = lens.iter().any(|&len| len < t);
     }
 
     /// Hands in a batch, `[batch, T, F]`, as it is, with zero states.
@@ -168,7 +247,8 @@ impl<R: Real> Workspace<R> {
         self.resize(x.dim().0);
         let lanes = self.lanes;
         self.values[0].seq_mut(lanes).scatter(x);
-        self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
+        self.ragged = false;
+        self.reset_states();
     }
 
     /// What the model handed out, `[batch, T, F]`.
@@ -310,7 +390,8 @@ impl<R: Real> Model<R> {
         for (i, place) in self.places().iter().enumerate() {
             let (below, above) = ws.values.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
-            let cx = self.context(i, ws.mode, ws.valid, &ws.keys[..lanes]);
+            let lens = ws.ragged.then_some(&ws.lens[..ws.valid]);
+            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
             let state = &mut ws.states[i][..place.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             place.layer.forward(&cx, below[i].seq(lanes), state, above[0].seq_mut(lanes), cache);
@@ -330,7 +411,8 @@ impl<R: Real> Model<R> {
         for (i, place) in self.places().iter().enumerate().rev() {
             let (below, above) = ws.grads.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
-            let cx = self.context(i, ws.mode, ws.valid, &ws.keys[..lanes]);
+            let lens = ws.ragged.then_some(&ws.lens[..ws.valid]);
+            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
             let dstate = &mut ws.dstates[i][..place.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
@@ -339,10 +421,17 @@ impl<R: Real> Model<R> {
         }
     }
 
-    fn context<'a>(&'a self, i: usize, mode: Mode, valid: usize, keys: &'a [u64]) -> Context<'a, R> {
+    fn context<'a>(
+        &'a self,
+        i: usize,
+        mode: Mode,
+        valid: usize,
+        lens: Option<&'a [u32]>,
+        keys: &'a [u64],
+    ) -> Context<'a, R> {
         let place = &self.places()[i];
         let params = &self.params.as_slice()[place.params.clone()];
-        Context { params, packed: &self.packed[place.packed.clone()], mode, valid, keys }
+        Context { params, packed: &self.packed[place.packed.clone()], mode, valid, lens, keys }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What tells one recurrent cell from another: how many gates it has, and its pointwise part.
+//! What tells one recurrent cell from another: where its pre-activations come from, and its pointwise part.
 
 use std::fmt::Debug;
 
@@ -10,13 +10,15 @@ use crate::Real;
 /// One time step of a cell, after W x + U h + b. All but `gates` are `[H, lanes]`.
 #[derive(Debug)]
 pub struct Step<'a, R> {
-    /// `[GATES · H, lanes]`: pre-activations in; what backward needs of the gates out.
+    /// `[blocks · H, lanes]`: pre-activations in; what backward needs of the gates out.
     pub gates: &'a mut [R],
+    /// The hidden state before.
+    pub h_prev: &'a [R],
     /// The cell before; empty where there is none.
     pub c_prev: &'a [R],
     /// The cell after.
     pub c: &'a mut [R],
-    /// What else backward needs.
+    /// What else backward needs; as large as the cell.
     pub kept: &'a mut [R],
     /// The hidden state after.
     pub h: &'a mut [R],
@@ -25,8 +27,10 @@ pub struct Step<'a, R> {
 /// One time step back. All but `gates` are `[H, lanes]`.
 #[derive(Debug)]
 pub struct StepBack<'a, R> {
-    /// `[GATES · H, lanes]`: as forward left them in; gradients of the pre-activations out.
+    /// `[blocks · H, lanes]`: as forward left them in; gradients of the pre-activations out.
     pub gates: &'a mut [R],
+    /// The hidden state before.
+    pub h_prev: &'a [R],
     /// The cell before.
     pub c_prev: &'a [R],
     /// What else forward kept.
@@ -35,16 +39,36 @@ pub struct StepBack<'a, R> {
     pub h: &'a [R],
     /// The gradient of the hidden state after.
     pub dh: &'a [R],
+    /// The gradient of the hidden state before: what goes past the weights is added here.
+    pub dh_prev: &'a mut [R],
     /// The gradient of the cell: after in, before out.
     pub dc: &'a mut [R],
+}
+
+/// A block of H pre-activations: which block of the rows of `weight_ih` and which of `weight_hh` it sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The block of `weight_ih` and `bias_ih`.
+    pub ih: Option<usize>,
+    /// The block of `weight_hh` and `bias_hh`.
+    pub hh: Option<usize>,
+}
+
+impl Block {
+    /// Block `i` of both.
+    pub const fn both(i: usize) -> Self {
+        Self { ih: Some(i), hh: Some(i) }
+    }
 }
 
 /// A recurrent cell.
 pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The layer's kind in saved models.
     const KIND: &'static str;
-    /// Blocks of H rows in the weights.
+    /// Blocks of H rows in each weight.
     const GATES: usize;
+    /// The blocks of pre-activations, those of `weight_ih` in its order.
+    const BLOCKS: &'static [Block];
     /// Whether there is a cell state besides the hidden one.
     const HAS_CELL: bool;
 

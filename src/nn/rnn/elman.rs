@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Step, StepBack};
+use super::cell::{Block, Cell, Step, StepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::activation::Function;
@@ -50,6 +50,7 @@ impl Rnn {
 impl Cell for RnnCell {
     const KIND: &'static str = "rnn";
     const GATES: usize = 1;
+    const BLOCKS: &'static [Block] = &[Block::both(0)];
     const HAS_CELL: bool = false;
 
     fn forward<R: Real>(&self, step: Step<'_, R>) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Step, StepBack};
+use super::cell::{Block, Cell, Step, StepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::lstm;
@@ -48,9 +48,10 @@ impl Lstm {
 impl Cell for LstmCell {
     const KIND: &'static str = "lstm";
     const GATES: usize = 4;
+    const BLOCKS: &'static [Block] = &[Block::both(0), Block::both(1), Block::both(2), Block::both(3)];
     const HAS_CELL: bool = true;
 
-    fn forward<R: Real>(&self, Step { gates, c_prev, c, kept, h }: Step<'_, R>) {
+    fn forward<R: Real>(&self, Step { gates, c_prev, c, kept, h, .. }: Step<'_, R>) {
         R::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c: kept, h });
     }
 

@@ -2,10 +2,13 @@
 
 mod cell;
 mod elman;
+mod gru;
 mod lstm;
+mod plan;
 mod recurrent;
 
-pub use cell::{Cell, Step, StepBack};
+pub use cell::{Block, Cell, Step, StepBack};
 pub use elman::{Rnn, RnnCell};
+pub use gru::{Gru, GruCell};
 pub use lstm::{Lstm, LstmCell};
 pub use recurrent::Recurrent;

@@ -3,28 +3,38 @@
 use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, Step, StepBack};
-use crate::kernels::{Matrix, Start, packed_len};
+use super::plan::{History, Plan, pair, step};
+use crate::kernels::{Band, Start};
 use crate::nn::{Context, Declare, Description, Layer, Mode, Sizes};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
-
-/// A stack of recurrent layers of one cell; see [`Lstm`](super::Lstm) and [`Rnn`](super::Rnn).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recurrent<C> {
-    pub(super) cell: C,
-    hidden_size: usize,
-    layers: usize,
-    last: bool,
-}
 
 /// More is a mistake, or a file that means harm.
 const MAX_HIDDEN: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 10;
 
+/// A stack of recurrent layers of one cell; see [`Lstm`](super::Lstm), [`Gru`](super::Gru) and [`Rnn`](super::Rnn).
+///
+/// With [`bidirectional`](Self::bidirectional), each layer runs forward and backward in time, and hands out both,
+/// side by side: y `[T, 2H, B]`. The parameters of the second direction have the suffix `_reverse`, and the state
+/// has both directions of each layer, one after the other.
+///
+/// Where sequences are shorter than T, states stay as they are beyond a sequence's end, outputs are 0 there, and no
+/// gradient comes from there: final states are those of each sequence's own last step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recurrent<C> {
+    pub(super) cell: C,
+    hidden_size: usize,
+    layers: usize,
+    bidirectional: bool,
+    last: bool,
+}
+
 /// The settings as they are saved, keys in alphabetical order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config<C> {
+    bidirectional: bool,
     cell: C,
     hidden_size: usize,
     last: bool,
@@ -33,7 +43,7 @@ struct Config<C> {
 
 impl<C: Cell> Recurrent<C> {
     pub(super) fn with_cell(cell: C, hidden_size: usize) -> Self {
-        Self { cell, hidden_size, layers: 1, last: false }
+        Self { cell, hidden_size, layers: 1, bidirectional: false, last: false }
     }
 
     /// How many layers lie on one another, PyTorch's `num_layers`; 1 by default.
@@ -42,7 +52,14 @@ impl<C: Cell> Recurrent<C> {
         self
     }
 
-    /// Hands out the last time step of the top layer alone.
+    /// Runs in both directions of time.
+    pub fn bidirectional(mut self) -> Self {
+        self.bidirectional = true;
+        self
+    }
+
+    /// Hands out the final hidden state of the top layer alone, of both directions where there are two: `[1, H, B]`
+    /// or `[1, 2H, B]`.
     pub fn last(mut self) -> Self {
         self.last = true;
         self
@@ -50,105 +67,34 @@ impl<C: Cell> Recurrent<C> {
 
     /// Builds the layer that a saved model describes.
     pub(crate) fn from_config(config: serde_json::Value) -> serde_json::Result<Self> {
-        let Config { cell, hidden_size, last, layers } = serde_json::from_value(config)?;
-        Ok(Self { cell, hidden_size, layers, last })
+        let Config { bidirectional, cell, hidden_size, last, layers } = serde_json::from_value(config)?;
+        Ok(Self { cell, hidden_size, layers, bidirectional, last })
     }
 
-    fn sizes(&self, input: Shape) -> LayerSizes {
-        LayerSizes { input, h: self.hidden_size, gates: C::GATES, cells: usize::from(C::HAS_CELL) }
-    }
-}
-
-/// Where things stand in the flat slices of one layer of the stack.
-#[derive(Clone, Copy)]
-struct LayerSizes {
-    input: Shape,
-    h: usize,
-    gates: usize,
-    cells: usize,
-}
-
-impl LayerSizes {
-    /// Features that layer `k` of the stack reads.
-    fn features(&self, k: usize) -> usize {
-        if k == 0 { self.input.f } else { self.h }
-    }
-
-    fn params(&self, k: usize) -> usize {
-        self.gates * self.h * (self.features(k) + self.h + 2)
-    }
-
-    /// The packs of layer `k`: forward, back to h, back to x.
-    fn packs(&self, k: usize) -> [usize; 3] {
-        let (rows, f) = (self.gates * self.h, self.features(k));
-        [packed_len(rows, f + self.h), packed_len(self.h, rows), packed_len(f, rows)]
-    }
-
-    fn packed(&self, k: usize) -> usize {
-        self.packs(k).iter().sum()
-    }
-
-    /// Steps of which gates are kept, and steps of which states are.
-    fn history(&self, mode: Mode) -> (usize, usize) {
-        if mode.keeps_history() { (self.input.t, self.input.t + 1) } else { (1, 2) }
-    }
-
-    /// A layer's part of the cache, per lane: gates, h, and for a cell c and one thing kept.
-    fn cache(&self, mode: Mode) -> usize {
-        let (gates, states) = self.history(mode);
-        self.h * (gates * (self.gates + self.cells) + states * (1 + self.cells))
-    }
-
-    /// Splits a layer's part of the cache.
-    fn split<'a, R>(&self, mode: Mode, lanes: usize, cache: &'a mut [R]) -> History<'a, R> {
-        let (steps, states) = self.history(mode);
-        let n = self.h * lanes;
-        let (gates, cache) = cache.split_at_mut(steps * self.gates * n);
-        let (h, cache) = cache.split_at_mut(states * n);
-        let (c, kept) = cache.split_at_mut(states * n * self.cells);
-        History { gates, h, c, kept, n: n * self.cells, states, steps }
+    fn plan(&self, input: Shape) -> Plan {
+        Plan::new::<C>(input, self.hidden_size, self.layers, 1 + usize::from(self.bidirectional))
     }
 }
 
-/// What a layer keeps of a pass. Steps are taken modulo how many are kept, so that inference runs in a ring of two.
-struct History<'a, R> {
-    /// `[steps, G · H, lanes]`
-    gates: &'a mut [R],
-    /// `[states, H, lanes]`, the initial state first
-    h: &'a mut [R],
-    /// Likewise, or empty.
-    c: &'a mut [R],
-    /// `[steps, H, lanes]`, or empty
-    kept: &'a mut [R],
-    /// Values of c and of what is kept in a step, 0 where the cell has none.
-    n: usize,
-    states: usize,
-    steps: usize,
+/// The lanes whose sequences are over at step `t`.
+fn over<'a, R>(cx: &'a Context<'_, R>, t: usize) -> impl Iterator<Item = usize> + 'a {
+    let lens = cx.lens.unwrap_or_default().iter().enumerate();
+    lens.filter(move |&(_, &len)| t >= len as usize).map(|(lane, _)| lane)
 }
 
-/// The states before and after a step, out of a ring.
-fn before_after<R>(ring: &mut [R], t: usize, states: usize) -> (&[R], &mut [R]) {
-    let n = ring.len() / states;
-    let (before, after) = (t % states, (t + 1) % states);
-    if before < after {
-        let (head, tail) = ring.split_at_mut(after * n);
-        (&head[before * n..][..n], &mut tail[..n])
-    } else {
-        let (head, tail) = ring.split_at_mut(before * n);
-        (&tail[..n], &mut head[after * n..][..n])
+/// Sets the lanes of `rows` to 0, or to what `from` has there.
+fn hold<R: Real>(rows: &mut [R], from: Option<&[R]>, lanes: usize, over: impl Iterator<Item = usize>) {
+    for lane in over {
+        for i in (lane..rows.len()).step_by(lanes) {
+            rows[i] = from.map_or(R::ZERO, |from| from[i]);
+        }
     }
-}
-
-/// Step `t` of a ring of `steps`.
-fn at<R>(ring: &mut [R], t: usize, steps: usize) -> &mut [R] {
-    let n = ring.len() / steps;
-    &mut ring[(t % steps) * n..][..n]
 }
 
 impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     fn describe(&self) -> Description {
-        let Self { cell, hidden_size, layers, last } = self.clone();
-        Description::new(C::KIND, Config { cell, hidden_size, last, layers })
+        let Self { cell, hidden_size, layers, bidirectional, last } = self.clone();
+        Description::new(C::KIND, Config { bidirectional, cell, hidden_size, last, layers })
     }
 
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
@@ -159,46 +105,39 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
                 return Err(Error::config(field, format!("found {value}, expected 1 to {most}")));
             }
         }
-        let h = self.hidden_size;
-        let size = self.sizes(input);
+        let (plan, h) = (self.plan(input), self.hidden_size);
         let init = Init::pytorch(h);
         for k in 0..self.layers {
             let group = |k: usize| format!("{}.l{k}", declare.prefix());
             let rows = Axis::units(group(k), h, C::GATES);
-            let columns = if k == 0 { Axis::from(input.f) } else { Axis::units(group(k - 1), h, 1) };
             let units = Axis::units(group(k), h, 1);
-            declare.tensor(&format!("weight_ih_l{k}"), [rows.clone(), columns], init)?;
-            declare.tensor(&format!("weight_hh_l{k}"), [rows.clone(), units], init)?;
-            declare.tensor(&format!("bias_ih_l{k}"), [rows.clone()], init)?;
-            declare.tensor(&format!("bias_hh_l{k}"), [rows], init)?;
+            let columns =
+                if k == 0 { Axis::from(input.f) } else { Axis::units(group(k - 1), h, plan.directions) };
+            for suffix in &["", "_reverse"][..plan.directions] {
+                let name = |kind: &str| format!("{kind}_l{k}{suffix}");
+                declare.tensor(&name("weight_ih"), [rows.clone(), columns.clone()], init)?;
+                declare.tensor(&name("weight_hh"), [rows.clone(), units.clone()], init)?;
+                declare.tensor(&name("bias_ih"), [rows.clone()], init)?;
+                declare.tensor(&name("bias_hh"), [rows.clone()], init)?;
+            }
         }
         let sizes = Sizes {
-            // Besides the history: the gradient of one layer's output sequence.
-            cache: self.layers * size.cache(Mode::Train) + input.t * h,
-            infer_cache: self.layers * size.cache(Mode::Infer),
-            state: self.layers * h * (1 + size.cells),
-            packed: (0..self.layers).map(|k| size.packed(k)).sum(),
+            cache: plan.cache(Mode::Train),
+            infer_cache: plan.cache(Mode::Infer),
+            state: plan.parts() * (h + plan.cell_size()),
+            packed: plan.packed(),
         };
-        Ok((Shape::new(if self.last { 1 } else { input.t }, h), sizes))
+        Ok((Shape::new(if self.last { 1 } else { input.t }, plan.directions * h), sizes))
     }
 
-    fn pack(&self, input: Shape, mut params: &[R], mut packed: &mut [R]) {
-        let size = self.sizes(input);
+    fn streams(&self) -> bool {
+        !self.bidirectional
+    }
+
+    fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
+        let plan = self.plan(input);
         for k in 0..self.layers {
-            let (rows, f, h) = (size.gates * size.h, size.features(k), size.h);
-            let (own, rest) = params.split_at(size.params(k));
-            params = rest;
-            let (w_ih, own) = own.split_at(rows * f);
-            let (w_hh, biases) = own.split_at(rows * h);
-            let (b_ih, b_hh) = biases.split_at(rows);
-            let [forward, back_h, back_x] = size.packs(k);
-            let (place, rest) = packed.split_at_mut(forward);
-            R::pack(&[Matrix::new(w_ih, rows, f), Matrix::new(w_hh, rows, h)], &[b_ih, b_hh], place);
-            let (place, rest) = rest.split_at_mut(back_h);
-            R::pack(&[Matrix::transposed(w_hh, rows, h)], &[], place);
-            let (place, rest) = rest.split_at_mut(back_x);
-            R::pack(&[Matrix::transposed(w_ih, rows, f)], &[], place);
-            packed = rest;
+            (0..plan.directions).for_each(|d| plan.pack::<R, C>(k, d, params, packed));
         }
     }
 
@@ -207,53 +146,26 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         cx: &Context<'_, R>,
         x: Seq<'_, R>,
         state: &mut [R],
-        y: SeqMut<'_, R>,
+        mut y: SeqMut<'_, R>,
         cache: &mut [R],
     ) {
-        let (size, lanes) = (self.sizes(x.shape), x.lanes);
-        let n = size.h * lanes;
-        let per_layer = size.cache(cx.mode) * lanes;
-        let (h_state, c_state) = state.split_at_mut(self.layers * n);
-        for (k, cache) in cache.chunks_exact_mut(per_layer).take(self.layers).enumerate() {
-            let history = size.split(cx.mode, lanes, cache);
-            history.h[..n].copy_from_slice(&h_state[k * n..][..n]);
-            history.c[..history.n].copy_from_slice(&c_state[k * history.n..][..history.n]);
-        }
-        for t in 0..x.shape.t {
-            let mut packed = cx.packed;
+        let plan = self.plan(x.shape);
+        let chunk = plan.chunk(cx.mode);
+        for start in (0..plan.t).step_by(chunk) {
+            let steps = start..plan.t.min(start + chunk);
             for k in 0..self.layers {
-                let (below, own) = cache[..self.layers * per_layer].split_at_mut(k * per_layer);
-                let History { gates, h, c, kept, states, steps, .. } =
-                    size.split(cx.mode, lanes, &mut own[..per_layer]);
-                let input = match below.len().checked_sub(per_layer) {
-                    None => x.step(t),
-                    Some(start) => {
-                        let below = size.split(cx.mode, lanes, &mut below[start..]);
-                        &*before_after(below.h, t, states).1
-                    }
-                };
-                // a = W x + U h + b, then what the cell makes of it.
-                let gates = at(gates, t, steps);
-                let (h_prev, h) = before_after(h, t, states);
-                R::product(&packed[..size.packs(k)[0]], [input, h_prev], Start::Bias, gates, lanes);
-                let (c_prev, c) = before_after(c, t, states);
-                self.cell.forward(Step { gates, c_prev, c, kept: at(kept, t, steps), h });
-                packed = &packed[size.packed(k)..];
+                for d in 0..plan.directions {
+                    self.forward_part(cx, &plan, (k, d), x, state, steps.clone(), cache);
+                }
             }
             if !self.last {
-                let top = &mut cache[(self.layers - 1) * per_layer..][..per_layer];
-                let History { h, states, .. } = size.split(cx.mode, lanes, top);
-                y.data[t * n..][..n].copy_from_slice(before_after(h, t, states).1);
+                self.hand_out(cx, &plan, steps, cache, &mut y);
             }
         }
-        for (k, cache) in cache.chunks_exact_mut(per_layer).take(self.layers).enumerate() {
-            let history = size.split(cx.mode, lanes, cache);
-            let (t, states) = (x.shape.t - 1, history.states);
-            h_state[k * n..][..n].copy_from_slice(before_after(history.h, t, states).1);
-            c_state[k * history.n..][..history.n].copy_from_slice(before_after(history.c, t, states).1);
-        }
         if self.last {
-            y.data.copy_from_slice(&h_state[(self.layers - 1) * n..][..n]);
+            let top = plan.directions * plan.h * x.lanes;
+            let end = plan.parts() * plan.h * x.lanes;
+            y.data.copy_from_slice(&state[end - top..end]);
         }
     }
 
@@ -268,64 +180,250 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         grads: &mut [R],
         mut dx: Option<SeqMut<'_, R>>,
     ) {
-        let (size, lanes, steps) = (self.sizes(x.shape), x.lanes, x.shape.t);
-        let (n, rows) = (size.h * lanes, size.gates * size.h);
-        let per_layer = size.cache(cx.mode) * lanes;
-        let (cache, dh) = cache.split_at_mut(self.layers * per_layer);
-        let (dh_state, dc_state) = dstate.split_at_mut(self.layers * n);
-        // dh, [T, H, lanes]: what comes down on the outputs of the layer in hand.
-        if self.last {
-            dh.fill(R::ZERO);
-            dh[(steps - 1) * n..].copy_from_slice(dy.data);
-        } else {
-            dh.copy_from_slice(dy.data);
-        }
-        let mut packed_end = (0..self.layers).map(|k| size.packed(k)).sum::<usize>();
-        let mut grads_end = grads.len();
-        for k in (0..self.layers).rev() {
-            let (below, own) = cache.split_at_mut(k * per_layer);
-            let History { gates, h, c, kept, n: cell_n, .. } =
-                size.split(cx.mode, lanes, &mut own[..per_layer]);
-            packed_end -= size.packed(k);
-            let (_, packed) = cx.packed[packed_end..].split_at(size.packs(k)[0]);
-            let (back_h, back_x) = packed.split_at(size.packs(k)[1]);
-            let back_x = &back_x[..size.packs(k)[2]];
-            let dh_first = &mut dh_state[k * n..][..n];
-            let dc = &mut dc_state[k * cell_n..][..cell_n];
-            R::accumulate(&mut dh[(steps - 1) * n..], dh_first);
-            dh_first.fill(R::ZERO);
-            for t in (0..steps).rev() {
-                let (before, now) = dh.split_at_mut(t * n);
-                let now = &mut now[..n];
-                let gates = at(gates, t, steps);
-                let h = &h[(t + 1) * n..][..n];
-                let c_prev = &c[t * cell_n..][..cell_n];
-                self.cell.backward(StepBack { gates, c_prev, kept: at(kept, t, steps), h, dh: now, dc });
-                // dh[t − 1] += Uᵀ da; dx[t] = Wᵀ da
-                let dh_prev = if t > 0 { &mut before[(t - 1) * n..] } else { &mut *dh_first };
-                R::product(back_h, [gates, &[]], Start::Add, dh_prev, lanes);
-                if k > 0 {
-                    R::product(back_x, [gates, &[]], Start::Bias, now, lanes);
-                } else if let Some(dx) = &mut dx {
-                    R::product(back_x, [gates, &[]], Start::Bias, dx.step(t), lanes);
+        let (plan, lanes) = (self.plan(x.shape), x.lanes);
+        let n = plan.h * lanes;
+        let [histories, rest] = plan.split_cache(cx.mode, lanes, cache);
+        let (dh, dc_before) = rest.split_at_mut(rest.len() - n);
+        // What comes down on the outputs of the top layer.
+        let top = self.layers - 1;
+        for d in 0..plan.directions {
+            if self.last {
+                let state = &mut dstate[(top * plan.directions + d) * n..][..n];
+                R::accumulate(state, &dy.data[d * n..][..n]);
+            }
+            for t in 0..plan.t {
+                let place = &mut dh[plan.gradient(top, d, t, lanes)];
+                if self.last {
+                    place.fill(R::ZERO);
+                } else {
+                    place.copy_from_slice(&dy.step(t)[d * n..][..n]);
+                    hold(place, None, lanes, over(cx, t));
                 }
             }
-            // dW = Σ da xᵀ; dU = Σ da hᵀ; db = Σ da, over all steps and lanes at once.
-            let f = size.features(k);
-            let start = grads_end - size.params(k);
-            let (dw_ih, rest) = grads[start..grads_end].split_at_mut(rows * f);
-            let (dw_hh, db) = rest.split_at_mut(rows * size.h);
-            let (db_ih, db_hh) = db.split_at_mut(rows);
-            grads_end = start;
-            if k == 0 {
-                R::outer(gates, x.data, dw_ih, f, lanes);
-            } else {
-                let below = size.split(cx.mode, lanes, &mut below[(k - 1) * per_layer..]);
-                R::outer(gates, &below.h[n..], dw_ih, f, lanes);
+        }
+        for k in (0..self.layers).rev() {
+            for d in 0..plan.directions {
+                self.backward_part(cx, &plan, (k, d), dstate, histories, [dh, dc_before], &mut dx);
+                self.weight_gradients(cx, &plan, (k, d), x, histories, grads);
             }
-            R::outer(gates, &h[..steps * n], dw_hh, size.h, lanes);
-            R::row_sums(gates, db_ih, lanes);
-            R::row_sums(gates, db_hh, lanes);
         }
     }
+}
+
+impl<C: Cell> Recurrent<C> {
+    /// Steps of one direction of one layer.
+    #[allow(clippy::too_many_arguments)]
+    fn forward_part<R: Real>(
+        &self,
+        cx: &Context<'_, R>,
+        plan: &Plan,
+        (k, d): (usize, usize),
+        x: Seq<'_, R>,
+        state: &mut [R],
+        steps: std::ops::Range<usize>,
+        cache: &mut [R],
+    ) {
+        let lanes = x.lanes;
+        let (n, cell_n) = (plan.h * lanes, plan.cell_size() * lanes);
+        let part = k * plan.directions + d;
+        let [histories, _] = plan.split_cache(cx.mode, lanes, cache);
+        let (below, own) = plan.split_at_layer(cx.mode, lanes, k, histories);
+        let history = plan.part(cx.mode, lanes, d, own);
+        let (h_state, c_state) = state.split_at_mut(plan.parts() * n);
+        let (h_state, c_state) = (&mut h_state[part * n..][..n], &mut c_state[part * cell_n..][..cell_n]);
+        let packed = plan.split_packed(k, d, cx.packed)[0];
+        let len = steps.len();
+        let (first, last) = if d == 0 { (0, len) } else { (len, 0) };
+        step(history.h, first, history.h_steps).copy_from_slice(h_state);
+        step(history.c, first, history.c_steps).copy_from_slice(c_state);
+        for i in 0..len {
+            let i = if d == 0 { i } else { len - 1 - i };
+            let t = steps.start + i;
+            let (before, after) = plan.before_after(d, i);
+            let (h_prev, h) = pair(history.h, before, after, history.h_steps);
+            let (c_prev, c) = pair(history.c, before, after, history.c_steps);
+            let gates = step(history.gates, i, history.gate_steps);
+            let kept = step(history.kept, i, history.gate_steps);
+            // a = W x + U h + b, then what the cell makes of it.
+            let from = |d: usize| &plan.outputs(cx.mode, lanes, d, below)[i * n..][..n];
+            let xs = match (k, plan.directions) {
+                (0, _) => [x.step(t), h_prev, &[]],
+                (_, 1) => [from(0), h_prev, &[]],
+                _ => [from(0), from(1), h_prev],
+            };
+            R::product(packed, xs, Start::Bias, gates, lanes);
+            self.cell.forward(Step { gates, h_prev, c_prev, c: &mut *c, kept, h: &mut *h });
+            if cx.lens.is_some() {
+                hold(h, Some(h_prev), lanes, over(cx, t));
+                hold(c, Some(c_prev), lanes, over(cx, t));
+            }
+        }
+        h_state.copy_from_slice(step(history.h, last, history.h_steps));
+        c_state.copy_from_slice(step(history.c, last, history.c_steps));
+    }
+
+    /// Copies what the top layer brought in these steps into `y`, 0 beyond a sequence's end.
+    fn hand_out<R: Real>(
+        &self,
+        cx: &Context<'_, R>,
+        plan: &Plan,
+        steps: std::ops::Range<usize>,
+        cache: &mut [R],
+        y: &mut SeqMut<'_, R>,
+    ) {
+        let (lanes, n) = (y.lanes, plan.h * y.lanes);
+        let [histories, _] = plan.split_cache(cx.mode, lanes, cache);
+        for d in 0..plan.directions {
+            let part = (self.layers - 1) * plan.directions + d;
+            let History { h, h_steps, .. } = plan.part(cx.mode, lanes, part, histories);
+            for (i, t) in steps.clone().enumerate() {
+                let place = &mut y.step(t)[d * n..][..n];
+                place.copy_from_slice(step(h, plan.before_after(d, i).1, h_steps));
+                hold(place, None, lanes, over(cx, t));
+            }
+        }
+    }
+
+    /// One direction of one layer, back through time: leaves the gradients of the pre-activations in the history.
+    #[allow(clippy::too_many_arguments)]
+    fn backward_part<R: Real>(
+        &self,
+        cx: &Context<'_, R>,
+        plan: &Plan,
+        (k, d): (usize, usize),
+        dstate: &mut [R],
+        histories: &mut [R],
+        [dh, dc_before]: [&mut [R]; 2],
+        dx: &mut Option<SeqMut<'_, R>>,
+    ) {
+        let lanes = dc_before.len() / plan.h;
+        let (n, cell_n) = (plan.h * lanes, plan.cell_size() * lanes);
+        let part = k * plan.directions + d;
+        let history = plan.part(cx.mode, lanes, part, histories);
+        let (dh_state, dc_state) = dstate.split_at_mut(plan.parts() * n);
+        let (dh_first, dc) = (&mut dh_state[part * n..][..n], &mut dc_state[part * cell_n..][..cell_n]);
+        let [_, back_h, back_x] = plan.split_packed(k, d, cx.packed);
+        let (inputs, _) = plan.inputs(k);
+        let back_x_len = back_x.len() / inputs;
+        // The final state's gradient joins that of the last output; then its place serves the initial state's.
+        let last = if d == 0 { plan.t - 1 } else { 0 };
+        R::accumulate(&mut dh[plan.gradient(k, d, last, lanes)], dh_first);
+        dh_first.fill(R::ZERO);
+        for i in 0..plan.t {
+            let t = if d == 0 { plan.t - 1 - i } else { i };
+            let (before, after) = plan.before_after(d, t);
+            let row = plan.gradient(k, d, 0, lanes).start..plan.gradient(k, d, plan.t - 1, lanes).end;
+            let first = i + 1 == plan.t;
+            let held = cx.lens.is_some();
+            if held {
+                dc_before[..cell_n].copy_from_slice(dc);
+            }
+            let (h_prev, h) = pair(history.h, before, after, history.h_steps);
+            let (c_prev, _) = pair(history.c, before, after, history.c_steps);
+            let gates = step(history.gates, t, plan.t);
+            let kept = &*step(history.kept, t, plan.t);
+            let (now, dh_prev) = if first {
+                (&mut dh[plan.gradient(k, d, t, lanes)], &mut *dh_first)
+            } else {
+                // The step before lies next to this one, on the side that time comes from.
+                pair(&mut dh[row], t, if d == 0 { t - 1 } else { t + 1 }, plan.t)
+            };
+            if held {
+                // Beyond the end of a sequence the state was handed on as it was: so is its gradient.
+                add_lanes(dh_prev, now, lanes, over(cx, t));
+                hold(now, None, lanes, over(cx, t));
+            }
+            let own = StepBack {
+                gates: &mut *gates,
+                h_prev,
+                c_prev,
+                kept,
+                h,
+                dh: now,
+                dh_prev: &mut *dh_prev,
+                dc: &mut *dc,
+            };
+            self.cell.backward(own);
+            if held {
+                hold(gates, None, lanes, over(cx, t));
+                hold(dc, Some(dc_before), lanes, over(cx, t));
+            }
+            // dh[t − 1] += Uᵀ da; dx[t] = Wᵀ da, over both directions.
+            R::product(back_h, [gates, &[], &[]], Start::Add, dh_prev, lanes);
+            let start = if d == 0 { Start::Bias } else { Start::Add };
+            if k > 0 {
+                for (e, pack) in back_x.chunks_exact(back_x_len).enumerate() {
+                    R::product(
+                        pack,
+                        [gates, &[], &[]],
+                        start,
+                        &mut dh[plan.gradient(k - 1, e, t, lanes)],
+                        lanes,
+                    );
+                }
+            } else if let Some(dx) = dx {
+                R::product(back_x, [gates, &[], &[]], start, dx.step(t), lanes);
+            }
+        }
+    }
+
+    /// dW = Σ da xᵀ; dU = Σ da hᵀ; db = Σ da: over all steps and lanes at once.
+    fn weight_gradients<R: Real>(
+        &self,
+        cx: &Context<'_, R>,
+        plan: &Plan,
+        (k, d): (usize, usize),
+        x: Seq<'_, R>,
+        histories: &mut [R],
+        grads: &mut [R],
+    ) {
+        let (lanes, h, f) = (x.lanes, plan.h, plan.features(k));
+        let n = h * lanes;
+        let [dw_ih, dw_hh, db_ih, db_hh] = plan.split_params_mut(k, &mut grads[plan.params(k, d)]);
+        let (below, own) = plan.split_at_layer(cx.mode, lanes, k, histories);
+        let history = plan.part(cx.mode, lanes, d, own);
+        let states = &history.h[d * n..][..plan.t * n];
+        let da = Band::new(history.gates, plan.rows());
+        for (from, to) in runs(C::BLOCKS.iter().map(|block| block.ih)) {
+            let (da, dw) = (da.clone().rows(from.start * h..from.end * h), to.start * h..to.end * h);
+            let dw_ih = &mut dw_ih[dw.start * f..dw.end * f];
+            if k == 0 {
+                R::outer(da.clone(), Band::new(x.data, f), dw_ih, (f, 0), lanes);
+            } else {
+                for e in 0..plan.directions {
+                    let outputs = plan.outputs(cx.mode, lanes, e, below);
+                    R::outer(da.clone(), Band::new(outputs, h), dw_ih, (f, e * h), lanes);
+                }
+            }
+            R::row_sums(da, &mut db_ih[dw], lanes);
+        }
+        for (from, to) in runs(C::BLOCKS.iter().map(|block| block.hh)) {
+            let (da, dw) = (da.clone().rows(from.start * h..from.end * h), to.start * h..to.end * h);
+            let dw_hh = &mut dw_hh[dw.start * h..dw.end * h];
+            R::outer(da.clone(), Band::new(states, h), dw_hh, (h, 0), lanes);
+            R::row_sums(da, &mut db_hh[dw], lanes);
+        }
+    }
+}
+
+/// Adds the lanes of `from` to `rows`.
+fn add_lanes<R: Real>(rows: &mut [R], from: &[R], lanes: usize, over: impl Iterator<Item = usize>) {
+    for lane in over {
+        (lane..rows.len()).step_by(lanes).for_each(|i| rows[i] += from[i]);
+    }
+}
+
+/// Runs of blocks that follow one another both in the pre-activations and in a weight: (from, to).
+fn runs(
+    blocks: impl Iterator<Item = Option<usize>>,
+) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> {
+    let mut blocks = blocks.enumerate().filter_map(|(from, to)| Some((from, to?))).peekable();
+    std::iter::from_fn(move || {
+        let (from, to) = blocks.next()?;
+        let mut len = 1;
+        while blocks.next_if_eq(&(from + len, to + len)).is_some() {
+            len += 1;
+        }
+        Some((from..from + len, to..to + len))
+    })
 }

@@ -1,0 +1,87 @@
+//! The pointwise part of a GRU, forward and backward, a whole time step at once.
+//!
+//! The new gate keeps what comes from x and what comes from h apart, so there are four blocks of pre-activations:
+//! r and z of both, n of x alone, and q, n of h alone.
+//!
+//! Forward: r, z = σ(a); n = tanh(a_n + r ⊙ q); h' = n + z ⊙ (h − n).
+//!
+//! Backward: da_z = dh' ⊙ (h − n) ⊙ z ⊙ (1 − z); da_n = dh' ⊙ (1 − z) ⊙ (1 − n²); dq = da_n ⊙ r;
+//! da_r = da_n ⊙ q ⊙ r ⊙ (1 − r); and dh += dh' ⊙ z.
+//!
+//! Source: Cho et al. 2014, in the form of cuDNN and PyTorch, where r scales U h + b and not h.
+
+use pulp::{Simd, WithSimd};
+
+use super::activation::{sigmoid, tanh};
+use super::lstm::quarters;
+use super::streams::map;
+use crate::Real;
+
+/// One step forward. All but `gates` are `[H, lanes]`.
+pub struct Forward<'a, R> {
+    /// `[4H, lanes]`: pre-activations r, z, n, q in; r, z, n as activations and q as it was out.
+    pub gates: &'a mut [R],
+    /// The hidden state before.
+    pub h_prev: &'a [R],
+    /// The hidden state after.
+    pub h: &'a mut [R],
+}
+
+/// One step backward. All but `gates` are `[H, lanes]`.
+pub struct Backward<'a, R> {
+    /// `[4H, lanes]`: as forward left them in; gradients of the pre-activations out.
+    pub gates: &'a mut [R],
+    /// The hidden state before.
+    pub h_prev: &'a [R],
+    /// The gradient of the hidden state after.
+    pub dh: &'a [R],
+    /// The gradient of the hidden state before, added to.
+    pub dh_prev: &'a mut [R],
+}
+
+impl<R: Real> WithSimd for Forward<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { gates, h_prev, h } = self;
+        let [r, z, n, q] = quarters(gates);
+        map(
+            s,
+            [h_prev, q],
+            [r, z, n, h],
+            #[inline(always)]
+            |[h_prev, q], [r, z, n, _]| {
+                let (r, z) = (sigmoid::<R, S>(s, r), sigmoid::<R, S>(s, z));
+                let n = tanh::<R, S>(s, R::vfma(s, r, q, n));
+                [r, z, n, R::vfma(s, z, R::vsub(s, h_prev, n), n)]
+            },
+        );
+    }
+}
+
+impl<R: Real> WithSimd for Backward<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { gates, h_prev, dh, dh_prev } = self;
+        let [r, z, n, q] = quarters(gates);
+        let one = R::splat(s, R::ONE);
+        map(
+            s,
+            [h_prev, dh],
+            [r, z, n, q, dh_prev],
+            #[inline(always)]
+            |[h_prev, dh], [r, z, n, q, dh_prev]| {
+                let slope_r = R::vmul(s, r, R::vsub(s, one, r));
+                let slope_z = R::vmul(s, z, R::vsub(s, one, z));
+                let slope_n = R::vsub(s, one, R::vmul(s, n, n));
+                let dn = R::vmul(s, R::vmul(s, dh, R::vsub(s, one, z)), slope_n);
+                let dz = R::vmul(s, R::vmul(s, dh, R::vsub(s, h_prev, n)), slope_z);
+                let dr = R::vmul(s, R::vmul(s, dn, q), slope_r);
+                [dr, dz, dn, R::vmul(s, dn, r), R::vfma(s, dh, z, dh_prev)]
+            },
+        );
+    }
+}

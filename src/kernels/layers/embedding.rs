@@ -1,0 +1,66 @@
+//! Rows of a table, looked up and added to.
+
+use crate::Real;
+
+/// What is looked up: an index for each step and lane.
+#[derive(Clone, Copy)]
+pub struct Lookup<'a, R> {
+    /// `[T, lanes]`
+    pub x: &'a [R],
+    /// Lanes that hold samples.
+    pub valid: usize,
+    /// How long each of these is, where one is shorter than T.
+    pub lens: Option<&'a [u32]>,
+    /// Samples side by side.
+    pub lanes: usize,
+}
+
+impl<R: Real> Lookup<'_, R> {
+    /// Calls `f(lane, row)` for each sample whose sequence has a step `t`; `rows` is how many rows there are.
+    #[inline(always)]
+    fn each(&self, t: usize, rows: usize, mut f: impl FnMut(usize, usize)) {
+        for (lane, &x) in self.x[t * self.lanes..][..self.valid].iter().enumerate() {
+            if self.lens.is_none_or(|lens| t < lens[lane] as usize) {
+                f(lane, index(x, rows, t, lane));
+            }
+        }
+    }
+}
+
+/// See [`LayerKernels::embed`](super::LayerKernels::embed).
+#[inline(always)]
+pub fn forward<R: Real>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut [R]) {
+    let lanes = lookup.lanes;
+    for (t, y) in y.chunks_exact_mut(width * lanes).enumerate() {
+        if lookup.valid < lanes || lookup.lens.is_some() {
+            y.fill(R::ZERO);
+        }
+        lookup.each(t, weight.len() / width, |lane, row| {
+            let row = &weight[row * width..][..width];
+            y[lane..].iter_mut().step_by(lanes).zip(row).for_each(|(y, w)| *y = *w);
+        });
+    }
+}
+
+/// See [`LayerKernels::embed_backward`](super::LayerKernels::embed_backward).
+#[inline(always)]
+pub fn backward<R: Real>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [R]) {
+    let lanes = lookup.lanes;
+    for (t, dy) in dy.chunks_exact(width * lanes).enumerate() {
+        lookup.each(t, dw.len() / width, |lane, row| {
+            let row = &mut dw[row * width..][..width];
+            dy[lane..].iter().step_by(lanes).zip(row).for_each(|(dy, dw)| *dw += *dy);
+        });
+    }
+}
+
+/// The row that `x` means.
+fn index<R: Real>(x: R, rows: usize, t: usize, lane: usize) -> usize {
+    let index = x.to_f64() as usize;
+    // Also false for NaN and what is negative: those are cast to 0.
+    assert!(
+        index as f64 == x.to_f64() && index < rows,
+        "index {x} at step {t} of sample {lane} of a tile, expected a whole number from 0 to less than {rows}"
+    );
+    index
+}

@@ -1,0 +1,198 @@
+//! Layer normalisation. Each lane's sums run over the features in their order, whatever the width of a vector and
+//! whether there are other lanes: the same bits come out.
+
+use pulp::{Simd, WithSimd};
+
+use crate::Real;
+
+/// What the passes of a layer normalisation share.
+#[derive(Clone, Copy)]
+pub struct Norm<'a, R> {
+    /// w `[F]`, or empty for 1
+    pub weight: &'a [R],
+    /// b `[F]`, or empty for 0
+    pub bias: &'a [R],
+    /// F
+    pub features: usize,
+    /// ε, added to the variance
+    pub eps: R,
+    /// Samples side by side.
+    pub lanes: usize,
+}
+
+impl<R: Real> Norm<'_, R> {
+    /// Vectors side by side, and F in each lane.
+    #[inline(always)]
+    fn sizes<S: Simd>(&self, s: S) -> (usize, R::V<S>) {
+        (self.lanes / R::lanes::<S>(), R::splat(s, R::from_f64(self.features as f64)))
+    }
+
+    /// w of feature `f`.
+    #[inline(always)]
+    fn weight<S: Simd>(&self, s: S, f: usize) -> R::V<S> {
+        R::splat(s, self.weight.get(f).copied().unwrap_or(R::ONE))
+    }
+
+    /// Values of a step, all lanes together.
+    fn step(&self) -> usize {
+        self.features * self.lanes
+    }
+}
+
+/// (x − mean) · rstd
+#[inline(always)]
+fn hat<R: Real, S: Simd>(s: S, x: R::V<S>, mean: R::V<S>, rstd: R::V<S>) -> R::V<S> {
+    R::vmul(s, R::vsub(s, x, mean), rstd)
+}
+
+/// See [`LayerKernels::norm_forward`](super::LayerKernels::norm_forward).
+pub struct Forward<'a, R> {
+    pub norm: Norm<'a, R>,
+    pub x: &'a [R],
+    pub y: &'a mut [R],
+    pub stats: &'a mut [R],
+}
+
+impl<R: Real> WithSimd for Forward<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let norm = self.norm;
+        if !norm.lanes.is_multiple_of(R::lanes::<S>()) {
+            return self.lane_by_lane();
+        }
+        let (width, n) = norm.sizes::<S>(s);
+        let steps = self.x.chunks_exact(norm.step()).zip(self.y.chunks_exact_mut(norm.step()));
+        for ((x, y), stats) in steps.zip(self.stats.chunks_exact_mut(2 * norm.lanes)) {
+            let (x, y) = (R::vectors::<S>(x), R::vectors_mut::<S>(y));
+            let (mean, rstd) = stats.split_at_mut(norm.lanes);
+            for (v, (mean, variance)) in R::vectors_mut(mean).iter_mut().zip(R::vectors_mut(rstd)).enumerate()
+            {
+                let (mut sum, mut squares) = (R::splat(s, R::ZERO), R::splat(s, R::ZERO));
+                for i in (v..x.len()).step_by(width) {
+                    sum = R::vadd(s, sum, x[i]);
+                }
+                let center = R::vdiv(s, sum, n);
+                for i in (v..x.len()).step_by(width) {
+                    let d = R::vsub(s, x[i], center);
+                    squares = R::vadd(s, squares, R::vmul(s, d, d));
+                }
+                (*mean, *variance) = (center, R::vdiv(s, squares, n));
+            }
+            for variance in &mut *rstd {
+                *variance = R::ONE / (*variance + norm.eps).sqrt();
+            }
+            let (mean, rstd) = (R::vectors::<S>(mean), R::vectors::<S>(rstd));
+            let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
+            for (f, (x, y)) in rows.enumerate() {
+                let w = norm.weight::<S>(s, f);
+                let b = R::splat(s, norm.bias.get(f).copied().unwrap_or(R::ZERO));
+                for (v, (x, y)) in x.iter().zip(y).enumerate() {
+                    *y = R::vadd(s, R::vmul(s, hat::<R, S>(s, *x, mean[v], rstd[v]), w), b);
+                }
+            }
+        }
+    }
+}
+
+impl<R: Real> Forward<'_, R> {
+    /// The same for lanes that fill no vectors, as those of one sample alone.
+    fn lane_by_lane(self) {
+        let Norm { weight, bias, features, eps, lanes } = self.norm;
+        let n = R::from_f64(features as f64);
+        let steps = self.x.chunks_exact(self.norm.step()).zip(self.y.chunks_exact_mut(self.norm.step()));
+        for ((x, y), stats) in steps.zip(self.stats.chunks_exact_mut(2 * lanes)) {
+            for lane in 0..lanes {
+                let (mut sum, mut squares) = (R::ZERO, R::ZERO);
+                for x in x[lane..].iter().step_by(lanes) {
+                    sum += *x;
+                }
+                let mean = sum / n;
+                for x in x[lane..].iter().step_by(lanes) {
+                    squares += (*x - mean) * (*x - mean);
+                }
+                let rstd = R::ONE / (squares / n + eps).sqrt();
+                for f in 0..features {
+                    let w = weight.get(f).copied().unwrap_or(R::ONE);
+                    let b = bias.get(f).copied().unwrap_or(R::ZERO);
+                    let i = f * lanes + lane;
+                    y[i] = (x[i] - mean) * rstd * w + b;
+                }
+                (stats[lane], stats[lanes + lane]) = (mean, rstd);
+            }
+        }
+    }
+}
+
+/// See [`LayerKernels::norm_backward`](super::LayerKernels::norm_backward).
+pub struct Backward<'a, R> {
+    pub norm: Norm<'a, R>,
+    pub x: &'a [R],
+    pub dy: &'a [R],
+    pub stats: &'a [R],
+    pub dx: &'a mut [R],
+}
+
+impl<R: Real> WithSimd for Backward<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let norm = self.norm;
+        let (width, n) = norm.sizes::<S>(s);
+        let steps = self.x.chunks_exact(norm.step()).zip(self.dy.chunks_exact(norm.step()));
+        let steps = steps.zip(self.dx.chunks_exact_mut(norm.step()));
+        for (((x, dy), dx), stats) in steps.zip(self.stats.chunks_exact(2 * norm.lanes)) {
+            let (x, dy, dx) = (R::vectors::<S>(x), R::vectors::<S>(dy), R::vectors_mut::<S>(dx));
+            let (mean, rstd) = R::vectors::<S>(stats).split_at(width);
+            for v in 0..width {
+                // mean(w dy) and mean(w dy x̂)
+                let (mut plain, mut along) = (R::splat(s, R::ZERO), R::splat(s, R::ZERO));
+                for (f, i) in (v..x.len()).step_by(width).enumerate() {
+                    let d = R::vmul(s, dy[i], norm.weight::<S>(s, f));
+                    plain = R::vadd(s, plain, d);
+                    along = R::vadd(s, along, R::vmul(s, d, hat::<R, S>(s, x[i], mean[v], rstd[v])));
+                }
+                (plain, along) = (R::vdiv(s, plain, n), R::vdiv(s, along, n));
+                for (f, i) in (v..x.len()).step_by(width).enumerate() {
+                    let d = R::vmul(s, dy[i], norm.weight::<S>(s, f));
+                    let pull = R::vmul(s, hat::<R, S>(s, x[i], mean[v], rstd[v]), along);
+                    dx[i] = R::vmul(s, R::vsub(s, R::vsub(s, d, plain), pull), rstd[v]);
+                }
+            }
+        }
+    }
+}
+
+/// See [`LayerKernels::norm_weight`](super::LayerKernels::norm_weight).
+pub struct Weight<'a, R> {
+    pub norm: Norm<'a, R>,
+    pub x: &'a [R],
+    pub dy: &'a [R],
+    pub stats: &'a [R],
+    pub dw: &'a mut [R],
+}
+
+impl<R: Real> WithSimd for Weight<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let (width, _) = self.norm.sizes::<S>(s);
+        let stats = R::vectors::<S>(self.stats);
+        for (f, dw) in self.dw.iter_mut().enumerate() {
+            let mut sum = R::splat(s, R::ZERO);
+            let steps = self.x.chunks_exact(self.norm.step()).zip(self.dy.chunks_exact(self.norm.step()));
+            for ((x, dy), stats) in steps.zip(stats.chunks_exact(2 * width)) {
+                let row = f * self.norm.lanes..(f + 1) * self.norm.lanes;
+                let (x, dy) = (R::vectors::<S>(&x[row.clone()]), R::vectors::<S>(&dy[row]));
+                let (mean, rstd) = stats.split_at(width);
+                for v in 0..width {
+                    sum = R::vadd(s, sum, R::vmul(s, dy[v], hat::<R, S>(s, x[v], mean[v], rstd[v])));
+                }
+            }
+            *dw += R::vsum(s, sum);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One step out of many.
+
+use std::cmp::Ordering;
+
+use crate::Real;
+
+/// What becomes of the steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Over {
+    /// The last alone is left.
+    Last,
+    /// Their mean.
+    Mean,
+    /// The largest value of each feature.
+    Max,
+}
+
+/// One lane of several, of whose steps the first `len` count.
+#[derive(Clone, Copy)]
+pub struct Lane {
+    /// Which one.
+    pub lane: usize,
+    /// Of how many.
+    pub lanes: usize,
+    /// How many steps count.
+    pub len: usize,
+}
+
+/// See [`LayerKernels::pool`](super::LayerKernels::pool).
+#[inline(always)]
+pub fn forward<R: Real>(over: Over, x: &[R], y: &mut [R]) {
+    let n = y.len();
+    match over {
+        Over::Last => y.copy_from_slice(&x[x.len() - n..]),
+        Over::Mean => {
+            y.copy_from_slice(&x[..n]);
+            for x in x[n..].chunks_exact(n) {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
+            }
+            let steps = R::from_f64((x.len() / n) as f64);
+            y.iter_mut().for_each(|y| *y /= steps);
+        }
+        Over::Max => {
+            y.copy_from_slice(&x[..n]);
+            for x in x[n..].chunks_exact(n) {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = max(*y, *x));
+            }
+        }
+    }
+}
+
+/// The larger; the first of equals. NaN if either is, so that a run that has gone wrong is found out.
+#[inline(always)]
+fn max<R: Real>(a: R, b: R) -> R {
+    match b.partial_cmp(&a) {
+        Some(Ordering::Greater) => b,
+        Some(_) => a,
+        None => a + b,
+    }
+}
+
+/// See [`LayerKernels::pool_backward`](super::LayerKernels::pool_backward).
+#[inline(always)]
+pub fn backward<R: Real>(over: Over, x: &[R], y: &[R], dy: &[R], dx: &mut [R]) {
+    let n = dy.len();
+    match over {
+        Over::Last => {
+            let start = dx.len() - n;
+            dx[..start].fill(R::ZERO);
+            dx[start..].copy_from_slice(dy);
+        }
+        Over::Mean => {
+            let steps = R::from_f64((dx.len() / n) as f64);
+            for dx in dx.chunks_exact_mut(n) {
+                dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = *dy / steps);
+            }
+        }
+        Over::Max => {
+            dx.fill(R::ZERO);
+            for i in 0..n {
+                // The first of equals.
+                if let Some(first) = x[i..].iter().step_by(n).position(|x| *x == y[i]) {
+                    dx[first * n + i] = dy[i];
+                }
+            }
+        }
+    }
+}
+
+/// See [`LayerKernels::pool_lane`](super::LayerKernels::pool_lane). Of no steps at all, y is 0.
+#[inline(always)]
+pub fn forward_lane<R: Real>(over: Over, x: &[R], y: &mut [R], Lane { lane, lanes, len }: Lane) {
+    let n = y.len();
+    for i in (lane..n).step_by(lanes) {
+        let steps = || x[i..].iter().step_by(n).take(len).copied();
+        y[i] = match over {
+            Over::Last => steps().last(),
+            Over::Mean => steps().reduce(|sum, x| sum + x).map(|sum| sum / R::from_f64(len as f64)),
+            Over::Max => steps().reduce(max),
+        }
+        .unwrap_or(R::ZERO);
+    }
+}
+
+/// See [`LayerKernels::pool_lane_backward`](super::LayerKernels::pool_lane_backward).
+#[inline(always)]
+pub fn backward_lane<R: Real>(
+    over: Over,
+    x: &[R],
+    y: &[R],
+    dy: &[R],
+    dx: &mut [R],
+    Lane { lane, lanes, len }: Lane,
+) {
+    let n = dy.len();
+    for i in (lane..n).step_by(lanes) {
+        dx[i..].iter_mut().step_by(n).for_each(|dx| *dx = R::ZERO);
+        let mut steps = dx[i..].iter_mut().step_by(n).take(len);
+        match over {
+            Over::Last => {
+                if let Some(dx) = steps.last() {
+                    *dx = dy[i];
+                }
+            }
+            Over::Mean => steps.for_each(|dx| *dx = dy[i] / R::from_f64(len as f64)),
+            Over::Max => {
+                let first = x[i..].iter().step_by(n).take(len).position(|x| *x == y[i]);
+                if let Some(dx) = first.and_then(|t| steps.nth(t)) {
+                    *dx = dy[i];
+                }
+            }
+        }
+    }
+}

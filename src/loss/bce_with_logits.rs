@@ -1,0 +1,78 @@
+//! Binary cross-entropy.
+
+use serde::{Deserialize, Serialize};
+
+use super::classes::check_weights;
+use super::elementwise::{Elementwise, elementwise};
+use crate::{Error, Result, Shape};
+
+/// Cross-entropy between σ(y) and probabilities; PyTorch's `BCEWithLogitsLoss`, with its defaults.
+///
+/// loss = −w t ln σ(y) − (1 − t) ln σ(−y); dy = (1 − t) σ(y) − w t σ(−y), with a weight w for what is there.
+/// −ln σ(±y) = max(∓y, 0) + ln(1 + e^−|y|), in which nothing overflows and nothing cancels.
+///
+/// Targets are probabilities from 0 to 1, one a feature: classes that do not exclude each other.
+///
+/// Summed over all values that have a target and divided by their number; a target that is NaN is none, and brings
+/// neither loss nor gradient.
+///
+/// # Shapes
+/// y `[T, F, B]`, targets `[T, F, B]`
+/// # Source
+/// Cox 1958.
+/// # Examples
+/// ```
+/// use bptt::loss::{Loss, BceWithLogits, Targets};
+/// use bptt::{Seq, SeqMut, Shape};
+///
+/// // One value of two samples, in two lanes, and what is there counts three times.
+/// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
+/// let (y, target) = ([0.0, 0.0f32], [0.0, 1.0]);
+/// let targets = Targets::Values(Seq::new(&target, shape, 2));
+/// let tally = BceWithLogits::default().pos_weight([3.0]).tile(Seq::new(&y, shape, 2), targets, 2, SeqMut::new(&mut dy, shape, 2));
+/// assert_eq!(tally.mean(), (1.0 + 3.0) * 2.0f64.ln() / 2.0);
+/// assert_eq!(dy, [0.5, -1.5]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BceWithLogits {
+    pos_weight: Vec<f64>,
+}
+
+impl BceWithLogits {
+    /// w: a weight for the targets that are there, one for each feature or one for all; 1 by default.
+    pub fn pos_weight(mut self, pos_weight: impl Into<Vec<f64>>) -> Self {
+        self.pos_weight = pos_weight.into();
+        self
+    }
+}
+
+impl Elementwise for BceWithLogits {
+    const NAME: &'static str = "binary cross-entropy";
+
+    fn check(&self, output: Shape) -> Result<()> {
+        let count = self.pos_weight.len();
+        if count > 1 && count != output.f {
+            let expected = format!("1 or {}, as the output {output} has features", output.f);
+            return Err(Error::mismatch(format!("{}: pos_weight", Self::NAME), count, expected));
+        }
+        check_weights("pos_weight", &self.pos_weight)
+    }
+
+    #[inline(always)]
+    fn at(&self, feature: usize, y: f64, target: f64) -> (f64, f64) {
+        let pos_weight = match self.pos_weight[..] {
+            [] => 1.0,
+            [all] => all,
+            ref each => each[feature],
+        };
+        let (there, not) = (pos_weight * target, 1.0 - target);
+        // σ(±y) and what −ln σ(±y) is beyond max(∓y, 0), all told from one exponential.
+        let e = (-y.abs()).exp();
+        let (near, far, rest) = (1.0 / (1.0 + e), e / (1.0 + e), e.ln_1p());
+        let (p, q) = if y >= 0.0 { (near, far) } else { (far, near) };
+        let value = there * ((-y).max(0.0) + rest) + not * (y.max(0.0) + rest);
+        (value, not * p - there * q)
+    }
+}
+
+elementwise!(BceWithLogits, f32, f64);

@@ -1,0 +1,68 @@
+//! Targets that are classes: what the losses over classes share.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::TargetShape;
+use crate::{Error, Result, Shape};
+
+/// A weight for each class, and the class that stands for "no target here".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Classes {
+    /// One a class, or none: then each counts 1.
+    pub weight: Vec<f64>,
+    pub ignore_index: i64,
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self { weight: Vec::new(), ignore_index: -100 }
+    }
+}
+
+impl Classes {
+    pub fn weight_of(&self, class: usize) -> f64 {
+        self.weight.get(class).copied().unwrap_or(1.0)
+    }
+
+    /// Checks that there is a class for each step of the output, and a weight for each class.
+    pub fn check(&self, loss: &str, output: Shape, targets: TargetShape) -> Result<()> {
+        if targets != (TargetShape::Classes { t: output.t }) {
+            let expected = format!("a class for each of the {} steps of an output {output}", output.t);
+            return Err(Error::mismatch(format!("{loss}: targets"), format!("{targets:?}"), expected));
+        }
+        if !self.weight.is_empty() && self.weight.len() != output.f {
+            let found = format!("{} weights", self.weight.len());
+            return Err(Error::mismatch(format!("{loss}: weight"), found, format!("{} classes", output.f)));
+        }
+        check_weights("weight", &self.weight)
+    }
+
+    /// Each lane of a step, whose targets are `classes`, with its class below `c`; with none in the lanes from
+    /// `valid` on, and where the class is the ignored one.
+    ///
+    /// # Panics
+    /// If a class is neither below `c` nor the ignored one.
+    pub fn each<'a>(
+        &self,
+        classes: &'a [i64],
+        valid: usize,
+        c: usize,
+    ) -> impl Iterator<Item = (usize, Option<usize>)> + use<'a> {
+        let ignored = self.ignore_index;
+        classes.iter().enumerate().map(move |(lane, &class)| {
+            if lane >= valid || class == ignored {
+                return (lane, None);
+            }
+            let index = usize::try_from(class).ok().filter(|&index| index < c);
+            (lane, Some(index.unwrap_or_else(|| panic!("found class {class}, expected one of {c}"))))
+        })
+    }
+}
+
+/// Checks that weights are finite and from 0 on.
+pub(super) fn check_weights(field: &str, weights: &[f64]) -> Result<()> {
+    match weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
+        Some(w) => Err(Error::config(field, format!("found {w}, expected numbers from 0 on"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! Multi-class hinge loss.
+
+use serde::{Deserialize, Serialize};
+
+use super::classes::Classes;
+use super::{Loss, Tally, Targets};
+use crate::data::TargetShape;
+use crate::{Error, Real, Result, Seq, SeqMut, Shape};
+
+/// Hinge loss between the output of a class and those of all others; PyTorch's `MultiMarginLoss`, with its defaults.
+///
+/// zⱼ = max(0, margin − y_c + yⱼ) for j ≠ c; loss = w_c / C · Σⱼ zⱼᵖ, summed over samples and steps and divided by
+/// their number, *not* by Σ w_c; dyⱼ = p w_c / C · zⱼᵖ⁻¹ where zⱼ > 0, dy_c = −Σⱼ dyⱼ.
+///
+/// [`ignore_index`](Self::ignore_index), which PyTorch has not, is as in [`CrossEntropy`](super::CrossEntropy).
+///
+/// # Shapes
+/// y `[T, C, B]`, a class for each of the `T` steps of each sample.
+/// # Source
+/// Weston & Watkins 1999.
+/// # Examples
+/// ```
+/// use bptt::loss::{Loss, MultiMargin, Targets};
+/// use bptt::{Seq, SeqMut, Shape};
+///
+/// // Two classes of one sample, in one lane: the right one leads by a quarter of the margin.
+/// let (shape, mut dy) = (Shape::new(1, 2), [0.0; 2]);
+/// let (y, loss) = ([0.5, 0.75], MultiMargin::default());
+/// let tally = loss.tile(Seq::new(&y, shape, 1), Targets::Classes(&[1]), 1, SeqMut::new(&mut dy, shape, 1));
+/// assert_eq!(tally.mean(), 0.75 / 2.0);
+/// assert_eq!(dy, [0.5, -0.5]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MultiMargin {
+    #[serde(flatten)]
+    classes: Classes,
+    p: u32,
+    margin: f64,
+}
+
+impl Default for MultiMargin {
+    fn default() -> Self {
+        Self { classes: Classes::default(), p: 1, margin: 1.0 }
+    }
+}
+
+impl MultiMargin {
+    /// The power that a violation is raised to: 1, the default, or 2.
+    pub fn p(mut self, p: u32) -> Self {
+        self.p = p;
+        self
+    }
+
+    /// By how much the right class is to lead; 1 by default.
+    pub fn margin(mut self, margin: f64) -> Self {
+        self.margin = margin;
+        self
+    }
+
+    /// A weight for each class; 1 by default.
+    pub fn weight(mut self, weight: impl Into<Vec<f64>>) -> Self {
+        self.classes.weight = weight.into();
+        self
+    }
+
+    /// The class that stands for "no target here": neither loss nor gradient; −100 by default.
+    pub fn ignore_index(mut self, ignore_index: i64) -> Self {
+        self.classes.ignore_index = ignore_index;
+        self
+    }
+
+    /// zᵖ and its slope, for z > 0.
+    fn power(&self, z: f64) -> (f64, f64) {
+        if self.p == 1 { (z, 1.0) } else { (z * z, 2.0 * z) }
+    }
+}
+
+impl<R: Real> Loss<R> for MultiMargin {
+    fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
+        self.classes.check("multi-class hinge loss", output, targets)?;
+        if !matches!(self.p, 1 | 2) {
+            return Err(Error::config("p", format!("found {}, expected 1 or 2", self.p)));
+        }
+        if !self.margin.is_finite() {
+            return Err(Error::config("margin", format!("found {}, expected a finite number", self.margin)));
+        }
+        Ok(())
+    }
+
+    fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, mut dy: SeqMut<'_, R>) -> Tally {
+        let (classes, c, lanes) = (targets.classes(), y.shape.f, y.lanes);
+        let mut tally = Tally::default();
+        dy.data.fill(R::ZERO);
+        for t in 0..y.shape.t {
+            let (y, dy) = (y.step(t), dy.step(t));
+            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], valid, c) {
+                let Some(class) = class else { continue };
+                let share = self.classes.weight_of(class) / c as f64;
+                let y_at = |j: usize| y[j * lanes + lane].to_f64();
+                let start = self.margin - y_at(class);
+                let mut own = 0.0;
+                for j in (0..c).filter(|&j| j != class) {
+                    let z = start + y_at(j);
+                    // What is not a number is to show in the loss.
+                    if z > 0.0 || z.is_nan() {
+                        let (value, slope) = self.power(z);
+                        tally.loss += share * value;
+                        own -= share * slope;
+                        dy[j * lanes + lane] = R::from_f64(share * slope);
+                    }
+                }
+                dy[class * lanes + lane] = R::from_f64(own);
+                tally.weight += 1.0;
+            }
+        }
+        tally
+    }
+}

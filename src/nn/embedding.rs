@@ -1,0 +1,157 @@
+//! Embedding: a vector for each of a set of things.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Declare, Description, Layer, Sizes};
+use crate::kernels::layers::Lookup;
+use crate::params::Axis;
+use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+
+/// As many whole numbers an `f32` holds exactly.
+const MAX_SIZE: usize = 1 << 24;
+
+/// A vector for each whole number below `num_embeddings`.
+///
+/// yₜ = w\[xₜ\]; dw\[xₜ\] += dyₜ
+///
+/// Indices come as numbers, one a time step, so do not normalise them. There is no gradient by the input: dx is 0.
+/// Where a sequence is shorter than T, any number may stand beyond its end, and y is 0 there.
+///
+/// # Shapes
+/// x `[T, 1, B]`, whole numbers from 0 to less than `num_embeddings` → y `[T, E, B]`
+/// # Parameters
+/// `weight [num_embeddings, E]`, N(0, 1), as in PyTorch
+/// # Saved
+/// Nothing: backward reads x again.
+/// # Panics
+/// Forward panics, naming the index and the size, if an x is no whole number or not less than `num_embeddings`.
+/// Check data that come from elsewhere before they get here.
+/// # Source
+/// Bengio et al. 2003, "A neural probabilistic language model".
+/// # Examples
+/// ```
+/// use bptt::{Model, Shape, nn::Embedding};
+/// # fn main() -> bptt::Result<()> {
+/// let embedding = Embedding::new(10, 3);
+/// let model: Model = Model::builder(Shape::new(2, 1)).layer("embedding", embedding).build(1)?;
+/// let y = model.predict(&ndarray::array![[[7.0], [0.0]]])?;
+/// let weight = model.params().get("embedding.weight").unwrap();
+/// assert_eq!(y.shape(), [1, 2, 3]);
+/// assert_eq!(y[[0, 0, 2]], weight[[7, 2]]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embedding {
+    embedding_dim: usize,
+    num_embeddings: usize,
+}
+
+impl Embedding {
+    /// `num_embeddings` vectors of `embedding_dim` features.
+    pub fn new(num_embeddings: usize, embedding_dim: usize) -> Self {
+        Self { embedding_dim, num_embeddings }
+    }
+}
+
+impl<R: Real> Layer<R> for Embedding {
+    fn describe(&self) -> Description {
+        Description::new("embedding", self)
+    }
+
+    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        let sizes = [("num_embeddings", self.num_embeddings), ("embedding_dim", self.embedding_dim)];
+        for (field, value) in sizes {
+            if !(1..=MAX_SIZE).contains(&value) {
+                return Err(Error::config(field, format!("found {value}, expected 1 to {MAX_SIZE}")));
+            }
+        }
+        if input.f != 1 {
+            let fault = format!("found {} features a step, expected 1: an index", input.f);
+            return Err(Error::config("input", fault));
+        }
+        let units = Axis::units(declare.prefix(), self.embedding_dim, 1);
+        declare.tensor("weight", [Axis::from(self.num_embeddings), units], Init::Normal(1.0))?;
+        Ok((Shape::new(input.t, self.embedding_dim), Sizes::default()))
+    }
+
+    fn forward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        _state: &mut [R],
+        y: SeqMut<'_, R>,
+        _cache: &mut [R],
+    ) {
+        R::embed(lookup(cx, x), cx.params, self.embedding_dim, y.data);
+    }
+
+    fn backward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        _y: Seq<'_, R>,
+        dy: Seq<'_, R>,
+        _dstate: &mut [R],
+        _cache: &mut [R],
+        grads: &mut [R],
+        dx: Option<SeqMut<'_, R>>,
+    ) {
+        R::embed_backward(lookup(cx, x), dy.data, self.embedding_dim, grads);
+        if let Some(dx) = dx {
+            dx.data.fill(R::ZERO);
+        }
+    }
+}
+
+fn lookup<'a, R>(cx: &Context<'a, R>, x: Seq<'a, R>) -> Lookup<'a, R> {
+    Lookup { x: x.data, valid: cx.valid, lens: cx.lens, lanes: x.lanes }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::Model;
+
+    fn build(n: usize, e: usize, f: usize) -> Result<Model<f64>> {
+        Model::builder(Shape::new(2, f)).layer("e", Embedding::new(n, e)).build(1)
+    }
+
+    #[test]
+    fn bad_sizes_are_errors() {
+        let message = |n, e, f| build(n, e, f).unwrap_err().to_string();
+        assert_eq!(message(0, 3, 1), "`e: num_embeddings`: found 0, expected 1 to 16777216");
+        assert_eq!(message(3, 0, 1), "`e: embedding_dim`: found 0, expected 1 to 16777216");
+        assert_eq!(message(3, 3, 2), "`e: input`: found 2 features a step, expected 1: an index");
+        assert!(build(MAX_SIZE + 1, 1, 1).is_err());
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "index 3 at step 1 of sample 0 of a tile, expected a whole number from 0 to less than 3"
+    )]
+    fn an_index_past_the_end_panics() {
+        let _ = build(3, 2, 1).unwrap().predict(&array![[[2.0], [3.0]]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "index -1 at step 0")]
+    fn a_negative_index_panics() {
+        let _ = build(3, 2, 1).unwrap().predict(&array![[[-1.0], [0.0]]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "index 0.5 at step 0")]
+    fn half_an_index_panics() {
+        let _ = build(3, 2, 1).unwrap().predict(&array![[[0.5], [0.0]]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "index NaN at step 0")]
+    fn no_index_at_all_panics() {
+        let _ = build(3, 2, 1).unwrap().predict(&array![[[f64::NAN], [0.0]]]);
+    }
+}

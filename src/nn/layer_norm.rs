@@ -1,0 +1,147 @@
+//! Layer normalisation.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Declare, Description, Layer, Sizes};
+use crate::kernels::Band;
+use crate::kernels::layers::Norm;
+use crate::params::Axis;
+use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+
+/// Normalises the features of each time step of each sample.
+///
+/// y = w ⊙ x̂ + b; x̂ = (x − μ) / √(σ² + ε); μ = Σ x / F; σ² = Σ (x − μ)² / F
+///
+/// dx = (w ⊙ dy − mean(w ⊙ dy) − x̂ mean(w ⊙ dy ⊙ x̂)) / √(σ² + ε); dw = Σ dy ⊙ x̂; db = Σ dy
+///
+/// # Shapes
+/// x `[T, F, B]` → y `[T, F, B]`
+/// # Parameters
+/// `weight [F]`, all 1; `bias [F]`, all 0; none after [`elementwise_affine(false)`](LayerNorm::elementwise_affine)
+/// # Saved
+/// μ and 1 / √(σ² + ε) of each step, `[T, 2, B]`.
+/// # Source
+/// Ba, Kiros & Hinton 2016, "Layer normalization".
+/// # Examples
+/// ```
+/// use bptt::{Model, Shape, nn::LayerNorm};
+/// # fn main() -> bptt::Result<()> {
+/// let model: Model<f64> = Model::builder(Shape::new(1, 2)).layer("norm", LayerNorm::new()).build(1)?;
+/// let y = model.predict(&ndarray::array![[[1.0, 3.0]]])?;
+/// // μ = 2, σ = 1
+/// assert!((y[[0, 0, 0]] + 1.0).abs() < 1e-5 && (y[[0, 0, 1]] - 1.0).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerNorm {
+    elementwise_affine: bool,
+    eps: f64,
+}
+
+impl Default for LayerNorm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LayerNorm {
+    /// ε = 1e-5, with weight and bias. How many features there are is told from what it is built on.
+    pub fn new() -> Self {
+        Self { elementwise_affine: true, eps: 1e-5 }
+    }
+
+    /// ε, which keeps the division from 0.
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Whether there are a weight and a bias.
+    pub fn elementwise_affine(mut self, elementwise_affine: bool) -> Self {
+        self.elementwise_affine = elementwise_affine;
+        self
+    }
+
+    fn norm<'a, R: Real>(&self, params: &'a [R], x: &Seq<'_, R>) -> Norm<'a, R> {
+        let (weight, bias) = params.split_at(params.len() / 2);
+        Norm { weight, bias, features: x.shape.f, eps: R::from_f64(self.eps), lanes: x.lanes }
+    }
+}
+
+impl<R: Real> Layer<R> for LayerNorm {
+    fn describe(&self) -> Description {
+        Description::new("layer_norm", self)
+    }
+
+    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            return Err(Error::config("eps", format!("found {}, expected a positive number", self.eps)));
+        }
+        if self.elementwise_affine {
+            declare.tensor("weight", [Axis::from(input.f)], Init::Constant(1.0))?;
+            declare.tensor("bias", [Axis::from(input.f)], Init::Constant(0.0))?;
+        }
+        let stats = 2 * input.t;
+        Ok((input, Sizes { cache: stats, infer_cache: stats, ..Sizes::default() }))
+    }
+
+    fn forward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        _state: &mut [R],
+        y: SeqMut<'_, R>,
+        stats: &mut [R],
+    ) {
+        R::norm_forward(self.norm(cx.params, &x), x.data, y.data, stats);
+    }
+
+    fn backward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        _y: Seq<'_, R>,
+        dy: Seq<'_, R>,
+        _dstate: &mut [R],
+        stats: &mut [R],
+        grads: &mut [R],
+        dx: Option<SeqMut<'_, R>>,
+    ) {
+        let norm = self.norm(cx.params, &x);
+        if self.elementwise_affine {
+            let (dweight, dbias) = grads.split_at_mut(x.shape.f);
+            R::norm_weight(norm, x.data, dy.data, stats, dweight);
+            R::row_sums(Band::new(dy.data, x.shape.f), dbias, x.lanes);
+        }
+        if let Some(dx) = dx {
+            R::norm_backward(norm, x.data, dy.data, stats, dx.data);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn eps_must_be_positive() {
+        let build =
+            |eps| Model::<f32>::builder(Shape::new(1, 2)).layer("n", LayerNorm::new().eps(eps)).build(1);
+        assert!(build(1e-3).is_ok());
+        assert_eq!(build(0.0).unwrap_err().to_string(), "`n: eps`: found 0, expected a positive number");
+        assert!(build(f64::NAN).is_err() && build(f64::INFINITY).is_err());
+    }
+
+    #[test]
+    fn weight_and_bias_are_optional() -> Result<()> {
+        let plain = LayerNorm::new().elementwise_affine(false);
+        let model = Model::<f32>::builder(Shape::new(3, 4)).layer("n", plain).build(1)?;
+        assert_eq!(model.parameter_count(), 0);
+        let model = Model::<f32>::builder(Shape::new(3, 4)).layer("n", LayerNorm::default()).build(1)?;
+        assert_eq!(model.params().as_slice(), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        Ok(())
+    }
+}

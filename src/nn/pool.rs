@@ -1,0 +1,144 @@
+//! Pooling over time.
+
+use super::{Context, Declare, Description, Layer, Sizes};
+use crate::kernels::layers::{Lane, Over};
+use crate::{Real, Result, Seq, SeqMut, Shape};
+
+/// Makes one step of all time steps: the last, their mean, or the largest value of each feature.
+///
+/// last: y = x_T; mean: y = Σₜ xₜ / T; max: y = maxₜ xₜ
+///
+/// The gradient goes to the last step, to all steps alike, or to the first of those that are largest. Of a sequence
+/// shorter than T, its own steps alone count; of one without any, y is 0.
+///
+/// # Shapes
+/// x `[T, F, B]` → y `[1, F, B]`
+/// # Parameters
+/// None.
+/// # Saved
+/// Nothing: backward reads x and y again.
+/// # Source
+/// Collobert et al. 2011, "Natural language processing (almost) from scratch" (max over time).
+/// # Examples
+/// ```
+/// use bptt::{Model, Shape, nn::Pool};
+/// # fn main() -> bptt::Result<()> {
+/// let x = ndarray::array![[[1.0, 5.0], [4.0, 3.0]]];
+/// for (pool, y) in [(Pool::last(), [4.0, 3.0]), (Pool::mean(), [2.5, 4.0]), (Pool::max(), [4.0, 5.0])] {
+///     let model: Model = Model::builder(Shape::new(2, 2)).layer("pool", pool).build(1)?;
+///     assert_eq!(model.predict(&x)?, ndarray::arr3(&[[y]]));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool(pub(crate) Over);
+
+impl Pool {
+    /// The last step. A recurrent layer's own `last` spares the steps before; this is for other layers.
+    pub fn last() -> Self {
+        Self(Over::Last)
+    }
+
+    /// The mean of all steps.
+    pub fn mean() -> Self {
+        Self(Over::Mean)
+    }
+
+    /// The largest value of each feature; NaN if there is one.
+    pub fn max() -> Self {
+        Self(Over::Max)
+    }
+}
+
+impl<R: Real> Layer<R> for Pool {
+    fn describe(&self) -> Description {
+        Description::new("pool", self.0)
+    }
+
+    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        Ok((Shape::new(1, input.f), Sizes::default()))
+    }
+
+    /// The last step can be told as it comes; mean and maximum wait for all.
+    fn streams(&self) -> bool {
+        self.0 == Over::Last
+    }
+
+    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
+        R::pool(self.0, x.data, y.data);
+        for lane in shorter(cx, x.shape.t, x.lanes) {
+            R::pool_lane(self.0, x.data, y.data, lane);
+        }
+    }
+
+    fn backward(
+        &self,
+        cx: &Context<'_, R>,
+        x: Seq<'_, R>,
+        y: Seq<'_, R>,
+        dy: Seq<'_, R>,
+        _dstate: &mut [R],
+        _cache: &mut [R],
+        _grads: &mut [R],
+        dx: Option<SeqMut<'_, R>>,
+    ) {
+        if let Some(dx) = dx {
+            R::pool_backward(self.0, x.data, y.data, dy.data, dx.data);
+            for lane in shorter(cx, x.shape.t, x.lanes) {
+                R::pool_lane_backward(self.0, x.data, y.data, dy.data, dx.data, lane);
+            }
+        }
+    }
+}
+
+/// The lanes whose sequences are shorter than `t` steps.
+fn shorter<'a, R>(cx: &Context<'a, R>, t: usize, lanes: usize) -> impl Iterator<Item = Lane> + 'a {
+    let lens = cx.lens.unwrap_or_default().iter().enumerate();
+    lens.map(move |(lane, &len)| Lane { lane, lanes, len: len as usize }).filter(move |lane| lane.len < t)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array3, array};
+
+    use super::*;
+    use crate::Model;
+    use crate::nn::{Mode, Workspace};
+
+    /// What goes out, and what comes back of a gradient of 1 and 2.
+    fn there_and_back(pool: Pool, x: &Array3<f64>) -> Result<(Array3<f64>, Array3<f64>)> {
+        let model = Model::builder(Shape::new(3, 2)).layer("pool", pool).build(1)?;
+        let mut ws = Workspace::new(&model, 1, Mode::Train);
+        ws.set_input(x.view());
+        model.forward(&mut ws);
+        ws.set_output_gradient(array![[[1.0, 2.0]]].view());
+        model.backward(&mut ws, &mut [], true);
+        Ok((ws.output(), ws.input_gradient()))
+    }
+
+    #[test]
+    fn gradients_go_where_values_came_from() -> Result<()> {
+        let x = array![[[3.0, -1.0], [7.0, -9.0], [7.0, -1.0]]];
+        let third = 1.0 / 3.0;
+        let (y, dx) = there_and_back(Pool::last(), &x)?;
+        assert_eq!((y, dx), (array![[[7.0, -1.0]]], array![[[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]]]));
+        let (y, dx) = there_and_back(Pool::mean(), &x)?;
+        assert_eq!((y, dx), (array![[[17.0 / 3.0, -11.0 / 3.0]]], array![[[third, 2.0 * third]; 3]]));
+        // The first of equals has it all.
+        let (y, dx) = there_and_back(Pool::max(), &x)?;
+        assert_eq!((y, dx), (array![[[7.0, -1.0]]], array![[[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]]));
+        Ok(())
+    }
+
+    #[test]
+    fn nan_is_not_hidden() -> Result<()> {
+        for at in 0..3 {
+            let mut x = array![[[3.0, -1.0], [7.0, -9.0], [7.0, -1.0]]];
+            x[[0, at, 0]] = f64::NAN;
+            let (y, _) = there_and_back(Pool::max(), &x)?;
+            assert!(y[[0, 0, 0]].is_nan() && y[[0, 0, 1]] == -1.0, "{y}");
+        }
+        Ok(())
+    }
+}

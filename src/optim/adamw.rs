@@ -1,0 +1,72 @@
+//! Adam with decoupled weight decay.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Adam, At, MAX_MOMENTS, optimizer};
+use crate::{Real, Result};
+
+/// Adam with weight decay beside the gradient, not in it; PyTorch's `AdamW`, with its defaults.
+///
+/// p ← p − lr · weight_decay · p, then [`Adam`]'s step by the plain gradient.
+///
+/// # Source
+/// Loshchilov & Hutter 2019, algorithm 2, in PyTorch's form.
+/// # Examples
+/// ```
+/// use bptt::optim::{AdamW, At, Optimizer};
+///
+/// let (rule, mut p) = (AdamW::new(0.1).weight_decay(0.5), [2.0f32]);
+/// rule.update(At { step: 1, lr: 0.1 }, &mut p, &[3.0], [&mut [0.0], &mut [0.0], &mut []]);
+/// // A twentieth less, and a first step as long as the learning rate.
+/// assert!((p[0] - (1.9 - 0.1)).abs() < 1e-6);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdamW(Adam);
+
+impl AdamW {
+    /// β = (0.9, 0.999), ε = 1e-8, weight decay 0.01, no AMSGrad.
+    pub fn new(lr: f64) -> Self {
+        Self(Adam::new(lr).weight_decay(0.01))
+    }
+
+    /// The decay of the two moments.
+    pub fn betas(self, beta1: f64, beta2: f64) -> Self {
+        Self(self.0.betas(beta1, beta2))
+    }
+
+    /// What keeps the denominator from 0.
+    pub fn eps(self, eps: f64) -> Self {
+        Self(self.0.eps(eps))
+    }
+
+    /// The share of a parameter that a step with a learning rate of 1 takes away.
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self(self.0.weight_decay(weight_decay))
+    }
+
+    /// Lets steps shrink only: the largest second moment so far counts.
+    pub fn amsgrad(self) -> Self {
+        Self(self.0.amsgrad())
+    }
+
+    fn lr(&self) -> f64 {
+        self.0.lr()
+    }
+
+    fn moments(&self) -> usize {
+        self.0.moments()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+
+    #[inline(always)]
+    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], moments: [&mut [R]; MAX_MOMENTS]) {
+        let keep = R::from_f64(1.0 - at.lr * self.0.weight_decay);
+        p.iter_mut().for_each(|p| *p *= keep);
+        self.0.step(at, 0.0, p, g, moments);
+    }
+}
+
+optimizer!(AdamW, f32, f64);

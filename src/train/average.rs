@@ -1,0 +1,39 @@
+//! Averaged weights.
+
+use crate::{Model, Real};
+
+/// The exponential moving average of a model's parameters.
+///
+/// a ← p after the first step, then a ← a + (1 − decay)(p − a)
+///
+/// # Source
+/// Polyak & Juditsky 1992; PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+pub(super) struct Average<R> {
+    weight: R,
+    values: Vec<R>,
+    started: bool,
+}
+
+impl<R: Real> Average<R> {
+    /// Of as many parameters as this.
+    pub(super) fn new(decay: f64, parameters: usize) -> Self {
+        Self { weight: R::from_f64(1.0 - decay), values: vec![R::ZERO; parameters], started: false }
+    }
+
+    /// Takes in the parameters after a step.
+    pub(super) fn update(&mut self, params: &[R]) {
+        if self.started {
+            R::lerp(&mut self.values, params, self.weight);
+        } else {
+            self.values.copy_from_slice(params);
+            self.started = true;
+        }
+    }
+
+    /// Exchanges the model's parameters for the averages, once there are any.
+    pub(super) fn swap(&mut self, model: &mut Model<R>) {
+        if self.started {
+            model.params_mut().as_mut_slice().swap_with_slice(&mut self.values);
+        }
+    }
+}

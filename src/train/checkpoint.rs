@@ -1,0 +1,70 @@
+//! The model in a file, while it learns.
+
+use std::path::PathBuf;
+
+use super::{Callback, EpochEnd, Flow, Monitor};
+use crate::{Model, Real, Result};
+
+/// Saves the model after epochs, each time beside its place first, so that a run cut short leaves what it had learnt.
+///
+/// # Source
+/// Keras's `ModelCheckpoint`; [`best`](Self::best) is its `save_best_only=True`.
+/// # Examples
+/// ```
+/// use bptt::train::{Checkpoint, Monitor};
+/// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+///
+/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
+///     .with(Checkpoint::last("last.safetensors"))
+///     .with(Checkpoint::best("best.safetensors").monitor(Monitor::ValidAccuracy));
+/// # let _ = trainer;
+/// ```
+#[derive(Clone, Debug)]
+#[doc(alias = "ModelCheckpoint")]
+pub struct Checkpoint {
+    path: PathBuf,
+    best_only: bool,
+    monitor: Monitor,
+    best: Option<f64>,
+}
+
+impl Checkpoint {
+    /// Saves after every epoch.
+    pub fn last(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), best_only: false, monitor: Monitor::default(), best: None }
+    }
+
+    /// Saves after every epoch that was the best so far of its run, by the validation loss.
+    pub fn best(path: impl Into<PathBuf>) -> Self {
+        Self { best_only: true, ..Self::last(path) }
+    }
+
+    /// The score that makes an epoch the best; the validation loss by default.
+    pub fn monitor(mut self, monitor: Monitor) -> Self {
+        self.monitor = monitor;
+        self
+    }
+}
+
+impl<R: Real> Callback<R> for Checkpoint {
+    fn monitor(&self) -> Option<Monitor> {
+        self.best_only.then_some(self.monitor)
+    }
+
+    fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
+        self.best = None;
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        let score = self.monitor.of(end.epoch);
+        let better = self.monitor.better(score, self.best, 0.0);
+        if better {
+            self.best = Some(score);
+        }
+        if better || !self.best_only {
+            end.model.save(&self.path)?;
+        }
+        Ok(Flow::Continue)
+    }
+}

@@ -1,0 +1,238 @@
+//! Parameters by name: groups that learn in their own way, and frozen ones.
+
+use std::ops::Range;
+
+use crate::optim::Optimizer;
+use crate::params::Layout;
+use crate::{Error, Real, Result};
+
+/// How a group of parameters differs from the others; see [`Trainer::group`](super::Trainer::group).
+///
+/// # Source
+/// PyTorch's parameter groups.
+/// # Examples
+/// A tenth of the rate, and a rule of its own without weight decay:
+/// ```
+/// use bptt::optim::Adam;
+/// use bptt::train::Group;
+///
+/// let slow: Group = Group::new().lr_scale(0.1);
+/// let plain: Group = Group::new().optimizer(Adam::new(1e-3));
+/// # let _ = (slow, plain);
+/// ```
+#[derive(Debug)]
+pub struct Group<R: Real = f32> {
+    lr_scale: f64,
+    optimizer: Option<Box<dyn Optimizer<R>>>,
+}
+
+impl<R: Real> Default for Group<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Real> Group<R> {
+    /// The same as the others.
+    pub fn new() -> Self {
+        Self { lr_scale: 1.0, optimizer: None }
+    }
+
+    /// A factor for the learning rate, whatever schedule that follows.
+    pub fn lr_scale(mut self, factor: f64) -> Self {
+        self.lr_scale = factor;
+        self
+    }
+
+    /// An optimizer of the group's own, of any kind; a schedule changes its rate as it does that of the others.
+    pub fn optimizer(mut self, optimizer: impl Optimizer<R> + 'static) -> Self {
+        self.optimizer = Some(Box::new(optimizer));
+        self
+    }
+}
+
+/// The trainer's patterns: groups and frozen parameters.
+#[derive(Debug)]
+pub(super) struct Patterns<R: Real> {
+    pub(super) groups: Vec<(String, Group<R>)>,
+    pub(super) frozen: Vec<String>,
+}
+
+/// Neighbouring parameters that one call of an optimizer moves.
+pub(super) struct Update<'a, R: Real> {
+    pub(super) range: Range<usize>,
+    pub(super) optimizer: &'a dyn Optimizer<R>,
+    /// Whether the optimizer is a group's own.
+    pub(super) own: bool,
+    pub(super) lr_scale: f64,
+    pub(super) lr: f64,
+}
+
+/// Who moves which parameters, and which ones nobody moves.
+pub(super) struct Plan<'a, R: Real> {
+    pub(super) updates: Vec<Update<'a, R>>,
+    pub(super) frozen: Vec<Range<usize>>,
+}
+
+impl<R: Real> Patterns<R> {
+    /// Finds out whose each tensor is, and joins neighbours.
+    pub(super) fn plan<'a>(&'a self, rest: &'a dyn Optimizer<R>, layout: &Layout) -> Result<Plan<'a, R>> {
+        self.check(layout)?;
+        let mut plan = Plan { updates: Vec::<Update<'a, R>>::new(), frozen: Vec::<Range<usize>>::new() };
+        let mut last = None;
+        for tensor in layout.tensors() {
+            let frozen = self.frozen.iter().any(|pattern| glob(pattern, &tensor.name));
+            let group = self.groups.iter().position(|(pattern, _)| glob(pattern, &tensor.name));
+            let this = Some((frozen, group));
+            let same = std::mem::replace(&mut last, this) == this;
+            let range = tensor.range();
+            match (plan.frozen.last_mut(), plan.updates.last_mut()) {
+                (Some(before), _) if frozen && same => before.end = range.end,
+                (_, Some(before)) if !frozen && same => before.range.end = range.end,
+                _ if frozen => plan.frozen.push(range),
+                _ => {
+                    let group = group.map(|i| &self.groups[i].1);
+                    let own = group.and_then(|group| group.optimizer.as_deref());
+                    let lr_scale = group.map_or(1.0, |group| group.lr_scale);
+                    let optimizer = own.unwrap_or(rest);
+                    let lr = lr_scale * optimizer.lr();
+                    plan.updates.push(Update { range, optimizer, own: own.is_some(), lr_scale, lr });
+                }
+            }
+        }
+        if plan.updates.is_empty() && !plan.frozen.is_empty() {
+            return Err(Error::config("freeze", "found every parameter frozen, expected some to train"));
+        }
+        Ok(plan)
+    }
+
+    fn check(&self, layout: &Layout) -> Result<()> {
+        let names = || layout.tensors().iter().map(|tensor| tensor.name.as_str());
+        let groups = self.groups.iter().map(|(pattern, _)| ("group", pattern));
+        for (field, pattern) in groups.chain(self.frozen.iter().map(|pattern| ("freeze", pattern))) {
+            if !names().any(|name| glob(pattern, name)) {
+                let names = names().collect::<Vec<_>>().join(", ");
+                let fault = format!("found no parameter for `{pattern}`, expected one of {names}");
+                return Err(Error::config(field, fault));
+            }
+        }
+        for name in names() {
+            let mut groups =
+                self.groups.iter().map(|(pattern, _)| pattern).filter(|pattern| glob(pattern, name));
+            if let (Some(first), Some(second)) = (groups.next(), groups.next()) {
+                let fault = format!("found `{name}` in both `{first}` and `{second}`, expected it in one");
+                return Err(Error::config("group", fault));
+            }
+        }
+        for (_, group) in &self.groups {
+            if !(0.0..f64::INFINITY).contains(&group.lr_scale) {
+                let fault = format!("found {}, expected a number from 0 on", group.lr_scale);
+                return Err(Error::config("lr_scale", fault));
+            }
+            group.optimizer.as_ref().map_or(Ok(()), |optimizer| optimizer.check())?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `name` is as `pattern` says: `*` stands for any characters or none, `?` for any one.
+fn glob(pattern: &str, name: &str) -> bool {
+    let mut chars = pattern.chars();
+    match chars.next() {
+        None => name.is_empty(),
+        Some('*') => {
+            let ends = name.char_indices().map(|(i, _)| i).chain([name.len()]);
+            ends.into_iter().any(|i| glob(chars.as_str(), &name[i..]))
+        }
+        Some(c) => {
+            let mut rest = name.chars();
+            rest.next().is_some_and(|n| c == '?' || c == n) && glob(chars.as_str(), rest.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Init;
+    use crate::optim::{Adam, Sgd};
+
+    #[test]
+    fn globs() {
+        for (pattern, name) in [
+            ("linear.*", "linear.bias"),
+            ("*", ""),
+            ("*.bias*", "lstm.bias_ih_l0"),
+            ("*_l?", "lstm.bias_ih_l0"),
+            ("linear.bias", "linear.bias"),
+            ("*a*b*", "xaxbx"),
+            ("**é", "aé"),
+        ] {
+            assert!(glob(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("linear.*", "linear2.bias"),
+            ("linear", "linear.bias"),
+            ("?", ""),
+            ("*_l?", "lstm.bias_ih_l10"),
+            ("*a*b*", "xbxax"),
+            ("", "a"),
+            ("Linear.*", "linear.bias"),
+        ] {
+            assert!(!glob(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    fn layout() -> Layout {
+        let mut layout = Layout::default();
+        for (name, len) in [("a.weight", 6), ("a.bias", 2), ("b.weight", 4), ("b.bias", 1), ("c.bias", 1)] {
+            layout.push(name.into(), vec![len.into()], Init::Constant(0.0)).unwrap();
+        }
+        layout
+    }
+
+    fn patterns(groups: Vec<(&str, Group<f64>)>, frozen: &[&str]) -> Patterns<f64> {
+        let groups = groups.into_iter().map(|(pattern, group)| (pattern.to_owned(), group)).collect();
+        Patterns { groups, frozen: frozen.iter().map(|&pattern| pattern.into()).collect() }
+    }
+
+    #[test]
+    fn neighbours_are_joined() {
+        let rest = Sgd::new(0.5);
+        let plan = |groups, frozen: &[&str]| {
+            let patterns = patterns(groups, frozen);
+            let plan = patterns.plan(&rest, &layout()).unwrap();
+            let updates = plan.updates.iter().map(|u| (u.range.clone(), u.lr, u.own)).collect::<Vec<_>>();
+            (updates, plan.frozen)
+        };
+        assert_eq!(plan(vec![], &[]), (vec![(0..14, 0.5, false)], vec![]));
+        assert_eq!(plan(vec![], &["b.*"]), (vec![(0..8, 0.5, false), (13..14, 0.5, false)], vec![8..13]));
+        let groups = vec![
+            ("a.*", Group::new().lr_scale(0.1)),
+            ("b.bias", Group::new().lr_scale(2.0).optimizer(Adam::new(0.25))),
+        ];
+        let (updates, frozen) = plan(groups, &["a.weight"]);
+        assert_eq!(
+            updates,
+            [(6..8, 0.05, false), (8..12, 0.5, false), (12..13, 0.5, true), (13..14, 0.5, false)]
+        );
+        assert_eq!(frozen, vec![0..6]);
+    }
+
+    #[test]
+    fn what_cannot_be_planned() {
+        let fault = |groups, frozen: &[&str]| match patterns(groups, frozen).plan(&Sgd::new(0.5), &layout()) {
+            Ok(_) => panic!("a plan"),
+            Err(error) => error.to_string(),
+        };
+        let names = "expected one of a.weight, a.bias, b.weight, b.bias, c.bias";
+        assert_eq!(fault(vec![], &["d.*"]), format!("`freeze`: found no parameter for `d.*`, {names}"));
+        let none = fault(vec![("d", Group::new())], &[]);
+        assert_eq!(none, format!("`group`: found no parameter for `d`, {names}"));
+        let twice = fault(vec![("b.*", Group::new()), ("*.bias", Group::new())], &[]);
+        assert_eq!(twice, "`group`: found `b.bias` in both `b.*` and `*.bias`, expected it in one");
+        assert!(fault(vec![], &["*"]).starts_with("`freeze`: found every parameter frozen"));
+        assert!(fault(vec![("*", Group::new().lr_scale(-1.0))], &[]).starts_with("`lr_scale`: found -1"));
+        assert!(fault(vec![("*", Group::new().optimizer(Adam::new(-1.0)))], &[]).starts_with("`lr`"));
+    }
+}

@@ -1,0 +1,93 @@
+//! The history in a file, while it is made.
+
+use std::path::PathBuf;
+
+use super::{Callback, EpochEnd, Flow, History};
+use crate::{Model, Real, Result, files};
+
+/// Writes the history so far to a CSV file after every epoch; [`History::to_csv`] has the columns.
+///
+/// A run begins a new file. Each time the file is written beside its place and renamed, so that it is whole even if
+/// the run is cut short.
+///
+/// # Source
+/// Keras's `CSVLogger`.
+/// # Examples
+/// ```
+/// use bptt::train::CsvLog;
+/// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+///
+/// let trainer: Trainer =
+///     Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).with(CsvLog::new("history.csv"));
+/// # let _ = trainer;
+/// ```
+#[derive(Clone, Debug)]
+#[doc(alias = "CSVLogger")]
+pub struct CsvLog {
+    path: PathBuf,
+    history: History,
+}
+
+impl CsvLog {
+    /// Writes to this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), history: History::default() }
+    }
+
+    fn write(&self) -> Result<()> {
+        files::write(&self.path, self.history.to_csv().as_bytes())
+    }
+}
+
+impl<R: Real> Callback<R> for CsvLog {
+    fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
+        self.history.epochs.clear();
+        self.write()
+    }
+
+    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        self.history.epochs.push(*end.epoch);
+        self.write()?;
+        Ok(Flow::Continue)
+    }
+}
+
+/// Writes the history so far to a JSON file after every epoch; [`History::load`] reads it.
+///
+/// A run begins a new file. Each time the file is written beside its place and renamed, so that it is whole even if
+/// the run is cut short.
+///
+/// # Examples
+/// ```
+/// use bptt::train::JsonLog;
+/// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+///
+/// let trainer: Trainer =
+///     Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).with(JsonLog::new("history.json"));
+/// # let _ = trainer;
+/// ```
+#[derive(Clone, Debug)]
+pub struct JsonLog {
+    path: PathBuf,
+    history: History,
+}
+
+impl JsonLog {
+    /// Writes to this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), history: History::default() }
+    }
+}
+
+impl<R: Real> Callback<R> for JsonLog {
+    fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
+        self.history.epochs.clear();
+        self.history.save(&self.path)
+    }
+
+    fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        self.history.epochs.push(*end.epoch);
+        self.history.save(&self.path)?;
+        Ok(Flow::Continue)
+    }
+}

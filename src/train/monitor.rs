@@ -1,0 +1,67 @@
+//! The score that decides which epoch was better.
+
+use serde::{Deserialize, Serialize};
+
+use super::Epoch;
+use crate::{Error, Result};
+
+/// The score that a callback or a schedule watches; Keras's `monitor` and `mode` in one: losses are to fall,
+/// accuracies to rise.
+///
+/// # Examples
+/// ```
+/// use bptt::train::{Epoch, Monitor, Score};
+///
+/// let train = Score { loss: 0.3, accuracy: Some(0.90) };
+/// let valid = Score { loss: 0.4, accuracy: Some(0.85) };
+/// let epoch = Epoch { epoch: 1, train, valid: Some(valid), lr: 0.1, seconds: 1.0 };
+/// assert_eq!(Monitor::ValidAccuracy.of(&epoch), 0.85);
+/// assert_eq!(Monitor::ValidAccuracy.of(&Epoch { valid: None, ..epoch }), 0.90);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Monitor {
+    /// The validation loss; the training loss of a run without validation.
+    #[default]
+    ValidLoss,
+    /// The validation accuracy; the training accuracy of a run without validation.
+    ValidAccuracy,
+    /// The training loss.
+    TrainLoss,
+    /// The training accuracy.
+    TrainAccuracy,
+}
+
+impl Monitor {
+    /// The score in an epoch; NaN, which is never better than anything, if the epoch has none.
+    pub fn of(self, epoch: &Epoch) -> f64 {
+        let score = match self {
+            Self::ValidLoss | Self::ValidAccuracy => epoch.valid.unwrap_or(epoch.train),
+            Self::TrainLoss | Self::TrainAccuracy => epoch.train,
+        };
+        if self.rises() { score.accuracy.unwrap_or(f64::NAN) } else { score.loss }
+    }
+
+    /// Whether more is better.
+    pub fn rises(self) -> bool {
+        matches!(self, Self::ValidAccuracy | Self::TrainAccuracy)
+    }
+
+    /// Whether `value` is better than `best` by more than `delta`; anything but NaN is better than nothing.
+    pub(super) fn better(self, value: f64, best: Option<f64>, delta: f64) -> bool {
+        match best {
+            None => !value.is_nan(),
+            Some(best) if self.rises() => value > best + delta,
+            Some(best) => value < best - delta,
+        }
+    }
+
+    /// Checks that there is such a score: an accuracy needs targets that are classes.
+    pub(super) fn check(self, classes: bool) -> Result<()> {
+        if self.rises() && !classes {
+            let fault = format!("found {self:?} of targets that are no classes, expected a loss");
+            return Err(Error::config("monitor", fault));
+        }
+        Ok(())
+    }
+}

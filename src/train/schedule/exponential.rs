@@ -1,0 +1,39 @@
+//! Down by a factor every epoch.
+
+use super::{Clock, Schedule, check, power};
+use crate::Result;
+
+/// Multiplies the rate by gamma after every epoch.
+///
+/// lr = base · gammaᵗ
+///
+/// # Source
+/// PyTorch's `ExponentialLR`.
+/// # Examples
+/// ```
+/// use bptt::train::schedule::{Clock, Exponential, Schedule};
+///
+/// assert_eq!(Exponential::new(0.5).lr(0.8, Clock::new(2, 10)), 0.2);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[doc(alias = "ExponentialLR")]
+pub struct Exponential {
+    gamma: f64,
+}
+
+impl Exponential {
+    /// Times `gamma` after every epoch.
+    pub fn new(gamma: f64) -> Self {
+        Self { gamma }
+    }
+}
+
+impl Schedule for Exponential {
+    fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
+        base * power(self.gamma, clock.done)
+    }
+
+    fn check(&self) -> Result<()> {
+        check("gamma", self.gamma)
+    }
+}

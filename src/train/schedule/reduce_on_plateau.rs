@@ -1,0 +1,182 @@
+//! Down when things no longer get better.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clock, Monitor, Schedule, check};
+use crate::{Error, Result};
+
+/// By how much a score must get better to count.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Threshold {
+    /// By this share of the best so far.
+    Rel(f64),
+    /// By this much.
+    Abs(f64),
+}
+
+/// Multiplies the rate by a factor once a score has not got better for more than `patience` epochs.
+///
+/// lr ← max(lr · factor, min_lr), unless that changes it by no more than eps
+///
+/// The rate is told from all epochs of the run so far; what is told from them on the way is a [`Plateau`].
+///
+/// # Source
+/// PyTorch's `ReduceLROnPlateau`, with its defaults.
+/// # Examples
+/// ```
+/// use bptt::train::schedule::{Plateau, ReduceOnPlateau};
+///
+/// let schedule = ReduceOnPlateau::new().patience(1).factor(0.5);
+/// let mut plateau = Plateau::default();
+/// for loss in [1.0, 0.9, 0.9, 0.9] {
+///     schedule.observe(&mut plateau, loss);
+/// }
+/// assert_eq!(plateau.reductions, 1);
+/// assert_eq!(schedule.reduced(0.1, &plateau), 0.05);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[doc(alias = "ReduceLROnPlateau")]
+pub struct ReduceOnPlateau {
+    monitor: Monitor,
+    factor: f64,
+    patience: usize,
+    threshold: Threshold,
+    cooldown: usize,
+    min_lr: f64,
+    eps: f64,
+}
+
+/// What [`ReduceOnPlateau`] has seen so far: nothing, at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plateau {
+    /// The best score.
+    pub best: Option<f64>,
+    /// Epochs since the best score, the end of the cooldown or the last reduction.
+    pub bad_epochs: usize,
+    /// Epochs of cooldown that are left.
+    pub cooldown: usize,
+    /// How often the rate was reduced.
+    pub reductions: usize,
+}
+
+impl Default for ReduceOnPlateau {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReduceOnPlateau {
+    /// Down to a tenth after more than 10 epochs without a validation loss lower by a share of 1e-4; no cooldown,
+    /// no lowest rate.
+    pub fn new() -> Self {
+        Self {
+            monitor: Monitor::ValidLoss,
+            factor: 0.1,
+            patience: 10,
+            threshold: Threshold::Rel(1e-4),
+            cooldown: 0,
+            min_lr: 0.0,
+            eps: 1e-8,
+        }
+    }
+
+    /// The score to watch; the validation loss by default.
+    pub fn monitor(mut self, monitor: Monitor) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// What the rate is multiplied by; 0.1 by default.
+    pub fn factor(mut self, factor: f64) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// Epochs without improvement that are put up with; 10 by default.
+    pub fn patience(mut self, patience: usize) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// By how much the score must get better to count; [`Threshold::Rel(1e-4)`](Threshold::Rel) by default.
+    pub fn threshold(mut self, threshold: Threshold) -> Self {
+        self.threshold = threshold;
+        self
+    }
+
+    /// Epochs after a reduction in which nothing is counted; 0 by default.
+    pub fn cooldown(mut self, cooldown: usize) -> Self {
+        self.cooldown = cooldown;
+        self
+    }
+
+    /// The lowest rate; 0 by default.
+    pub fn min_lr(mut self, min_lr: f64) -> Self {
+        self.min_lr = min_lr;
+        self
+    }
+
+    /// A reduction by no more than this is left out; 1e-8 by default.
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Takes in the score of an epoch.
+    pub fn observe(&self, plateau: &mut Plateau, score: f64) {
+        let delta = match self.threshold {
+            // PyTorch's best · (1 ± threshold).
+            Threshold::Rel(share) => plateau.best.unwrap_or(0.0) * share,
+            Threshold::Abs(delta) => delta,
+        };
+        if self.monitor.better(score, plateau.best, delta) {
+            (plateau.best, plateau.bad_epochs) = (Some(score), 0);
+        } else {
+            plateau.bad_epochs += 1;
+        }
+        if plateau.cooldown > 0 {
+            plateau.cooldown -= 1;
+            plateau.bad_epochs = 0;
+        }
+        if plateau.bad_epochs > self.patience {
+            plateau.reductions += 1;
+            (plateau.cooldown, plateau.bad_epochs) = (self.cooldown, 0);
+        }
+    }
+
+    /// The rate after the reductions so far.
+    pub fn reduced(&self, base: f64, plateau: &Plateau) -> f64 {
+        let mut lr = base;
+        for _ in 0..plateau.reductions {
+            let lower = (lr * self.factor).max(self.min_lr);
+            if lr - lower <= self.eps {
+                break;
+            }
+            lr = lower;
+        }
+        lr
+    }
+}
+
+impl Schedule for ReduceOnPlateau {
+    fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
+        let mut plateau = Plateau::default();
+        clock.history.iter().for_each(|epoch| self.observe(&mut plateau, self.monitor.of(epoch)));
+        self.reduced(base, &plateau)
+    }
+
+    fn monitor(&self) -> Option<Monitor> {
+        Some(self.monitor)
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.factor) {
+            let fault = format!("found {}, expected a number from 0 to below 1", self.factor);
+            return Err(Error::config("factor", fault));
+        }
+        let (Threshold::Rel(threshold) | Threshold::Abs(threshold)) = self.threshold;
+        check("threshold", threshold)?;
+        check("min_lr", self.min_lr)?;
+        check("eps", self.eps)
+    }
+}

@@ -1,0 +1,70 @@
+//! One schedule after another.
+
+use super::{Clock, Monitor, Schedule, Unit};
+use crate::{Error, Result};
+
+/// One schedule after another, each from its milestone on, where its own count begins at 0.
+///
+/// All of them count epochs, or all of them count steps. [`ReduceOnPlateau`](super::ReduceOnPlateau) looks at all
+/// epochs from the first on, wherever it stands.
+///
+/// # Source
+/// PyTorch's `SequentialLR`.
+/// # Examples
+/// ```
+/// use bptt::train::schedule::{Clock, CosineAnnealing, LinearWarmUp, Schedule, Sequential};
+///
+/// let schedule = Sequential::new(LinearWarmUp::new(5).start_factor(0.1)).at(5, CosineAnnealing::new(15));
+/// assert_eq!(schedule.lr(0.5, Clock::new(0, 20)), 0.05);
+/// assert_eq!(schedule.lr(0.5, Clock::new(5, 20)), 0.5);
+/// assert_eq!(schedule.lr(0.5, Clock::new(20, 20)), 0.0);
+/// ```
+#[derive(Debug)]
+#[doc(alias = "SequentialLR")]
+pub struct Sequential {
+    /// Milestones and what begins there.
+    parts: Vec<(usize, Box<dyn Schedule>)>,
+}
+
+impl Sequential {
+    /// Begins with this.
+    pub fn new(first: impl Schedule + 'static) -> Self {
+        Self { parts: vec![(0, Box::new(first))] }
+    }
+
+    /// From `milestone` on, `next`.
+    pub fn at(mut self, milestone: usize, next: impl Schedule + 'static) -> Self {
+        self.parts.push((milestone, Box::new(next)));
+        self
+    }
+}
+
+impl Schedule for Sequential {
+    fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
+        let passed = self.parts.iter().take_while(|(milestone, _)| *milestone <= clock.done).count();
+        let (milestone, part) = &self.parts[passed.max(1) - 1];
+        let (done, total) = (clock.done - milestone, clock.total.saturating_sub(*milestone));
+        part.lr(base, Clock { done, total, ..clock })
+    }
+
+    fn unit(&self) -> Unit {
+        self.parts[0].1.unit()
+    }
+
+    fn monitor(&self) -> Option<Monitor> {
+        self.parts.iter().find_map(|(_, part)| part.monitor())
+    }
+
+    fn check(&self) -> Result<()> {
+        let milestones: Vec<_> = self.parts.iter().map(|(milestone, _)| milestone).collect();
+        if !milestones.is_sorted_by(|a, b| a < b) {
+            let fault = format!("found {milestones:?}, expected each later than the one before");
+            return Err(Error::config("milestones", fault));
+        }
+        if self.parts.iter().any(|(_, part)| part.unit() != self.unit()) {
+            let fault = "found parts that count epochs and parts that count steps, expected `.per_step()` on the former";
+            return Err(Error::config("sequential", fault));
+        }
+        self.parts.iter().try_for_each(|(_, part)| part.check())
+    }
+}

@@ -1,0 +1,392 @@
+//! Dropout, LayerNorm, Embedding and pooling: gradients, PyTorch's values, statistics, and files.
+
+mod common;
+
+use bptt::data::Arrays;
+use bptt::gradcheck::GradCheck;
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Context, Dropout, Embedding, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Workspace};
+use bptt::optim::Sgd;
+use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
+use common::{Fixture, assert_close, assert_expected_simd_level, rerun_at_every_simd_level};
+use ndarray::{Array1, Array3, Axis, s};
+
+const TOLERANCE: f64 = 1e-6;
+
+/// Shapes, batches: one step, one sample, a batch of one more than the lanes.
+const SHAPES: [(usize, usize, usize); 5] = [(1, 1, 1), (1, 4, 2), (4, 3, 1), (5, 3, 9), (3, 7, 17)];
+
+fn check(check: GradCheck, layer: impl Fn() -> Box<dyn Layer<f64>>) -> Result<()> {
+    for (t, f, batch) in SHAPES {
+        let mut model = Model::builder(Shape::new(t, f)).boxed("layer", layer()).build(7)?;
+        check.batch(batch).model(&mut model).assert_below(TOLERANCE);
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_dropout() -> Result<()> {
+    for p in [0.0, 0.3, 0.8, 1.0] {
+        check(GradCheck::default(), || Box::new(Dropout::new(p)))?;
+        check(GradCheck::default(), || Box::new(Dropout::new(p).locked()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_layer_norm() -> Result<()> {
+    for eps in [1e-5, 0.1] {
+        check(GradCheck::default(), || Box::new(LayerNorm::new().eps(eps)))?;
+        check(GradCheck::default(), || Box::new(LayerNorm::new().eps(eps).elementwise_affine(false)))?;
+    }
+    // Weights other than 1 and biases other than 0.
+    let mut model = Model::builder(Shape::new(3, 5)).layer("norm", LayerNorm::new()).build(1)?;
+    model.init("*", bptt::Init::Normal(1.0), 3)?;
+    let report = GradCheck::default().batch(9).model(&mut model);
+    report.assert_below(TOLERANCE);
+    assert_eq!(report.entries.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn gradients_of_pooling() -> Result<()> {
+    check(GradCheck::default(), || Box::new(Pool::last()))?;
+    check(GradCheck::default(), || Box::new(Pool::mean()))?;
+    // Steps so short that no other value becomes the largest.
+    check(GradCheck::default().step(1e-5).floor(1e-2), || Box::new(Pool::max()))
+}
+
+#[test]
+fn gradients_of_embedding() -> Result<()> {
+    for (t, n, batch) in [(1, 1, 1), (4, 3, 2), (6, 5, 17)] {
+        let mut model = Model::builder(Shape::new(t, 1))
+            .layer("embedding", Embedding::new(n, 3))
+            .layer("lstm", Lstm::new(2).last())
+            .build(7)?;
+        let report = GradCheck::default().indices(n).batch(batch).model(&mut model);
+        report.assert_below(TOLERANCE);
+        let embedding = report.entries.iter().find(|e| e.name == "embedding.weight").expect("its gradient");
+        assert_eq!(embedding.count, 3 * n);
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_all_in_a_chain() -> Result<()> {
+    let mut model = Model::builder(Shape::new(4, 1))
+        .layer("embedding", Embedding::new(6, 5))
+        .layer("drop", Dropout::new(0.3).locked())
+        .layer("norm", LayerNorm::new())
+        .layer("lstm", Lstm::new(4))
+        .layer("drop2", Dropout::new(0.5))
+        .layer("pool", Pool::mean())
+        .layer("linear", Linear::new(3))
+        .build(3)?;
+    GradCheck::default().indices(6).batch(9).model(&mut model).assert_below(TOLERANCE);
+    Ok(())
+}
+
+/// Sets a tensor.
+fn set<R: Real>(model: &mut Model<R>, name: &str, values: &[f64]) {
+    let range = model.params().layout().get(name).expect("a tensor of the model").range();
+    let mut params = model.params_mut();
+    params.as_mut_slice()[range].iter_mut().zip(values).for_each(|(p, v)| *p = R::from_f64(*v));
+}
+
+fn wide<R: Real>(values: impl IntoIterator<Item = R>) -> Vec<f64> {
+    values.into_iter().map(R::to_f64).collect()
+}
+
+/// Outputs and every gradient of a layer against PyTorch's; x is `[batch, T, F]`.
+fn parity<R: Real>(
+    fixture: &Fixture,
+    layer: impl Layer<R> + 'static,
+    x: &Array3<f64>,
+    tolerance: f64,
+) -> Result<()> {
+    let (batch, t, f) = x.dim();
+    let mut model = Model::<R>::builder(Shape::new(t, f)).layer("layer", layer).build(1)?;
+    let names = fixture.names("param.");
+    assert_eq!(names.len(), model.params().layout().tensors().len());
+    for name in &names {
+        set(&mut model, &format!("layer.{name}"), &fixture.values(&format!("param.{name}")));
+    }
+    let mut ws = Workspace::new(&model, batch, Mode::Train);
+    ws.set_input(x.mapv(R::from_f64).view());
+    model.forward(&mut ws);
+    assert_close("y", &wide(ws.output()), &fixture.values("y"), tolerance);
+    let predicted = model.predict(&x.mapv(R::from_f64))?;
+    assert_close("y in inference", &wide(predicted), &fixture.values("y"), tolerance);
+
+    ws.set_output_gradient(fixture.get::<ndarray::Ix3>("wy").mapv(R::from_f64).view());
+    let mut grads = vec![R::ZERO; model.parameter_count()];
+    model.backward(&mut ws, &mut grads, true);
+    if fixture.has("grad.x") {
+        assert_close("dx", &wide(ws.input_gradient()), &fixture.values("grad.x"), tolerance);
+    } else {
+        assert_eq!(ws.input_gradient(), Array3::from_elem(x.dim(), R::ZERO));
+    }
+    for name in &names {
+        let range = model.params().layout().get(&format!("layer.{name}")).expect("just set").range();
+        let expected = fixture.values(&format!("grad.{name}"));
+        assert_close(name, &wide(grads[range].iter().copied()), &expected, tolerance);
+    }
+    Ok(())
+}
+
+#[test]
+fn layer_norm_is_pytorchs() -> Result<()> {
+    let fixture = Fixture::open("layer_norm_0");
+    let x = fixture.get("x");
+    let layer = || LayerNorm::new().eps(fixture.number("/eps"));
+    assert_eq!(layer(), LayerNorm::default());
+    parity::<f64>(&fixture, layer(), &x, 1e-9)?;
+    parity::<f32>(&fixture, layer(), &x, 1e-5)
+}
+
+#[test]
+fn embedding_is_pytorchs() -> Result<()> {
+    let fixture = Fixture::open("embedding_0");
+    let x = fixture.get::<ndarray::Ix2>("x").insert_axis(Axis(2));
+    let layer = || Embedding::new(fixture.number("/rows") as usize, fixture.number("/width") as usize);
+    parity::<f64>(&fixture, layer(), &x, 1e-9)?;
+    parity::<f32>(&fixture, layer(), &x, 1e-5)
+}
+
+/// What a dropout layer makes of ones, `[T, F, lanes]`, and of a gradient of ones.
+fn drop_ones<R: Real>(dropout: &Dropout, shape: Shape, keys: &[u64], mode: Mode) -> (Vec<R>, Vec<R>) {
+    let lanes = keys.len();
+    let n = shape.size() * lanes;
+    let cx = Context { params: &[], packed: &[], mode, valid: lanes, lens: None, keys };
+    let (ones, mut cache) = (vec![R::ONE; n], vec![R::ZERO; n]);
+    let (mut y, mut dx) = (vec![R::ZERO; n], vec![R::ZERO; n]);
+    let x = Seq::new(&ones, shape, lanes);
+    dropout.forward(&cx, x, &mut [], SeqMut::new(&mut y, shape, lanes), &mut cache);
+    let (seq, to) = (Seq::new(&y, shape, lanes), SeqMut::new(&mut dx, shape, lanes));
+    dropout.backward(&cx, x, seq, x, &mut [], &mut cache, &mut [], Some(to));
+    (y, dx)
+}
+
+fn keys(n: u64) -> Vec<u64> {
+    (0..n).map(|i| rng::key(&[9, i])).collect()
+}
+
+#[test]
+fn dropout_drops_its_share_and_scales_the_rest() {
+    let (shape, keys) = (Shape::new(20, 50), keys(64));
+    for p in [0.0, 0.1, 0.5, 0.9, 1.0] {
+        for (dropout, masks) in [(Dropout::new(p), 20), (Dropout::new(p).locked(), 1)] {
+            let (y, dx) = drop_ones::<f64>(&dropout, shape, &keys, Mode::Train);
+            assert_eq!(y, dx, "one mask for both ways");
+            assert!(y.iter().all(|&y| y == 0.0 || y == 1.0 / (1.0 - p)));
+            let draws = (masks * 50 * 64) as f64;
+            let zeros = y.iter().filter(|&&y| y == 0.0).count() as f64 / y.len() as f64;
+            let sd = (p * (1.0 - p) / draws).sqrt();
+            assert!((zeros - p).abs() <= 5.0 * sd, "p {p}: {zeros} are 0");
+
+            // Each lane, and each step that has a mask of its own, draws anew.
+            let lane = |l: usize| y.iter().skip(l).step_by(64);
+            let step = |t: usize| &y[t * 50 * 64..][..50 * 64];
+            if (0.05..0.95).contains(&p) {
+                assert!((1..64).all(|l| !lane(l).eq(lane(0))));
+                assert!((1..20).all(|t| (step(t) == step(0)) == (masks == 1)));
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_is_the_same_in_any_tile_and_type() {
+    let (shape, keys) = (Shape::new(3, 5), keys(32));
+    for dropout in [Dropout::new(0.4), Dropout::new(0.4).locked()] {
+        let (whole, _) = drop_ones::<f64>(&dropout, shape, &keys, Mode::Train);
+        let (single, _) = drop_ones::<f32>(&dropout, shape, &keys, Mode::Train);
+        assert!(whole.iter().zip(&single).all(|(a, b)| (*a == 0.0) == (*b == 0.0)));
+        for (tile, keys) in keys.chunks(8).enumerate() {
+            let (part, _) = drop_ones::<f64>(&dropout, shape, keys, Mode::Train);
+            let lanes = whole.chunks(32).flat_map(|row| &row[tile * 8..][..8]);
+            assert!(lanes.eq(&part), "tile {tile}");
+        }
+    }
+}
+
+#[test]
+fn dropout_is_for_training_alone() {
+    let (shape, keys) = (Shape::new(3, 5), keys(8));
+    for mode in [Mode::Eval, Mode::Infer] {
+        let (y, dx) = drop_ones::<f64>(&Dropout::new(0.9), shape, &keys, mode);
+        assert!(y.iter().chain(&dx).all(|&y| y == 1.0));
+    }
+}
+
+fn dropping(seed: u64) -> Result<Model<f64>> {
+    Model::builder(Shape::new(3, 4))
+        .layer("drop", Dropout::new(0.3))
+        .layer("lstm", Lstm::new(5))
+        .layer("locked", Dropout::new(0.5).locked())
+        .layer("pool", Pool::max())
+        .layer("linear", Linear::new(3))
+        .build(seed)
+}
+
+/// The parameters after two epochs of five tiles and a ragged batch.
+fn trained(threads: usize, tile: usize, seed: u64) -> Result<Vec<f64>> {
+    let x = Array3::from_shape_fn((50, 3, 4), |(i, t, f)| ((i * 7 + t * 5 + f * 3) % 11) as f64 / 5.0 - 1.0);
+    let data = Arrays::classes(x, &Array1::from_shape_fn(50, |i| i % 3), ["a", "b", "c"])?;
+    let mut model = dropping(1)?;
+    Trainer::new(CrossEntropy::default(), Sgd::new(0.1))
+        .epochs(2)
+        .batch_size(37)
+        .tile(tile)
+        .threads(threads)
+        .seed(seed)
+        .fit(&mut model, &data, None)?;
+    Ok(model.params().as_slice().to_vec())
+}
+
+#[test]
+fn training_with_dropout_is_the_same_at_any_thread_count_and_tile() -> Result<()> {
+    let one = trained(1, 8, 1)?;
+    for threads in [2, 3, 8] {
+        assert_eq!(trained(threads, 8, 1)?, one, "{threads} threads");
+    }
+    // Other tiles sum in another order, but drop the same.
+    for tile in [16, 40] {
+        assert_close(&format!("tiles of {tile}"), &trained(1, tile, 1)?, &one, 1e-12);
+    }
+    assert_ne!(trained(1, 8, 2)?, one);
+    Ok(())
+}
+
+#[test]
+fn models_come_back_from_files() -> Result<()> {
+    let dir = tempfile::tempdir().expect("a directory");
+    type Make = fn() -> Box<dyn Layer<f64>>;
+    let layers: [(&str, Make); 8] = [
+        ("dropout", || Box::new(Dropout::new(0.25))),
+        ("locked", || Box::new(Dropout::default().locked())),
+        ("norm", || Box::new(LayerNorm::new().eps(0.5))),
+        ("plain", || Box::new(LayerNorm::new().elementwise_affine(false))),
+        ("embedding", || Box::new(Embedding::new(4, 3))),
+        ("last", || Box::new(Pool::last())),
+        ("mean", || Box::new(Pool::mean())),
+        ("max", || Box::new(Pool::max())),
+    ];
+    for (name, layer) in layers {
+        let f = if name == "embedding" { 1 } else { 3 };
+        let x = Array3::from_shape_fn((5, 3, f), |(i, t, f)| ((i + 2 * t + 3 * f) % 4) as f64);
+        let mut model = Model::builder(Shape::new(3, f)).boxed(name, layer()).build(5)?;
+        if name == "norm" {
+            set(&mut model, "norm.weight", &[2.0, 0.5, -3.0]);
+            set(&mut model, "norm.bias", &[-1.0, 4.0, 0.25]);
+        }
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        model.save(&first)?;
+        let back = Model::<f64>::load(&first)?;
+        assert_eq!(back.predict(&x)?, model.predict(&x)?, "{name}");
+        back.save(&second)?;
+        let bytes = |path| std::fs::read(path).expect("just written");
+        assert_eq!(bytes(first), bytes(second), "{name}");
+
+        // Settings that show in training alone.
+        let pass = |model: &Model<f64>| {
+            let mut ws = Workspace::new(model, 5, Mode::Train);
+            ws.set_input(x.view());
+            model.forward(&mut ws);
+            ws.output()
+        };
+        assert_eq!(pass(&back), pass(&model), "{name}");
+    }
+    Ok(())
+}
+
+/// One sample alone, and step by step, takes another way with the same bits.
+#[test]
+fn one_alone_and_step_by_step_are_the_same() -> Result<()> {
+    let mut model = Model::<f32>::builder(Shape::new(5, 1))
+        .layer("embedding", Embedding::new(6, 7))
+        .layer("drop", Dropout::new(0.3))
+        .layer("norm", LayerNorm::new())
+        .layer("pool", Pool::last())
+        .layer("norm2", LayerNorm::new().elementwise_affine(false))
+        .build(3)?;
+    model.init("norm.*", bptt::Init::Normal(1.0), 3)?;
+    let x = Array3::from_shape_fn((19, 5, 1), |(i, t, _)| ((3 * i + 2 * t) % 6) as f32);
+    let together = model.predict(&x)?;
+    for (x, y) in x.outer_iter().zip(together.outer_iter()) {
+        let alone = model.predict(x.insert_axis(Axis(0)))?;
+        assert_eq!(alone.index_axis(Axis(0), 0), y);
+        let mut stream = model.session()?;
+        let steps = x.iter().map(|x| stream.push(&[*x]).to_vec());
+        assert_eq!(steps.last(), Some(y.iter().copied().collect()));
+    }
+    Ok(())
+}
+
+#[test]
+fn only_the_last_step_can_be_pooled_in_a_stream() -> Result<()> {
+    let model = |pool| Model::<f32>::builder(Shape::new(3, 2)).layer("pool", pool).build(1);
+    assert_eq!(model(Pool::last())?.session()?.push(&[1.0, 2.0]), [1.0, 2.0]);
+    for pool in [Pool::mean(), Pool::max()] {
+        let error = model(pool)?.session().expect_err("nothing to stream").to_string();
+        assert!(error.contains("needs the whole sequence"), "{error}");
+    }
+    Ok(())
+}
+
+/// Sequences of different lengths, padded with what no layer may look at, are pooled as each would be by itself.
+#[test]
+fn padding_does_not_count() -> Result<()> {
+    let lens = [3, 1, 4, 2, 4, 0];
+    for pool in [Pool::last(), Pool::mean(), Pool::max()] {
+        let build = |t| {
+            let builder = Model::<f64>::builder(Shape::new(t, 1)).layer("embedding", Embedding::new(9, 2));
+            builder.layer("pool", pool).build(5)
+        };
+        let model = build(4)?;
+        let index = |i: usize, t: usize| if t < lens[i] { ((2 * i + 3 * t) % 9) as f64 } else { -1.0 };
+        let x = Array3::from_shape_fn((6, 4, 1), |(i, t, _)| index(i, t));
+        let mut ws = Workspace::new(&model, 6, Mode::Train);
+        ws.set_input(x.view());
+        ws.set_lengths(&lens);
+        model.forward(&mut ws);
+        let y = ws.output();
+        for (i, &len) in lens.iter().enumerate().filter(|&(_, &len)| len > 0) {
+            let own = build(len)?.predict(x.slice(s![i..=i, ..len, ..]))?;
+            assert_eq!(own.index_axis(Axis(0), 0), y.index_axis(Axis(0), i), "{pool:?} of {len} steps");
+        }
+        assert!(y.index_axis(Axis(0), 5).iter().all(|&y| y == 0.0), "no steps at all");
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_sequences_of_different_lengths() -> Result<()> {
+    for pool in [Pool::last(), Pool::mean(), Pool::max()] {
+        let check = GradCheck::default().step(1e-5).floor(1e-2).ragged();
+        for (t, f, batch) in SHAPES {
+            let mut model = Model::builder(Shape::new(t, f)).layer("pool", pool).build(7)?;
+            check.batch(batch).model(&mut model).assert_below(TOLERANCE);
+        }
+        let mut model = Model::builder(Shape::new(4, 1))
+            .layer("embedding", Embedding::new(6, 5))
+            .layer("norm", LayerNorm::new())
+            .layer("lstm", Lstm::new(4).bidirectional())
+            .layer("drop", Dropout::new(0.5).locked())
+            .layer("pool", pool)
+            .build(3)?;
+        check.indices(6).batch(9).model(&mut model).assert_below(TOLERANCE);
+    }
+    Ok(())
+}
+
+#[test]
+fn at_every_simd_level() {
+    rerun_at_every_simd_level("at_every_simd_level");
+}
+
+#[test]
+#[ignore = "run by at_every_simd_level"]
+fn level_is_as_expected() {
+    assert_expected_simd_level();
+}
