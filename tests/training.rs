@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bptt::data::{Arrays, Batches, Dataset, DatasetExt};
+use bptt::data::{Arrays, Batches, Dataset, DatasetExt, Sample, TargetShape};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm, Rnn};
 use bptt::optim::{Adam, Optimizer, Sgd};
 use bptt::train::{Callback, Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
-use bptt::{Error, Model, Real, Result, Trainer, rng};
+use bptt::{Error, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array3};
 
 const STEPS: usize = 20;
@@ -261,11 +261,41 @@ fn no_validation() {
 
 // --- runs that must be the same ---
 
-/// A loop of one's own, with the batches and the stepper that the trainer uses.
+/// A dataset that adds to each draw of a sample what its key says.
+struct Shaken<D>(D);
+
+impl<D: Dataset<Elem = f32>> Dataset for Shaken<D> {
+    type Elem = f32;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn shape(&self) -> Shape {
+        self.0.shape()
+    }
+
+    fn target_shape(&self) -> TargetShape {
+        self.0.target_shape()
+    }
+
+    fn read(&self, sample: Sample, x: &mut [f32]) {
+        self.0.read(sample, x);
+        let mut rng = rng::rng(sample.key);
+        x.iter_mut().for_each(|x| *x += rng::below(&mut rng, 100) as f32 / 1000.0);
+    }
+
+    fn classes(&self, sample: Sample, classes: &mut [i64]) {
+        self.0.classes(sample, classes);
+    }
+}
+
+/// A loop of one's own, with the batches and the stepper that the trainer uses, and the same random draws.
 #[test]
 fn a_loop_by_hand_is_the_trainers() {
     let data = which_came_first(200, 1);
     let (train, valid) = data.hold_out(30, 1).unwrap();
+    let train = Shaken(train);
     let trainer = || trainer().clip(Clip::Norm(0.5));
     let mut by_trainer = model(&train);
     let history = trainer().fit(&mut by_trainer, &train, Some(&valid)).unwrap();
@@ -312,15 +342,37 @@ fn a_step_in_two_parts() {
     assert_eq!(changed.params().as_slice(), before, "no gradient, no step");
 }
 
+#[test]
+fn gradients_are_clipped() {
+    let data = which_came_first(20, 1);
+    let model = model(&data);
+    let batch: Vec<u32> = (0..20).collect();
+    let clipped = |clip: Clip| {
+        let trainer = trainer().clip(clip);
+        let mut stepper = trainer.stepper(&model, &data).unwrap();
+        let report = stepper.gradients(&model, &data, &batch, 1, 0).unwrap();
+        (stepper.grads().as_slice().to_vec(), report.grad_norm)
+    };
+    let (whole, norm) = clipped(Clip::None);
+    let (short, before) = clipped(Clip::Norm(norm / 4.0));
+    assert_eq!(before, norm, "the norm is that before clipping");
+    let largest = whole.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+    let (bounded, _) = clipped(Clip::Value(f64::from(largest / 2.0)));
+    for ((whole, short), bounded) in whole.iter().zip(short).zip(bounded) {
+        assert!((whole / 4.0 - short).abs() < 1e-5 * largest, "{whole} became {short}");
+        assert_eq!(bounded, whole.clamp(-largest / 2.0, largest / 2.0));
+    }
+}
+
 /// Nothing is carried over from one run of a trainer to the next.
 #[test]
 fn a_trainer_runs_twice_alike() {
     let (train, valid) = (which_came_first(100, 1), which_came_first(50, 2));
     let mut trainer = trainer().with(EarlyStopping::patience(2));
-    let runs: [Vec<f32>; 2] = std::array::from_fn(|_| {
+    let runs: [_; 2] = std::array::from_fn(|_| {
         let mut model = model(&train);
-        trainer.fit(&mut model, &train, Some(&valid)).unwrap();
-        model.params().as_slice().to_vec()
+        let history = trainer.fit(&mut model, &train, Some(&valid)).unwrap();
+        (history.epochs.len(), model.params().as_slice().to_vec())
     });
     assert_eq!(runs[0], runs[1]);
 }
