@@ -5,6 +5,7 @@
 //! this crate is, and not in a dependent's generic code.
 
 pub mod activation;
+mod aligned;
 mod elementwise;
 pub mod gru;
 pub mod layers;
@@ -19,6 +20,7 @@ mod streams;
 mod tests;
 
 use activation::{Activate, Function};
+pub use aligned::Aligned;
 pub use outer::Band;
 use outer::{Outer, RowSums};
 pub use product::{Matrix, Start, packed_len};

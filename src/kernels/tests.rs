@@ -230,6 +230,12 @@ fn sums_of_squares_do_not_overflow_f32() {
     assert_eq!(f64::sum_of_squares(&[3.0, 4.0]), 25.0);
 }
 
+fn aligned(n: usize, salt: u64) -> Aligned<f32> {
+    let mut a = Aligned::zeros(n);
+    a.copy_from_slice(&values(n, salt));
+    a
+}
+
 /// The median seconds of a call, which a busy machine hardly moves.
 fn median_seconds(mut f: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..401)
@@ -257,10 +263,10 @@ fn speed() {
     f32::pack(&[parts[1].transposed()], &[], &mut back);
     for lanes in [16, 32, 64] {
         let n = h * lanes;
-        let x = values::<f32>(t * n, 3);
-        let mut dh = values::<f32>(t * n, 4);
-        let mut gates = values::<f32>(t * 4 * n, 5);
-        let mut states = [(); 4].map(|()| values::<f32>(n, 6));
+        let x = aligned(t * n, 3);
+        let mut dh = aligned(t * n, 4);
+        let mut gates = aligned(t * 4 * n, 5);
+        let mut states = [(); 4].map(|()| aligned(n, 6));
         let mut dw = vec![0.0; 4 * h * h];
         let steps = |range: usize, n: usize| range * n..(range + 1) * n;
         let flop = (t * 2 * 4 * h * h * lanes) as f64;

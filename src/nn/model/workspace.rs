@@ -4,6 +4,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 
 use super::Model;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
+use crate::kernels::Aligned;
 use crate::loss::Targets;
 use crate::nn::{Context, Declare, Mode, Sizes};
 use crate::params::Layout;
@@ -35,9 +36,9 @@ pub struct Workspace<R> {
     values: Vec<Buffer<R>>,
     /// The gradients by those.
     grads: Vec<Buffer<R>>,
-    states: Vec<Vec<R>>,
-    dstates: Vec<Vec<R>>,
-    caches: Vec<Vec<R>>,
+    states: Vec<Aligned<R>>,
+    dstates: Vec<Aligned<R>>,
+    caches: Vec<Aligned<R>>,
     samples: Vec<Sample>,
     lens: Vec<u32>,
     /// Whether a sequence of the tile is shorter than T.
@@ -53,7 +54,7 @@ pub struct Workspace<R> {
 
 #[derive(Clone, Debug)]
 struct Buffer<R> {
-    data: Vec<R>,
+    data: Aligned<R>,
     shape: Shape,
 }
 
@@ -106,10 +107,10 @@ impl<R: Real> Workspace<R> {
         let alone =
             mode == Mode::Infer && samples == 1 && model.places().iter().all(|p| p.layer.takes_one_lane());
         let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
-        let buffer = |shape: Shape| Buffer { data: vec![R::ZERO; shape.size() * lanes], shape };
+        let buffer = |shape: Shape| Buffer { data: Aligned::zeros(shape.size() * lanes), shape };
         let shapes = || std::iter::once(input).chain(layers.iter().map(|&(output, _)| output));
-        let room = |size: fn(&Sizes) -> usize| -> Vec<Vec<R>> {
-            layers.iter().map(|(_, sizes)| vec![R::ZERO; size(sizes) * lanes]).collect()
+        let room = |size: fn(&Sizes) -> usize| -> Vec<Aligned<R>> {
+            layers.iter().map(|(_, sizes)| Aligned::zeros(size(sizes) * lanes)).collect()
         };
         let back = mode.keeps_history();
         // In inference the output's gradient alone has a place: losses write there, wanted or not.

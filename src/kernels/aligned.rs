@@ -1,0 +1,71 @@
+//! Vectors that begin where a cache line begins, so that no load of a whole vector touches two.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::Real;
+
+/// The length of a cache line and of the longest vector, in bytes.
+const LINE: usize = 64;
+
+/// A vector of fixed length whose first value stands at the start of a cache line.
+#[derive(Debug, Default)]
+pub struct Aligned<R> {
+    /// The values, and what was taken in addition to find a line's start among it.
+    data: Vec<R>,
+    start: usize,
+    len: usize,
+}
+
+impl<R: Real> Aligned<R> {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        Self { data: vec![R::ZERO; len + LINE / size_of::<R>()], start: 0, len }.align()
+    }
+}
+
+impl<R> Aligned<R> {
+    fn align(self) -> Self {
+        let start = self.data.as_ptr().align_offset(LINE).min(self.data.len() - self.len);
+        Self { start, ..self }
+    }
+}
+
+impl<R: Clone> Clone for Aligned<R> {
+    fn clone(&self) -> Self {
+        let mut copy = Self { data: self.data.clone(), ..*self }.align();
+        copy.clone_from_slice(self);
+        copy
+    }
+}
+
+impl<R> Deref for Aligned<R> {
+    type Target = [R];
+
+    fn deref(&self) -> &[R] {
+        &self.data[self.start..][..self.len]
+    }
+}
+
+impl<R> DerefMut for Aligned<R> {
+    fn deref_mut(&mut self) -> &mut [R] {
+        &mut self.data[self.start..][..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_at_a_line_and_copies_do_too() {
+        for len in [0, 1, 100, 12345] {
+            let mut a = Aligned::<f64>::zeros(len);
+            a.iter_mut().enumerate().for_each(|(i, x)| *x = i as f64);
+            let b = a.clone();
+            assert_eq!(b.as_ptr() as usize % LINE, 0);
+            assert_eq!(a.as_ptr() as usize % LINE, 0);
+            assert_eq!(a[..], b[..]);
+            assert_eq!(b.len(), len);
+        }
+    }
+}
