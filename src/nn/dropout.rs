@@ -81,6 +81,10 @@ impl<R: Real> Layer<R> for Dropout {
         Ok((input, Sizes { cache: self.masks(input) * input.f, ..Sizes::default() }))
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn forward(
         &self,
         cx: &Context<'_, R>,

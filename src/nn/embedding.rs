@@ -76,6 +76,10 @@ impl<R: Real> Layer<R> for Embedding {
         Ok((Shape::new(input.t, self.embedding_dim), Sizes::default()))
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn forward(
         &self,
         cx: &Context<'_, R>,

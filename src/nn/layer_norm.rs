@@ -87,6 +87,10 @@ impl<R: Real> Layer<R> for LayerNorm {
         Ok((input, Sizes { cache: stats, infer_cache: stats, ..Sizes::default() }))
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn forward(
         &self,
         cx: &Context<'_, R>,

@@ -65,6 +65,10 @@ impl<R: Real> Layer<R> for Pool {
         self.0 == Over::Last
     }
 
+    fn takes_one_lane(&self) -> bool {
+        true
+    }
+
     fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
         R::pool(self.0, x.data, y.data);
         for lane in shorter(cx, x.shape.t, x.lanes) {
