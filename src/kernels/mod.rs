@@ -65,7 +65,10 @@ macro_rules! kernels {
     ($t:ident) => {
         impl Kernels for $t {
             fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]) {
-                pack(parts, biases, packed);
+                simd::vectorized(
+                    #[inline(always)]
+                    || pack(parts, biases, packed),
+                );
             }
             fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize) {
                 simd::dispatch(Product { packed, xs, start, y, lanes });
@@ -92,22 +95,37 @@ macro_rules! kernels {
                 simd::dispatch(Activate { function, x, y });
             }
             fn activate_backward(function: Function, y: &[Self], dy: &[Self], dx: &mut [Self]) {
-                simd::dispatch(|| activation::activate_backward(function, y, dy, dx));
+                simd::vectorized(
+                    #[inline(always)]
+                    || activation::activate_backward(function, y, dy, dx),
+                );
             }
             fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize) {
                 simd::dispatch(Softmax { y, p, sum_max, lanes });
             }
             fn accumulate(a: &mut [Self], b: &[Self]) {
-                simd::dispatch(|| elementwise::accumulate(a, b));
+                simd::vectorized(
+                    #[inline(always)]
+                    || elementwise::accumulate(a, b),
+                );
             }
             fn scale(a: &mut [Self], factor: Self) {
-                simd::dispatch(|| elementwise::scale(a, factor));
+                simd::vectorized(
+                    #[inline(always)]
+                    || elementwise::scale(a, factor),
+                );
             }
             fn lerp(a: &mut [Self], b: &[Self], weight: Self) {
-                simd::dispatch(|| elementwise::lerp(a, b, weight));
+                simd::vectorized(
+                    #[inline(always)]
+                    || elementwise::lerp(a, b, weight),
+                );
             }
             fn sum_of_squares(a: &[Self]) -> f64 {
-                simd::dispatch(|| elementwise::sum_of_squares(a))
+                simd::vectorized(
+                    #[inline(always)]
+                    || elementwise::sum_of_squares(a),
+                )
             }
         }
     };

@@ -69,28 +69,48 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Packs the matrices `parts`, side by side, and the sum of the `biases`.
-pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
-    let rows = parts[0].rows;
-    let mut packed = packed.iter_mut();
+#[inline(always)]
+pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) {
+    let (rows, k) = (parts[0].rows, parts.iter().map(|part| part.cols).sum::<usize>());
     for (row, height) in blocks(rows) {
-        for r in row..row + height {
-            let mut sum = R::ZERO;
-            for bias in biases {
-                sum += bias[r];
-            }
-            if let Some(place) = packed.next() {
-                *place = sum;
-            }
+        let (block, rest) = packed.split_at_mut(height * (k + 1));
+        packed = rest;
+        match height {
+            12 => pack_block::<R, 12>(parts, biases, row, block),
+            8 => pack_block::<R, 8>(parts, biases, row, block),
+            6 => pack_block::<R, 6>(parts, biases, row, block),
+            4 => pack_block::<R, 4>(parts, biases, row, block),
+            3 => pack_block::<R, 3>(parts, biases, row, block),
+            2 => pack_block::<R, 2>(parts, biases, row, block),
+            _ => pack_block::<R, 1>(parts, biases, row, block),
         }
-        for part in parts {
-            debug_assert_eq!(part.rows, rows);
-            for k in 0..part.cols {
-                if part.transposed {
-                    let line = &part.data[k * part.stride + row..][..height];
-                    line.iter().zip(&mut packed).for_each(|(w, place)| *place = *w);
-                } else {
-                    let column = part.data[row * part.stride + k..].iter().step_by(part.stride).take(height);
-                    column.zip(&mut packed).for_each(|(w, place)| *place = *w);
+    }
+}
+
+/// The block of the M rows from `row` on.
+#[inline(always)]
+fn pack_block<R: Real, const M: usize>(parts: &[Matrix<R>], biases: &[&[R]], row: usize, block: &mut [R]) {
+    let (lines, _) = block.as_chunks_mut::<M>();
+    let Some((sums, mut lines)) = lines.split_first_mut() else { return };
+    *sums = [R::ZERO; M];
+    for bias in biases {
+        sums.iter_mut().zip(&bias[row..]).for_each(|(sum, b)| *sum += *b);
+    }
+    for part in parts {
+        let (own, rest) = lines.split_at_mut(part.cols);
+        lines = rest;
+        if part.transposed {
+            for (k, line) in own.iter_mut().enumerate() {
+                line.copy_from_slice(&part.data[k * part.stride + row..][..M]);
+            }
+        } else {
+            let mut from = [&[][..]; M];
+            for (m, from) in from.iter_mut().enumerate() {
+                *from = &part.data[(row + m) * part.stride..][..part.cols];
+            }
+            for (k, line) in own.iter_mut().enumerate() {
+                for m in 0..M {
+                    line[m] = from[m][k];
                 }
             }
         }
@@ -244,7 +264,8 @@ fn few<R: Real, S: Simd, const G: usize>(
     let per_block = height.div_ceil(lanes);
     let pieces = y.len() / height * per_block;
     // Where a vector's weights begin, and which of the rows it stands for.
-    let place = |piece: usize| {
+    let place = #[inline(always)]
+    |piece: usize| {
         let (b, p) = (piece / per_block, piece % per_block * lanes);
         (b * block + p, b * height + p..b * height + height.min(p + lanes))
     };

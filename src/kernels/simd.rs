@@ -83,6 +83,16 @@ pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     chosen().1.dispatch(op)
 }
 
+/// Runs a plain loop, a closure that is to be `#[inline(always)]`, on the chosen instruction set: the compiler
+/// vectorises it.
+///
+/// The bound makes it an `FnOnce` and nothing more. One that could be called twice would be called by a shim, which
+/// is compiled for the least of processors and not always inlined.
+#[inline(always)]
+pub fn vectorized<T>(op: impl FnOnce() -> T) -> T {
+    dispatch(op)
+}
+
 /// Vector registers of the chosen instruction set: it decides the shape of the register tiles, and so the packing.
 pub fn registers() -> usize {
     match chosen().0 {
@@ -244,8 +254,7 @@ impl Num for f32 {
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
     // Weighted minimax fit of the relative error, 1.3e-8.
-    const EXPM1: &'static [Self] =
-        &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
+    const EXPM1: &'static [Self] = &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
     const EXP_LIMIT: Self = 87.0;
     const TANH_LIMIT: Self = 20.0;
 }

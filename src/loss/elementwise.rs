@@ -76,7 +76,10 @@ macro_rules! elementwise {
                 valid: usize,
                 dy: crate::SeqMut<'_, $t>,
             ) -> super::Tally {
-                crate::kernels::simd::dispatch(|| super::elementwise::tile(self, y, targets, valid, dy))
+                crate::kernels::simd::vectorized(
+#[inline(always)]
+|| super::elementwise::tile(self, y, targets, valid, dy),
+)
             }
         }
     )*};

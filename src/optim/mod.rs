@@ -62,7 +62,10 @@ macro_rules! optimizer {
                 self.check()
             }
             fn update(&self, at: super::At, p: &mut [$t], g: &[$t], moments: [&mut [$t]; super::MAX_MOMENTS]) {
-                crate::kernels::simd::dispatch(|| self.rule(at, p, g, moments));
+                crate::kernels::simd::vectorized(
+#[inline(always)]
+|| self.rule(at, p, g, moments),
+);
             }
         }
     )*};

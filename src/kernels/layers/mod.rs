@@ -41,26 +41,17 @@ pub trait LayerKernels: Sized {
     fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]);
 }
 
-/// Runs `op`, a closure that is to be `#[inline(always)]`, on the chosen instruction set.
-///
-/// The bound makes it an `FnOnce` and nothing more. One that could be called twice would be called by a shim, which
-/// is compiled for the least of processors and not always inlined.
-#[inline(always)]
-fn dispatch(op: impl FnOnce()) {
-    simd::dispatch(op);
-}
-
 macro_rules! layer_kernels {
     ($t:ident) => {
         impl LayerKernels for $t {
             fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]) {
-                dispatch(
+                simd::vectorized(
                     #[inline(always)]
                     || dropout::mask(keys, step, p, mask),
                 );
             }
             fn multiply(a: &[Self], b: &[Self], y: &mut [Self]) {
-                dispatch(
+                simd::vectorized(
                     #[inline(always)]
                     || dropout::multiply(a, b, y),
                 );
@@ -75,7 +66,7 @@ macro_rules! layer_kernels {
                 simd::dispatch(layer_norm::Weight { norm, x, dy, stats, dw });
             }
             fn pool(over: Over, x: &[Self], y: &mut [Self]) {
-                dispatch(
+                simd::vectorized(
                     #[inline(always)]
                     || pool::forward(over, x, y),
                 );
@@ -94,7 +85,7 @@ macro_rules! layer_kernels {
                 pool::backward_lane(over, x, y, dy, dx, lane);
             }
             fn pool_backward(over: Over, x: &[Self], y: &[Self], dy: &[Self], dx: &mut [Self]) {
-                dispatch(
+                simd::vectorized(
                     #[inline(always)]
                     || pool::backward(over, x, y, dy, dx),
                 );
