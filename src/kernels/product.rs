@@ -3,6 +3,8 @@
 //! Weights are packed into blocks of rows that fill the registers. A block is M biases, then M weights for each k,
 //! so that the loop over k reads one stream. Every sum is one chain of fused multiply-adds: bias, then k ascending.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::simd;
@@ -263,16 +265,10 @@ fn few<R: Real, S: Simd, const G: usize>(
     let block = (xs[0].len() + xs[1].len() + xs[2].len() + 1) * height;
     let per_block = height.div_ceil(lanes);
     let pieces = y.len() / height * per_block;
-    // Where a vector's weights begin, and which of the rows it stands for.
-    let place = #[inline(always)]
-    |piece: usize| {
-        let (b, p) = (piece / per_block, piece % per_block * lanes);
-        (b * block + p, b * height + p..b * height + height.min(p + lanes))
-    };
     let mut offsets = [0; G];
     let mut acc = [R::splat(s, R::ZERO); G];
     for g in 0..G {
-        let (offset, rows) = place((first + g).min(pieces - 1));
+        let (offset, rows) = place((first + g).min(pieces - 1), height, lanes, block);
         offsets[g] = offset;
         acc[g] = match start {
             Start::Bias => R::vectors::<S>(&w[offset..][..lanes])[0],
@@ -294,8 +290,16 @@ fn few<R: Real, S: Simd, const G: usize>(
         R::vectors_mut::<S>(&mut out[g * lanes..][..lanes])[0] = acc[g];
     }
     for (piece, out) in (first..pieces).zip(out[..G * lanes].chunks_exact(lanes)) {
-        let y = &mut y[place(piece).1];
+        let y = &mut y[place(piece, height, lanes, block).1];
         y.copy_from_slice(&out[..y.len()]);
     }
     G
+}
+
+/// Where the weights of a vector of rows begin, and which rows they are, in blocks of `height` that take `block` values.
+#[inline(always)]
+fn place(piece: usize, height: usize, lanes: usize, block: usize) -> (usize, Range<usize>) {
+    let per_block = height.div_ceil(lanes);
+    let (b, p) = (piece / per_block, piece % per_block * lanes);
+    (b * block + p, b * height + p..b * height + height.min(p + lanes))
 }
