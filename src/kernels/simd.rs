@@ -120,9 +120,9 @@ pub trait Num: Copy + Default + bytemuck::Pod + 'static {
     fn vdiv<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// a · b + c, fused where the machine can
     fn vfma<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
-    /// The smaller of a and b
+    /// The smaller of a and b; b where one is NaN, or NaN: so what may be NaN goes second.
     fn vmin<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
-    /// The larger of a and b
+    /// The larger of a and b; b where one is NaN, or NaN: so what may be NaN goes second.
     fn vmax<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// The sum of all lanes, in an order of the instruction set's own.
     fn vsum<S: Simd>(s: S, a: Self::V<S>) -> Self;
@@ -196,10 +196,19 @@ macro_rules! num {
         }
         #[inline(always)]
         fn vmin<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            if size_of::<S::$v>() == size_of::<Self>() {
+                // What the one-lane level has loses NaN.
+                let (x, y): (Self, Self) = (bytemuck::cast(a), bytemuck::cast(b));
+                return bytemuck::cast(if x < y { x } else { y });
+            }
             s.$min(a, b)
         }
         #[inline(always)]
         fn vmax<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            if size_of::<S::$v>() == size_of::<Self>() {
+                let (x, y): (Self, Self) = (bytemuck::cast(a), bytemuck::cast(b));
+                return bytemuck::cast(if x > y { x } else { y });
+            }
             s.$max(a, b)
         }
         #[inline(always)]
@@ -244,8 +253,7 @@ impl Num for f32 {
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
     // Weighted minimax fit of the relative error, 1.3e-8.
-    const EXPM1: &'static [Self] =
-        &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
+    const EXPM1: &'static [Self] = &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
     const EXP_LIMIT: Self = 87.0;
     const TANH_LIMIT: Self = 20.0;
 }
