@@ -1,36 +1,22 @@
-//! Layers, losses, optimizers, clipping and a whole training run against PyTorch, in f64 and f32 and at every SIMD
-//! level that the machine has.
+//! Recurrent and linear layers and a whole training run against PyTorch, in f64 and f32 and at every SIMD level that
+//! the machine has. A new layer is a line here: a test that names its cases.
 //!
-//! A new layer, loss or optimizer is a line here: a test that names its cases, or a row of [`losses`] or
-//! [`optimizers`].
+//! Losses, optimizers, clipping and the other layers are compared in the tests of their own names.
 
 mod common;
 
-use bptt::data::{Arrays, TargetShape};
-use bptt::loss::{CrossEntropy, Loss, Tally, Targets};
+use bptt::data::Arrays;
+use bptt::loss::CrossEntropy;
 use bptt::nn::{Layer, Linear, Lstm, Mode, Rnn, Workspace};
-use bptt::optim::{Adam, At, Optimizer, Sgd};
-use bptt::train::Clip;
-use bptt::{Model, Real, Seq, SeqMut, Shape, Trainer};
+use bptt::optim::{Adam, Optimizer};
+use bptt::{Model, Real, Shape, Trainer};
 use common::{Fixture, assert_close};
-use ndarray::{Array, Array1, Array2, Array3, Axis, Dimension, Ix2, Ix3, concatenate};
+use ndarray::{Array, Array1, Array2, Array3, Axis, Dimension, Ix3, concatenate};
 
 /// How far a value may be off, relative to max(1, |expected|): a few hundred units in the last place.
 fn tolerance<R: Real>() -> f64 {
-    if is_f64::<R>() { 1e-12 } else { 1e-5 }
+    if size_of::<R>() == size_of::<f64>() { 1e-12 } else { 1e-5 }
 }
-
-fn is_f64<R: Real>() -> bool {
-    size_of::<R>() == size_of::<f64>()
-}
-
-/// A loss for both scalars, so that a table has one row for both.
-trait AnyLoss: Loss<f32> + Loss<f64> {}
-impl<L: Loss<f32> + Loss<f64>> AnyLoss for L {}
-
-/// An optimizer for both scalars.
-trait AnyOptimizer: Optimizer<f32> + Optimizer<f64> {}
-impl<O: Optimizer<f32> + Optimizer<f64>> AnyOptimizer for O {}
 
 // --- layers ---
 
@@ -132,162 +118,6 @@ fn states<R: Real>(case: &Fixture, names: [&str; 2]) -> Option<Array2<R>> {
 
 fn weighted_sum<R: Real, D: Dimension>(x: &Array<R, D>, weights: &Array<f64, D>) -> f64 {
     x.iter().zip(weights).map(|(x, w)| x.to_f64() * w).sum()
-}
-
-// --- losses ---
-
-/// Case, the tensor in it that is the output, and the loss.
-fn losses() -> Vec<(&'static str, &'static str, Box<dyn AnyLoss>)> {
-    let full = |case: &str| {
-        CrossEntropy::default().weight(Fixture::open(case).values("weight")).label_smoothing(0.1)
-    };
-    vec![
-        ("cross_entropy_0", "input", Box::new(CrossEntropy::default())),
-        ("cross_entropy_1", "input", Box::new(CrossEntropy::default())),
-        ("cross_entropy_2", "input", Box::new(full("cross_entropy_2"))),
-        ("cross_entropy_3", "input", Box::new(CrossEntropy::default())),
-        ("cross_entropy_4", "input", Box::new(full("cross_entropy_4").ignore_index(2))),
-    ]
-}
-
-#[test]
-fn losses_and_their_gradients() {
-    for (case, input, rule) in losses() {
-        loss::<f64>(case, input, &*rule);
-        loss::<f32>(case, input, &*rule);
-    }
-}
-
-/// The mean loss and its gradient, the batch in one tile and cut into tiles of two.
-fn loss<R: Real>(name: &str, input: &str, loss: &dyn Loss<R>) {
-    let case = Fixture::open(name);
-    let y = batch_first(case.get::<ndarray::IxDyn>(input));
-    let batch = y.dim().0;
-    let target = case.get::<ndarray::IxDyn>("target");
-    // Classes lack the last axis.
-    let axes = target.ndim();
-    let classes = axes < case.get::<ndarray::IxDyn>(input).ndim();
-    let target = batch_first(if classes { target.insert_axis(Axis(axes)) } else { target });
-    for tile in [batch, 2] {
-        let what = |tensor: &str| format!("{name} in {:?}, tiles of {tile}: {tensor}", R::DTYPE);
-        let mut tally = Tally::default();
-        let mut grads = Vec::new();
-        for start in (0..batch).step_by(tile) {
-            let part =
-                |x: &Array3<f64>| x.slice_axis(Axis(0), (start..batch.min(start + tile)).into()).to_owned();
-            let (part_tally, dy) = loss_tile(loss, &real(&part(&y)), &part(&target), classes);
-            tally += part_tally;
-            grads.extend(values(&dy));
-        }
-        assert_close(&what("loss"), &[tally.mean()], &case.values("loss"), tolerance::<R>());
-        grads.iter_mut().for_each(|g| *g /= tally.weight);
-        let expected = format!("grad.{input}");
-        assert_close(&what(&expected), &grads, &case.values(&expected), tolerance::<R>());
-    }
-}
-
-fn loss_tile<R: Real>(
-    loss: &dyn Loss<R>,
-    y: &Array3<R>,
-    target: &Array3<f64>,
-    classes: bool,
-) -> (Tally, Array3<R>) {
-    let (valid, lanes) = (y.dim().0, y.dim().0.next_multiple_of(R::QUANTUM));
-    let (shape, target_shape) = (shape(y), shape(target));
-    let expected =
-        if classes { TargetShape::Classes { t: shape.t } } else { TargetShape::Values(target_shape) };
-    loss.check(shape, expected).unwrap();
-    let lay_out = |x: &Array3<R>, shape: Shape| {
-        let mut data = vec![R::ZERO; shape.size() * lanes];
-        SeqMut::new(&mut data, shape, lanes).scatter(x.view());
-        data
-    };
-    let (output, target) = (lay_out(y, shape), lay_out(&real(target), target_shape));
-    let indices: Vec<i64> = target.iter().map(|class| class.to_f64() as i64).collect();
-    let target = if classes {
-        Targets::Classes(&indices)
-    } else {
-        Targets::Values(Seq::new(&target, target_shape, lanes))
-    };
-    // Whatever was there before must be overwritten, in the pads as well.
-    let mut dy = vec![R::from_f64(f64::NAN); output.len()];
-    let tally = loss.tile(Seq::new(&output, shape, lanes), target, valid, SeqMut::new(&mut dy, shape, lanes));
-    let dy = Seq::new(&dy, shape, lanes).collect(lanes);
-    let (dy, pads) = dy.view().split_at(Axis(0), valid);
-    assert!(pads.iter().all(|&g| g == R::ZERO), "pads: {pads}");
-    (tally, dy.to_owned())
-}
-
-fn shape<R>(x: &Array3<R>) -> Shape {
-    Shape::new(x.dim().1, x.dim().2)
-}
-
-/// `[batch, F]` has one step.
-fn batch_first(x: ndarray::ArrayD<f64>) -> Array3<f64> {
-    let x = if x.ndim() == 2 { x.insert_axis(Axis(1)) } else { x };
-    x.into_dimensionality().unwrap()
-}
-
-// --- optimizers ---
-
-/// Case, and the optimizer.
-fn optimizers() -> Vec<(&'static str, Box<dyn AnyOptimizer>)> {
-    let sgd = || Sgd::new(0.01);
-    let adam = || Adam::new(0.01);
-    vec![
-        ("optim_sgd", Box::new(sgd())),
-        ("optim_sgd_momentum", Box::new(sgd().momentum(0.9))),
-        ("optim_sgd_nesterov", Box::new(sgd().momentum(0.9).nesterov())),
-        ("optim_sgd_momentum_decay", Box::new(sgd().momentum(0.9).weight_decay(0.01).dampening(0.1))),
-        ("optim_adam", Box::new(adam())),
-        ("optim_adam_decay", Box::new(adam().weight_decay(0.01))),
-    ]
-}
-
-#[test]
-fn optimizers_over_ten_steps() {
-    for (case, rule) in optimizers() {
-        optimizer::<f64>(case, &*rule);
-        optimizer::<f32>(case, &*rule);
-    }
-}
-
-fn optimizer<R: Real>(name: &str, rule: &dyn Optimizer<R>) {
-    let case = Fixture::open(name);
-    rule.check().unwrap();
-    let mut p = real(&case.get::<ndarray::Ix1>("p0")).to_vec();
-    let grads: Array2<R> = real(&case.get("grads"));
-    let mut moments = vec![vec![R::ZERO; p.len()]; rule.moments()];
-    for (i, expected) in case.get::<Ix2>("params").rows().into_iter().enumerate() {
-        let mut places = moments.iter_mut().map(Vec::as_mut_slice);
-        let places = std::array::from_fn(|_| places.next().unwrap_or_default());
-        let at = At { step: i as u64 + 1, lr: rule.lr() };
-        rule.update(at, &mut p, &grads.row(i).to_vec(), places);
-        let found: Vec<f64> = p.iter().map(|p| p.to_f64()).collect();
-        let what = format!("{name} in {:?}, step {}", R::DTYPE, i + 1);
-        assert_close(&what, &found, &expected.to_vec(), if is_f64::<R>() { 1e-14 } else { 1e-6 });
-    }
-}
-
-// --- clipping ---
-
-#[test]
-fn clipping_by_norm() {
-    for name in ["clip_grad_norm", "clip_grad_norm_under"] {
-        clip::<f64>(name);
-        clip::<f32>(name);
-    }
-}
-
-fn clip<R: Real>(name: &str) {
-    let case = Fixture::open(name);
-    let all = |prefix: &str| -> Vec<f64> {
-        case.names(prefix).iter().flat_map(|tensor| case.values(&format!("{prefix}{tensor}"))).collect()
-    };
-    let mut grads: Vec<R> = all("grad.").into_iter().map(R::from_f64).collect();
-    Clip::Norm(case.values("max_norm")[0]).apply(&mut grads, case.values("norm")[0]);
-    let found: Vec<f64> = grads.iter().map(|g| g.to_f64()).collect();
-    assert_close(&format!("{name} in {:?}", R::DTYPE), &found, &all("clipped."), tolerance::<R>() / 10.0);
 }
 
 // --- a whole run ---

@@ -130,9 +130,9 @@ pub trait Num: Copy + Default + bytemuck::Pod + 'static {
     fn vdiv<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// a · b + c, fused where the machine can
     fn vfma<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
-    /// The smaller of a and b
+    /// The smaller of a and b; b where one is NaN, or NaN: so what may be NaN goes second.
     fn vmin<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
-    /// The larger of a and b
+    /// The larger of a and b; b where one is NaN, or NaN: so what may be NaN goes second.
     fn vmax<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// The sum of all lanes, in an order of the instruction set's own.
     fn vsum<S: Simd>(s: S, a: Self::V<S>) -> Self;
@@ -206,10 +206,19 @@ macro_rules! num {
         }
         #[inline(always)]
         fn vmin<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            if size_of::<S::$v>() == size_of::<Self>() {
+                // What the one-lane level has loses NaN.
+                let (x, y): (Self, Self) = (bytemuck::cast(a), bytemuck::cast(b));
+                return bytemuck::cast(if x < y { x } else { y });
+            }
             s.$min(a, b)
         }
         #[inline(always)]
         fn vmax<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
+            if size_of::<S::$v>() == size_of::<Self>() {
+                let (x, y): (Self, Self) = (bytemuck::cast(a), bytemuck::cast(b));
+                return bytemuck::cast(if x > y { x } else { y });
+            }
             s.$max(a, b)
         }
         #[inline(always)]
