@@ -1,0 +1,185 @@
+//! How fast it is. `cargo bench` runs everything; `cargo bench -- lstm_2x35` the paper's model alone.
+//!
+//! `fma_peak` is the machine's limit to hold the rest against: fused multiply-adds on registers alone, on one thread
+//! and on two. docs/performance.md counts the operations of the model.
+
+use std::hint::black_box;
+
+use bptt::data::{Arrays, Dataset};
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Activation, Linear, Lstm, Mode, Workspace};
+use bptt::optim::{Adam, AdamW, Adamax, At, Optimizer, RmsProp, Sgd};
+use bptt::{Init, Model, Shape, Trainer};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ndarray::{Array1, Array3};
+use pulp::{Arch, Simd, WithSimd};
+
+fn values(len: usize, key: u64) -> Vec<f32> {
+    let mut values = vec![0.0; len];
+    Init::Uniform(1.0).fill(&mut values, key);
+    values
+}
+
+fn data(n: usize, shape: Shape) -> Arrays {
+    let x =
+        Array3::from_shape_vec((n, shape.t, shape.f), values(n * shape.size(), 1)).expect("as many values");
+    let y = Array1::from_shape_fn(n, |i| i % 10);
+    Arrays::classes(x, &y, (0..10).map(|class| class.to_string())).expect("a dataset")
+}
+
+fn model(shape: Shape, hidden: usize, layers: usize) -> Model {
+    Model::builder(shape)
+        .layer("lstm", Lstm::new(hidden).layers(layers).last())
+        .layer("linear", Linear::new(10))
+        .build(1)
+        .expect("a model")
+}
+
+/// One training step, forward to the repacking of the weights.
+fn step(c: &mut Criterion, group: &str, id: String, hidden: usize, layers: usize, t: usize, batch: usize) {
+    let shape = Shape::new(t, 28);
+    let (data, mut model) = (data(batch, shape), model(shape, hidden, layers));
+    let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(batch);
+    let mut stepper = trainer.stepper(&model, &data).expect("a stepper");
+    let indices: Vec<u32> = (0..batch as u32).collect();
+    let mut group = c.benchmark_group(group);
+    group.throughput(Throughput::Elements(batch as u64));
+    // Within the pool, as `fit` does it, so that the fork costs what it costs there.
+    group.bench_function(id, |b| {
+        rayon::scope(|_| b.iter(|| stepper.step(&mut model, &data, &indices, 1, 0).expect("a step")));
+    });
+}
+
+fn lstm_2x35(c: &mut Criterion) {
+    for batch in [64, 100, 128] {
+        step(c, "lstm_2x35", format!("train_step_b{batch}"), 35, 2, 28, batch);
+    }
+    let shape = Shape::new(28, 28);
+    let (many, model) = (data(10_000, shape), model(shape, 35, 2));
+    let mut group = c.benchmark_group("lstm_2x35");
+    group.sample_size(20);
+    group.bench_function("infer_10000", |b| b.iter(|| model.evaluate(&many).expect("an evaluation")));
+    let mut ws = Workspace::new(&model, 1, Mode::Infer);
+    let x = Array3::from_shape_vec((1, 28, 28), values(784, 2)).expect("as many values");
+    group.bench_function("infer_1", |b| {
+        b.iter(|| {
+            ws.set_input(black_box(x.view()));
+            model.forward(&mut ws);
+            black_box(&ws);
+        });
+    });
+}
+
+fn shapes(c: &mut Criterion) {
+    for (hidden, layers, t, batch) in [
+        (8, 2, 28, 64),
+        (16, 2, 28, 64),
+        (64, 2, 28, 64),
+        (128, 2, 28, 64),
+        (256, 2, 28, 64),
+        (512, 2, 28, 64),
+        (35, 1, 28, 64),
+        (35, 4, 28, 64),
+        (35, 2, 1000, 64),
+    ] {
+        let id = format!("h{hidden}_l{layers}_t{t}_b{batch}");
+        step(c, "shapes", id, hidden, layers, t, batch);
+    }
+}
+
+fn activations(c: &mut Criterion) {
+    let shape = Shape::new(1, 1024);
+    let mut group = c.benchmark_group("activations");
+    group.throughput(Throughput::Elements(64 * 1024));
+    for (name, layer) in [("sigmoid", Activation::sigmoid()), ("tanh", Activation::tanh())] {
+        let model: Model = Model::builder(shape).layer("f", layer).build(1).expect("a model");
+        let mut ws = Workspace::new(&model, 64, Mode::Infer);
+        let x = Array3::from_shape_vec((64, 1, 1024), values(64 * 1024, 1)).expect("as many values");
+        ws.set_input((x * 8.0).view());
+        group.bench_function(name, |b| b.iter(|| model.forward(black_box(&mut ws))));
+    }
+}
+
+fn optimizers(c: &mut Criterion) {
+    let n = 19_540;
+    let rules: [(&str, Box<dyn Optimizer<f32>>); 5] = [
+        ("adam", Box::new(Adam::new(1e-3))),
+        ("adamw", Box::new(AdamW::new(1e-3))),
+        ("adamax", Box::new(Adamax::new(1e-3))),
+        ("rmsprop", Box::new(RmsProp::new(1e-3))),
+        ("sgd_momentum", Box::new(Sgd::new(1e-3).momentum(0.9))),
+    ];
+    let mut group = c.benchmark_group("optimizers");
+    group.throughput(Throughput::Elements(n as u64));
+    for (name, rule) in rules {
+        let (mut p, g) = (values(n, 1), values(n, 2));
+        let mut moments = vec![vec![0.0; n]; rule.moments()];
+        let mut step = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                step += 1;
+                let mut own = moments.iter_mut();
+                let moments = std::array::from_fn(|_| own.next().map_or(&mut [][..], |m| &mut m[..]));
+                rule.update(At { step, lr: 1e-3 }, &mut p, &g, moments);
+            });
+        });
+    }
+}
+
+/// Twenty-four independent chains of fused multiply-adds on registers.
+struct Peak(usize);
+
+impl WithSimd for Peak {
+    /// The sum, to keep the compiler from leaving it all out, and the operations done.
+    type Output = (f32, u64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) -> Self::Output {
+        let (a, b) = (s.splat_f32s(black_box(0.999)), s.splat_f32s(black_box(0.001)));
+        let mut acc = [s.splat_f32s(black_box(1.0)); 24];
+        for _ in 0..self.0 {
+            for acc in &mut acc {
+                *acc = s.mul_add_e_f32s(*acc, a, b);
+            }
+        }
+        let sum = acc.into_iter().fold(s.splat_f32s(0.0), |sum, acc| s.add_f32s(sum, acc));
+        (s.reduce_sum_f32s(sum), (2 * 24 * self.0 * S::F32_LANES) as u64)
+    }
+}
+
+fn fma_peak(c: &mut Criterion) {
+    let rounds = 20_000;
+    let flop = Arch::new().dispatch(Peak(rounds)).1;
+    let mut group = c.benchmark_group("fma_peak");
+    for threads in [1, 2] {
+        group.throughput(Throughput::Elements(threads * flop));
+        group.bench_function(format!("threads_{threads}"), |b| {
+            rayon::scope(|_| {
+                b.iter(|| {
+                    if threads == 1 {
+                        Arch::new().dispatch(Peak(rounds)).0
+                    } else {
+                        let peak = || Arch::new().dispatch(Peak(rounds)).0;
+                        rayon::join(peak, peak).0
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// Gathering a minibatch from bytes, transposed and normalised.
+fn gather(c: &mut Criterion) {
+    use bptt::data::{Images, Normalize, Sample};
+    let pixels = Array3::from_shape_fn((64, 28, 28), |(i, y, x)| (i * 7 + y * 28 + x) as u8);
+    let images = Images::new(pixels, Array1::zeros(64), ["one"]).expect("images");
+    let normalize = Normalize::scalar(0.286, 0.353).expect("numbers");
+    let samples: Vec<Sample> = (0..32).map(|i| Sample::plain(i * 2)).collect();
+    let (mut scratch, mut x) = (vec![0.0; 784], vec![0.0; 784 * 32]);
+    c.bench_function("gather_32_images", |b| {
+        b.iter(|| images.gather(black_box(&samples), &normalize, &mut scratch, &mut x, 32));
+    });
+}
+
+criterion_group!(benches, fma_peak, lstm_2x35, shapes, activations, optimizers, gather);
+criterion_main!(benches);
