@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::Arrays;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Activation, Linear, Lstm, Rnn};
+use bptt::nn::{Activation, Dropout, LayerNorm, Linear, Lstm, Rnn};
 use bptt::optim::Adam;
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
 use bptt::{Model, Result, Shape, Trainer};
@@ -66,7 +66,8 @@ impl bptt::train::Callback<f32> for Notes {
     }
 }
 
-/// Three hundred steps of every kind of layer, clipped, each tenth of them ragged, at 1, 2 and 8 threads.
+/// Three hundred steps with dropout, clipping, averaged and frozen weights, each tenth of them ragged, at 1, 2 and 8
+/// threads.
 #[test]
 fn steps_allocate_nothing() {
     let (samples, batch) = (930usize, 100);
@@ -79,7 +80,9 @@ fn steps_allocate_nothing() {
             Vec::leak((0..EPOCHS * STEPS).map(|_| AtomicUsize::new(0)).collect());
         let mut model = Model::builder(Shape::new(5, 4))
             .layer("rnn", Rnn::new(6))
+            .layer("norm", LayerNorm::new())
             .layer("tanh", Activation::tanh())
+            .layer("dropout", Dropout::new(0.2))
             .layer("lstm", Lstm::new(7).layers(2).last())
             .layer("linear", Linear::new(3))
             .build(1)
@@ -90,6 +93,8 @@ fn steps_allocate_nothing() {
             .tile(16)
             .threads(threads)
             .clip(Clip::Norm(0.1))
+            .ema(0.9)
+            .freeze("rnn.*")
             .with(EarlyStopping::patience(EPOCHS))
             .with(|_: &Epoch| Flow::Continue)
             .with(Notes { counts });

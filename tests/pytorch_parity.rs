@@ -7,7 +7,7 @@ mod common;
 
 use bptt::data::Arrays;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Layer, Linear, Lstm, Mode, Rnn, Workspace};
+use bptt::nn::{Gru, Layer, Linear, Lstm, Mode, Rnn, Workspace};
 use bptt::optim::{Adam, Optimizer};
 use bptt::{Model, Real, Shape, Trainer};
 use common::{Fixture, assert_close};
@@ -33,6 +33,11 @@ fn rnn_tanh() {
 #[test]
 fn rnn_relu() {
     stacks("rnn_relu", |hidden, layers| Rnn::new(hidden).layers(layers).relu());
+}
+
+#[test]
+fn gru() {
+    stacks("gru", |hidden, layers| Gru::new(hidden).layers(layers));
 }
 
 #[test]
