@@ -5,15 +5,17 @@ mod callback;
 mod checkpoint;
 mod clip;
 mod early_stopping;
+mod exact;
 mod group;
 mod history;
 mod log;
 mod monitor;
+mod resume;
 pub mod schedule;
 mod step;
 mod trainer;
 
-pub use callback::{Callback, EpochEnd, Flow, Progress};
+pub use callback::{Callback, CallbackState, EpochEnd, Flow, Progress};
 pub use checkpoint::Checkpoint;
 pub use clip::Clip;
 pub use early_stopping::EarlyStopping;

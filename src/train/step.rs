@@ -234,6 +234,26 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
+    /// Steps taken, the moments one after another, and the averages if the trainer keeps any.
+    pub(super) fn state(&self) -> (u64, &[R], Option<(&[R], bool)>) {
+        (self.steps, &self.moments, self.average.as_ref().map(Average::state))
+    }
+
+    /// Takes back what [`state`](Self::state) gave, `done` steps into `epoch`.
+    pub(super) fn restore(
+        &mut self,
+        steps: u64,
+        moments: Vec<R>,
+        average: (Vec<R>, bool),
+        (epoch, done): (usize, usize),
+    ) {
+        (self.steps, self.moments) = (steps, moments);
+        self.epoch = (epoch, steps - done as u64);
+        if let Some(own) = &mut self.average {
+            own.restore(average.0, average.1);
+        }
+    }
+
     /// Checks that the last step, which no loss has seen yet, left the parameters numbers.
     pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
         match model.params().first_not_finite() {

@@ -1,15 +1,17 @@
 //! Epochs of steps, validation, callbacks.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::group::{Group, Patterns};
+use super::resume::{Position, RunFile, Standing, describe};
 use super::schedule::{Clock, Schedule, Unit};
 use super::step::has_classes;
 use super::{Callback, Clip, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
 use crate::data::{Batches, Dataset};
-use crate::loss::{Loss, Tally};
+use crate::loss::Loss;
 use crate::nn::MAX_LANES;
 use crate::optim::Optimizer;
 use crate::{Error, Model, Real, Result, par};
@@ -54,6 +56,9 @@ pub(super) struct Settings<R: Real> {
     pub(super) ema: Option<f64>,
     pub(super) tile: Option<usize>,
     threads: Option<usize>,
+    checkpoint: Option<PathBuf>,
+    every: Option<usize>,
+    resume: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -81,6 +86,9 @@ impl<R: Real> Trainer<R> {
             ema: None,
             tile: None,
             threads: None,
+            checkpoint: None,
+            every: None,
+            resume: false,
             stop: Arc::default(),
         };
         Self { settings, callbacks: Vec::new() }
@@ -200,6 +208,67 @@ impl<R: Real> Trainer<R> {
         self
     }
 
+    /// Writes all that the run needs to go on to this file, after every epoch: parameters, moments, averages, the
+    /// states of callbacks, the history. It is written beside its place and renamed, and stays there at the end.
+    ///
+    /// A run's file is not a model's: [`Model::save`] or [`Checkpoint`](super::Checkpoint) write that.
+    ///
+    /// # Examples
+    /// A run that is cut short, and one that goes on from there as if nothing had been:
+    /// ```
+    /// use bptt::{Model, Trainer, data::Arrays, loss::CrossEntropy, nn::Linear, optim::Adam};
+    /// # use bptt::{Shape, data::Dataset};
+    /// # use ndarray::{Array1, Array3};
+    /// # fn main() -> bptt::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("run.ckpt");
+    /// # let x = Array3::from_shape_fn((100, 1, 2), |(i, _, f)| if i % 2 == f { 1.0f32 } else { 0.0 });
+    /// # let data = Arrays::classes(x, &Array1::from_shape_fn(100, |i| i % 2), ["even", "odd"])?;
+    /// let trainer = |epochs| {
+    ///     Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(epochs).checkpoint(&path).resume(true)
+    /// };
+    /// let model = || Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1);
+    ///
+    /// trainer(2).fit(&mut model()?, &data, None)?;
+    /// let mut resumed = model()?;
+    /// let history = trainer(5).fit(&mut resumed, &data, None)?;
+    /// assert_eq!(history.epochs.len(), 5, "the first two are not done again");
+    ///
+    /// std::fs::remove_file(&path).unwrap();
+    /// let mut at_once = model()?;
+    /// trainer(5).fit(&mut at_once, &data, None)?;
+    /// assert_eq!(resumed.params().as_slice(), at_once.params().as_slice());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.checkpoint = Some(path.into());
+        self
+    }
+
+    /// Writes the file of [`checkpoint`](Self::checkpoint) within an epoch too, after each of its steps whose number
+    /// is a multiple of this.
+    pub fn checkpoint_every(mut self, steps: usize) -> Self {
+        self.settings.every = Some(steps);
+        self
+    }
+
+    /// Whether [`fit`](Self::fit) goes on from the file of [`checkpoint`](Self::checkpoint), if there is one; false
+    /// by default: the file is then written anew.
+    ///
+    /// The model, whatever its parameters, becomes that of the file, and in the end has the very bits of a run never
+    /// stopped, on a machine with the same instruction set. So all must be as it was: data, model, settings and
+    /// callbacks. What differs and can be told is an error; of the data only the numbers of samples are compared.
+    /// Threads, and callbacks without a state, may be others, and there may be more epochs, which a schedule that
+    /// looks at their number will notice. A run that a callback ended is over; one that
+    /// [`stop_on`](Self::stop_on) ended goes on.
+    ///
+    /// A file is one run's. To fit in several phases, give each its own trainer and file.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.settings.resume = resume;
+        self
+    }
+
     /// The buffers and moments of a training loop, for loops of one's own.
     ///
     /// # Errors
@@ -209,9 +278,11 @@ impl<R: Real> Trainer<R> {
     }
 
     /// Trains `model` on `train`, and measures it on `valid`, if given, after every epoch. The optimizer starts
-    /// afresh each time.
+    /// afresh each time, unless the run is [resumed](Self::resume).
     ///
     /// # Errors
+    /// [`Error::File`] or [`Error::Io`] naming the file of [`checkpoint`](Self::checkpoint) if it is damaged or of a
+    /// run with other settings, with the model as it was.
     /// If model, data, loss and settings do not go together; [`Error::NonFinite`] if the loss or a gradient stops
     /// being a number, with the model as it was before that step, or if a parameter has by the end of an epoch; or
     /// what a callback returns.
@@ -223,6 +294,22 @@ impl<R: Real> Trainer<R> {
     ) -> Result<History> {
         let Self { settings, callbacks } = self;
         par::within(settings.threads, || settings.run(model, train, valid, callbacks))?
+    }
+}
+
+/// A run: all that changes while it goes on, but the model.
+struct Run<'s, 'c, R: Real> {
+    stepper: Stepper<'s, R>,
+    batches: Batches,
+    standing: Standing,
+    callbacks: &'c mut [Box<dyn Callback<R>>],
+    file: Option<RunFile>,
+}
+
+impl<R: Real> Run<'_, '_, R> {
+    fn write(&self, model: &Model<R>) -> Result<()> {
+        let write = |file: &RunFile| file.write(model, &self.stepper, self.callbacks, &self.standing);
+        self.file.as_ref().map_or(Ok(()), write)
     }
 }
 
@@ -258,6 +345,45 @@ impl<R: Real> Settings<R> {
         scheduled.chain(called).try_for_each(|monitor| monitor.check(has_classes(train)))
     }
 
+    /// The file of the run and what is in it, if the trainer has one.
+    fn run_file(
+        &self,
+        model: &Model<R>,
+        train: &dyn Dataset<Elem = R>,
+        valid: Option<&dyn Dataset<Elem = R>>,
+    ) -> Result<Option<RunFile>> {
+        let Some(path) = &self.checkpoint else {
+            let fault = "found no file, expected one by `checkpoint`";
+            return match (self.every, self.resume) {
+                (Some(_), _) => Err(Error::config("checkpoint_every", fault)),
+                (_, true) => Err(Error::config("resume", fault)),
+                _ => Ok(None),
+            };
+        };
+        if self.every == Some(0) {
+            return Err(Error::config("checkpoint_every", "found 0, expected at least 1"));
+        }
+        let mut settings = describe(model);
+        settings.extend(
+            [
+                ("batch_size", self.batch_size.to_string()),
+                ("clip", format!("{:?}", self.clip)),
+                ("ema", format!("{:?}", self.ema)),
+                ("freeze", format!("{:?}", self.patterns.frozen)),
+                ("group", format!("{:?}", self.patterns.groups)),
+                ("loss", format!("{:?}", self.loss)),
+                ("optimizer", format!("{:?}", self.optimizer)),
+                ("schedule", format!("{:?}", self.schedule)),
+                ("seed", self.seed.to_string()),
+                ("tile", format!("{:?}", self.tile)),
+                ("training samples", train.len().to_string()),
+                ("validation samples", valid.map_or(0, |valid| valid.len()).to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        Ok(Some(RunFile { path: path.clone(), every: self.every, settings }))
+    }
+
     fn run(
         &self,
         model: &mut Model<R>,
@@ -265,86 +391,114 @@ impl<R: Real> Settings<R> {
         valid: Option<&dyn Dataset<Elem = R>>,
         callbacks: &mut [Box<dyn Callback<R>>],
     ) -> Result<History> {
-        let mut stepper = self.stepper(model, train)?;
+        let stepper = self.stepper(model, train)?;
         self.check(train, callbacks)?;
         if let Some(valid) = valid {
             model.check_data("validation", valid)?;
             self.loss.check(model.output(), valid.target_shape())?;
         }
-        let mut batches = Batches::new(train.len(), self.batch_size, self.seed)?;
-        let mut history = History::default();
-        for callback in &mut *callbacks {
+        let batches = Batches::new(train.len(), self.batch_size, self.seed)?;
+        let file = self.run_file(model, train, valid)?;
+        let all = (self.epochs, batches.steps());
+        let saved = match &file {
+            Some(file) if self.resume => file.read(model, &stepper, all)?,
+            _ => None,
+        };
+        let mut run = Run { stepper, batches, standing: Standing::default(), callbacks, file };
+        for callback in &mut *run.callbacks {
             callback.on_start(model)?;
         }
-        for epoch in 1..=self.epochs {
-            let start = Instant::now();
-            let score = self.epoch(&mut stepper, model, train, &mut batches, &history, callbacks)?;
-            stepper.check_parameters(model)?;
-            let seconds = start.elapsed().as_secs_f64();
-            stepper.swap_average(model);
-            let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
-            let record = Epoch { epoch, train: score, valid, lr: stepper.lr(), seconds };
-            history.epochs.push(record);
-            let mut flow = Flow::Continue;
-            for callback in &mut *callbacks {
-                if callback.on_epoch(EpochEnd { epoch: &record, model })? == Flow::Stop {
-                    flow = Flow::Stop;
-                }
-            }
-            if flow == Flow::Stop || self.stop.load(Ordering::Relaxed) {
+        if let Some(saved) = saved {
+            run.standing = saved.restore(model, &mut run.stepper, run.callbacks)?;
+        }
+        while run.standing.history.epochs.len() < self.epochs && !run.standing.stopped {
+            self.epoch(&mut run, model, train, valid)?;
+            run.write(model)?;
+            if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            if epoch < self.epochs {
-                stepper.swap_average(model);
-            }
         }
-        for callback in callbacks {
+        run.stepper.swap_average(model);
+        for callback in run.callbacks {
             callback.on_end(model)?;
         }
-        Ok(history)
+        Ok(run.standing.history)
     }
 
-    /// The epoch that comes after those in `history`.
+    /// The epoch that comes after those in the history, or what is left of it: steps, validation, callbacks.
     fn epoch(
         &self,
-        stepper: &mut Stepper<'_, R>,
+        run: &mut Run<'_, '_, R>,
         model: &mut Model<R>,
         train: &dyn Dataset<Elem = R>,
-        batches: &mut Batches,
-        history: &History,
-        callbacks: &mut [Box<dyn Callback<R>>],
+        valid: Option<&dyn Dataset<Elem = R>>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let train = self.steps(run, model, train, start)?;
+        run.stepper.check_parameters(model)?;
+        let seconds = run.standing.position.seconds + start.elapsed().as_secs_f64();
+        run.stepper.swap_average(model);
+        let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
+        let epoch = run.standing.history.epochs.len() + 1;
+        let record = Epoch { epoch, train, valid, lr: run.stepper.lr(), seconds };
+        run.standing.history.epochs.push(record);
+        run.standing.position = Position::default();
+        for callback in &mut *run.callbacks {
+            let flow = callback.on_epoch(EpochEnd { epoch: &record, model })?;
+            run.standing.stopped |= flow == Flow::Stop;
+        }
+        run.stepper.swap_average(model);
+        Ok(())
+    }
+
+    /// The steps of an epoch, from where the run stands.
+    fn steps(
+        &self,
+        run: &mut Run<'_, '_, R>,
+        model: &mut Model<R>,
+        train: &dyn Dataset<Elem = R>,
+        start: Instant,
     ) -> Result<Score> {
-        let (before, steps) = (history.epochs.len(), batches.steps());
-        let (mut tally, mut all, mut right, mut first) = (Tally::default(), 0, 0, 0);
-        let score = |tally: Tally, all: u64, right: u64| Score {
-            loss: tally.mean(),
-            accuracy: has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 }),
+        let Run { stepper, batches, standing, callbacks, file } = run;
+        let (before, steps, earlier) =
+            (standing.history.epochs.len(), batches.steps(), standing.position.seconds);
+        let resumed = standing.position.step;
+        let score = |at: Position| {
+            let (all, right) = at.classes;
+            let accuracy = has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 });
+            Score { loss: at.tally.mean(), accuracy }
         };
-        for (step, batch) in batches.epoch(before as u64 + 1).enumerate() {
+        for (step, batch) in batches.epoch(before as u64 + 1).enumerate().skip(resumed) {
             if let Some(schedule) = self.schedule.as_deref() {
                 let (done, total) = match schedule.unit() {
                     Unit::Epoch => (before, self.epochs),
                     Unit::Step => (before * steps + step, self.epochs * steps),
                 };
-                if step == 0 || schedule.unit() == Unit::Step {
-                    stepper.follow(schedule, Clock { done, total, history: &history.epochs });
+                if step == resumed || schedule.unit() == Unit::Step {
+                    stepper.follow(schedule, Clock { done, total, history: &standing.history.epochs });
                 }
             }
-            let report = stepper.step(model, train, batch, before + 1, first)?;
-            first += batch.len();
-            tally += report.tally;
-            (all, right) = (all + report.classes.0, right + report.classes.1);
+            let report = stepper.step(model, train, batch, before + 1, step * self.batch_size)?;
+            let at = &mut standing.position;
+            at.step = step + 1;
+            at.tally += report.tally;
+            at.classes = (at.classes.0 + report.classes.0, at.classes.1 + report.classes.1);
             let progress = Progress {
                 epoch: before + 1,
                 epochs: self.epochs,
                 step: step + 1,
                 steps,
-                score: score(tally, all, right),
+                score: score(*at),
                 lr: stepper.lr(),
             };
             callbacks.iter_mut().for_each(|callback| callback.on_step(&progress));
+            if let Some(file) = file.as_ref().filter(|file| file.due(step + 1, steps)) {
+                standing.position.seconds = earlier + start.elapsed().as_secs_f64();
+                file.write(model, stepper, callbacks, standing)?;
+            }
         }
-        Ok(score(tally, all, right))
+        standing.position.seconds = earlier;
+        Ok(score(standing.position))
     }
 
     fn validate(&self, model: &Model<R>, valid: &dyn Dataset<Elem = R>) -> Result<Score> {
