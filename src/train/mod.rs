@@ -11,6 +11,7 @@ mod history;
 mod log;
 mod monitor;
 mod resume;
+mod run;
 pub mod schedule;
 mod step;
 mod trainer;

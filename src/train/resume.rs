@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
+use super::step::Carried;
 use super::{Callback, CallbackState, Epoch, History, Score, Stepper};
 use crate::loss::Tally;
 use crate::params::{Layout, Named, read_checked, write_checked};
@@ -93,9 +94,7 @@ struct Place {
 pub(super) struct Saved<R> {
     path: PathBuf,
     params: Vec<R>,
-    moments: Vec<R>,
-    average: (Vec<R>, bool),
-    steps: u64,
+    carried: Carried<Vec<R>>,
     callbacks: Vec<CallbackState<R>>,
     standing: Standing,
 }
@@ -116,20 +115,20 @@ impl RunFile {
         standing: &Standing,
     ) -> Result<()> {
         let layout = model.params().layout();
-        let (steps, moments, average) = stepper.state();
+        let Carried { steps, moments, average, averaged } = stepper.carried();
         let states: Vec<_> = callbacks.iter().filter_map(|callback| callback.save_state()).collect();
         let mut tensors = named("model", layout, model.params().as_slice());
         for (i, moment) in moments.chunks_exact(layout.len().max(1)).enumerate() {
             tensors.extend(named(&format!("optimizer.{i}"), layout, moment));
         }
-        if let Some((average, _)) = average {
+        if let Some(average) = average {
             tensors.extend(named("average", layout, average));
         }
         for (i, state) in states.iter().enumerate().filter(|(_, state)| !state.values.is_empty()) {
             tensors.push((format!("callback.{i}"), vec![state.values.len()], &state.values));
         }
         let content = Content {
-            averaged: average.is_some_and(|(_, started)| started),
+            averaged,
             callbacks: states.iter().map(|state| state.json.clone()).collect(),
             history: standing.history.epochs.iter().map(Row::from).collect(),
             position: standing.position.into(),
@@ -160,7 +159,6 @@ impl RunFile {
         let (file, json) = read_checked(path, &bytes, KEY, "state of a training run")?;
         let content = content(path, &json)?;
         self.compare(&content.settings)?;
-        let (_, moments, average) = stepper.state();
         let standing = standing(&content, epochs, steps).map_err(|fault| Error::file(path, fault))?;
 
         let layout = model.params().layout();
@@ -171,13 +169,14 @@ impl RunFile {
         };
         let mut params = vec![R::ZERO; layout.len()];
         read("model", &mut params)?;
-        let mut moments = vec![R::ZERO; moments.len()];
+        let now = stepper.carried();
+        let mut moments = vec![R::ZERO; now.moments.len()];
         for (i, moment) in moments.chunks_exact_mut(layout.len().max(1)).enumerate() {
             read(&format!("optimizer.{i}"), moment)?;
         }
-        let mut averages = vec![R::ZERO; average.map_or(0, |(values, _)| values.len())];
-        if average.is_some() {
-            read("average", &mut averages)?;
+        let mut average = now.average.map(|values| vec![R::ZERO; values.len()]);
+        if let Some(average) = &mut average {
+            read("average", average)?;
         }
         let callbacks = content.callbacks.into_iter().enumerate().map(|(i, json)| {
             let name = format!("callback.{i}");
@@ -190,9 +189,7 @@ impl RunFile {
         Ok(Some(Saved {
             path: path.to_owned(),
             params,
-            moments,
-            average: (averages, content.averaged),
-            steps: content.steps,
+            carried: Carried { steps: content.steps, moments, average, averaged: content.averaged },
             callbacks: callbacks.collect::<Result<_>>()?,
             standing,
         }))
@@ -231,7 +228,7 @@ impl<R: Real> Saved<R> {
         stepper: &mut Stepper<'_, R>,
         callbacks: &mut [Box<dyn Callback<R>>],
     ) -> Result<Standing> {
-        let Self { path, params, moments, average, steps, callbacks: states, standing } = self;
+        let Self { path, params, carried, callbacks: states, standing } = self;
         let mut own: Vec<_> =
             callbacks.iter_mut().filter(|callback| callback.save_state().is_some()).collect();
         if own.len() != states.len() {
@@ -244,7 +241,7 @@ impl<R: Real> Saved<R> {
         }
         model.params_mut().as_mut_slice().copy_from_slice(&params);
         let done = standing.history.epochs.len();
-        stepper.restore(steps, moments, average, (done + 1, standing.position.step));
+        stepper.restore(carried, done + 1, standing.position.step);
         callbacks.iter_mut().try_for_each(|callback| callback.on_resume(&standing.history.epochs))?;
         Ok(standing)
     }
