@@ -101,7 +101,7 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
             }
             return Ok(Flow::Continue);
         }
-        self.since += 1;
+        self.since = self.since.saturating_add(1);
         Ok(if self.since >= self.patience { Flow::Stop } else { Flow::Continue })
     }
 

@@ -302,6 +302,11 @@ fn standing(content: &Content, epochs: usize, steps: usize) -> Result<Standing, 
         let found = format!("step {step} after {done} epochs and {} steps in all", content.steps);
         return Err(format!("found {found}, expected {steps} steps an epoch"));
     }
+    let (all, right) = content.position.classes;
+    let numbered = content.history.iter().zip(1..).all(|(row, number)| row.epoch == number);
+    if !numbered || right > all || all > u64::MAX / 2 {
+        return Err("found epochs or counts that no run has".into());
+    }
     let history = History { epochs: content.history.iter().map(Epoch::from).collect() };
     Ok(Standing { history, position: (&content.position).into(), stopped: content.stopped })
 }
