@@ -67,7 +67,7 @@ impl bptt::train::Callback<f32> for Notes {
 }
 
 /// Three hundred steps with dropout, clipping, averaged and frozen weights, each tenth of them ragged, at 1, 2 and 8
-/// threads.
+/// threads; and with a file of the run, but where that is written.
 #[test]
 fn steps_allocate_nothing() {
     let (samples, batch) = (930usize, 100);
@@ -75,7 +75,8 @@ fn steps_allocate_nothing() {
     let x = Array3::from_shape_fn((samples, 5, 4), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
     let y = Array1::from_shape_fn(samples, |i| i % 3);
     let data = Arrays::classes(x, &y, ["a", "b", "c"]).unwrap();
-    for threads in [1, 2, 8] {
+    let folder = tempfile::tempdir().unwrap();
+    for (threads, every) in [(1, None), (2, None), (8, None), (2, Some(4))] {
         let counts: &'static [AtomicUsize] =
             Vec::leak((0..EPOCHS * STEPS).map(|_| AtomicUsize::new(0)).collect());
         let mut model = Model::builder(Shape::new(5, 4))
@@ -98,14 +99,23 @@ fn steps_allocate_nothing() {
             .with(EarlyStopping::patience(EPOCHS))
             .with(|_: &Epoch| Flow::Continue)
             .with(Notes { counts });
+        if let Some(every) = every {
+            trainer = trainer.checkpoint(folder.path().join("run.ckpt")).checkpoint_every(every);
+        }
         trainer.fit(&mut model, &data, None).unwrap();
 
         let count = |epoch: usize, step: usize| counts[epoch * STEPS + step].load(Ordering::Relaxed);
         for epoch in 1..EPOCHS {
-            for step in 1..STEPS {
+            // A file is written after the step's note, so it counts to the next one.
+            let written = |step: usize| every.is_some_and(|every| step.is_multiple_of(every));
+            for step in (1..STEPS).filter(|&step| !written(step)) {
                 let allocated = count(epoch, step) - count(epoch, step - 1);
                 assert_eq!(allocated, 0, "{threads} threads, epoch {}, step {}", epoch + 1, step + 1);
             }
+        }
+        if every.is_some() {
+            assert!(count(1, 4) > count(1, 3), "nothing was written");
+            continue;
         }
         // Between epochs, the history grows now and then.
         let total = count(EPOCHS - 1, STEPS - 1) - count(1, 0);

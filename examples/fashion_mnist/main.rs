@@ -3,6 +3,10 @@
 //! `cargo run --example fashion_mnist` trains the paper's model, two layers of 35 units, on 48,000 images for 20
 //! epochs, measures it on the 10,000 test images, and leaves the model, two pictures and all figures in
 //! `target/fashion_mnist`. `-- --help` lists what can be changed.
+//!
+//! After every epoch the state of the run goes to `run.ckpt` in that folder, and stays there. With `--resume` a run that
+//! was cut short goes on from it and ends with the same bits as if it had not been; one that had come to its end does so
+//! again at once, or goes on if `--epochs` says more. Without `--resume` the file is written anew.
 
 mod plots;
 mod progress;
@@ -59,6 +63,10 @@ struct Args {
     /// Folder for the model, the pictures and metrics.json
     #[arg(long, value_name = "DIR", default_value = "target/fashion_mnist")]
     out: PathBuf,
+    /// Go on with a run that was cut short, with the same settings and in the same folder
+    #[arg(long)]
+    #[serde(skip)]
+    resume: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
@@ -111,13 +119,17 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nending after this epoch; what was learnt is saved (Ctrl-C again ends at once)");
+        eprintln!(
+            "\nending after this epoch; what was learnt is saved, and --resume goes on (Ctrl-C again ends at once)"
+        );
     })?;
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(args.lr))
         .epochs(args.epochs)
         .batch_size(args.batch_size)
         .seed(args.seed)
         .stop_on(stop)
+        .checkpoint(args.out.join("run.ckpt"))
+        .resume(args.resume)
         .with(Checkpoint::last(&saved))
         .with(progress::Bars::new());
     if let Some(threads) = args.threads {

@@ -30,13 +30,18 @@ impl Callback<f32> for Bars {
             self.bar.set_length((p.epochs * p.steps) as u64);
             self.bar.enable_steady_tick(Duration::from_millis(250));
         }
-        self.bar.inc(1);
+        self.bar.set_position(((p.epoch - 1) * p.steps + p.step) as u64);
         // A terminal shows no more than this anyway.
         if p.step.is_multiple_of(16) {
             self.bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
             let accuracy = 100.0 * p.score.accuracy.unwrap_or(0.0);
             self.bar.set_message(format!("loss {:.4}  accuracy {accuracy:.2} %", p.score.loss));
         }
+    }
+
+    fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
+        done.iter().for_each(|epoch| println!("{}", line(epoch)));
+        Ok(())
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {

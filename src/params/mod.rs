@@ -1,6 +1,7 @@
 //! Parameters: one arena under one layout, with PyTorch's names and shapes.
 
 mod arena;
+mod checked;
 mod init;
 mod layout;
 mod orthogonal;
@@ -8,6 +9,7 @@ mod pattern;
 mod state_dict;
 
 pub use arena::Arena;
+pub(crate) use checked::{Named, read_checked, write_checked};
 pub use init::Init;
 pub use layout::{Axis, Layout, Tensor};
 pub(crate) use pattern::matches;

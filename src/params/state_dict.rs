@@ -39,9 +39,9 @@ pub(crate) fn write_tensors<R: Real>(
 
 /// A safetensors file, checked.
 pub(crate) struct TensorFile<'a> {
-    path: &'a Path,
-    tensors: SafeTensors<'a>,
-    metadata: Option<String>,
+    pub(super) path: &'a Path,
+    pub(super) tensors: SafeTensors<'a>,
+    pub(super) metadata: Option<String>,
 }
 
 /// Looks at `bytes`, the content of `path`, as a safetensors file; `key` names the metadata wanted.

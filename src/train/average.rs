@@ -30,6 +30,16 @@ impl<R: Real> Average<R> {
         }
     }
 
+    /// The averages, or 0 before the first step, and whether there was one.
+    pub(super) fn state(&self) -> (&[R], bool) {
+        (&self.values, self.started)
+    }
+
+    /// Takes back what [`state`](Self::state) gave.
+    pub(super) fn restore(&mut self, values: Vec<R>, started: bool) {
+        (self.values, self.started) = (values, started);
+    }
+
     /// Exchanges the model's parameters for the averages, once there are any.
     pub(super) fn swap(&mut self, model: &mut Model<R>) {
         if self.started {

@@ -38,6 +38,15 @@ pub struct EpochEnd<'a, R: Real> {
     pub model: &'a mut Model<R>,
 }
 
+/// What a callback wants to find again when a run is resumed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallbackState<R = f32> {
+    /// Counters, scores, and settings that must be the same when the run goes on.
+    pub json: serde_json::Value,
+    /// Weights and the like: kept to the bit.
+    pub values: Vec<R>,
+}
+
 /// Called in the course of [`Trainer::fit`](super::Trainer::fit). Every method does nothing unless written.
 ///
 /// A closure `FnMut(&Epoch) -> Flow` is a callback too: it is called at the end of each epoch.
@@ -80,6 +89,32 @@ pub trait Callback<R: Real>: Send {
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         let _ = end;
         Ok(Flow::Continue)
+    }
+
+    /// What the callback carries from one step or epoch to the next, for the file of
+    /// [`Trainer::checkpoint`](super::Trainer::checkpoint); `None` if it carries nothing. A callback has a state
+    /// always or never.
+    fn save_state(&self) -> Option<CallbackState<R>> {
+        None
+    }
+
+    /// Takes back what [`save_state`](Self::save_state) gave, after [`on_start`](Self::on_start). Whatever it changes
+    /// in the model's parameters is overwritten by those of the file.
+    ///
+    /// # Errors
+    /// If the state is none that this callback can go on from; it ends the run.
+    fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
+        let _ = (state, model);
+        Ok(())
+    }
+
+    /// When a run goes on from a file: the epochs that were done before. All states are in place by then.
+    ///
+    /// # Errors
+    /// Whatever went wrong; it ends the run.
+    fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
+        let _ = done;
+        Ok(())
     }
 
     /// After the last epoch, whichever that was.

@@ -2,10 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::{Callback, EpochEnd, Flow, Monitor};
+use serde::{Deserialize, Serialize};
+
+use super::exact::Exact;
+use super::{Callback, CallbackState, EpochEnd, Flow, Monitor, resume};
 use crate::{Model, Real, Result};
 
 /// Saves the model after epochs, each time beside its place first, so that a run cut short leaves what it had learnt.
+///
+/// Such a file holds the model alone. What a run needs to go on is in that of
+/// [`Trainer::checkpoint`](super::Trainer::checkpoint).
 ///
 /// # Source
 /// Keras's `ModelCheckpoint`; [`best`](Self::best) is its `save_best_only=True`.
@@ -46,6 +52,13 @@ impl Checkpoint {
     }
 }
 
+/// What of it goes into the file of a run.
+#[derive(Serialize, Deserialize)]
+struct State {
+    best: Option<Exact>,
+    settings: (Monitor, bool),
+}
+
 impl<R: Real> Callback<R> for Checkpoint {
     fn monitor(&self) -> Option<Monitor> {
         self.best_only.then_some(self.monitor)
@@ -66,5 +79,17 @@ impl<R: Real> Callback<R> for Checkpoint {
             end.model.save(&self.path)?;
         }
         Ok(Flow::Continue)
+    }
+
+    fn save_state(&self) -> Option<CallbackState<R>> {
+        let state = State { best: self.best.map(Exact), settings: (self.monitor, self.best_only) };
+        Some(CallbackState { json: serde_json::to_value(state).ok()?, values: Vec::new() })
+    }
+
+    fn load_state(&mut self, state: CallbackState<R>, _: &mut Model<R>) -> Result<()> {
+        let State { best, settings } = resume::parse("checkpoint", state.json)?;
+        resume::same("checkpoint", &settings, &(self.monitor, self.best_only))?;
+        self.best = best.map(|best| best.0);
+        Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! Stopping when nothing gets better any more.
 
-use super::{Callback, EpochEnd, Flow, Monitor};
-use crate::{Model, Real, Result};
+use serde::{Deserialize, Serialize};
+
+use super::exact::Exact;
+use super::{Callback, CallbackState, EpochEnd, Flow, Monitor, resume};
+use crate::{Error, Model, Real, Result};
 
 /// Ends a run when a score has not got better for some epochs, and gives the model the parameters of its best epoch
 /// back at the end of any run.
@@ -62,6 +65,21 @@ impl<R: Real> EarlyStopping<R> {
     }
 }
 
+/// What of it goes into a file, besides the weights.
+#[derive(Serialize, Deserialize)]
+struct State {
+    best: Option<Exact>,
+    settings: (Monitor, Exact, bool),
+    since: usize,
+}
+
+impl<R> EarlyStopping<R> {
+    /// What must not change when a run is resumed. Patience may.
+    fn settings(&self) -> (Monitor, Exact, bool) {
+        (self.monitor, Exact(self.min_delta), self.restore)
+    }
+}
+
 impl<R: Real> Callback<R> for EarlyStopping<R> {
     fn monitor(&self) -> Option<Monitor> {
         Some(self.monitor)
@@ -83,8 +101,24 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
             }
             return Ok(Flow::Continue);
         }
-        self.since += 1;
+        self.since = self.since.saturating_add(1);
         Ok(if self.since >= self.patience { Flow::Stop } else { Flow::Continue })
+    }
+
+    fn save_state(&self) -> Option<CallbackState<R>> {
+        let state = State { best: self.best.map(Exact), settings: self.settings(), since: self.since };
+        Some(CallbackState { json: serde_json::to_value(state).ok()?, values: self.weights.clone() })
+    }
+
+    fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
+        let State { best, settings, since } = resume::parse("early stopping", state.json)?;
+        resume::same("early stopping", &settings, &self.settings())?;
+        let (found, expected) = (state.values.len(), model.parameter_count());
+        if found != 0 && found != expected {
+            return Err(Error::mismatch("the best weights", found, expected));
+        }
+        (self.best, self.since, self.weights) = (best.map(|best| best.0), since, state.values);
+        Ok(())
     }
 
     fn on_end(&mut self, model: &mut Model<R>) -> Result<()> {

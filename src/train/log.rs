@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{Callback, EpochEnd, Flow, History};
+use super::{Callback, Epoch, EpochEnd, Flow, History};
 use crate::{Model, Real, Result, files};
 
 /// Writes the history so far to a CSV file after every epoch; [`History::to_csv`] has the columns.
 ///
-/// A run begins a new file. Each time the file is written beside its place and renamed, so that it is whole even if
+/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place and renamed, so that it is whole even if
 /// the run is cut short.
 ///
 /// # Source
@@ -45,6 +45,11 @@ impl<R: Real> Callback<R> for CsvLog {
         self.write()
     }
 
+    fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
+        self.history.epochs.extend_from_slice(done);
+        self.write()
+    }
+
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         self.history.epochs.push(*end.epoch);
         self.write()?;
@@ -54,7 +59,7 @@ impl<R: Real> Callback<R> for CsvLog {
 
 /// Writes the history so far to a JSON file after every epoch; [`History::load`] reads it.
 ///
-/// A run begins a new file. Each time the file is written beside its place and renamed, so that it is whole even if
+/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place and renamed, so that it is whole even if
 /// the run is cut short.
 ///
 /// # Examples
@@ -82,6 +87,11 @@ impl JsonLog {
 impl<R: Real> Callback<R> for JsonLog {
     fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
         self.history.epochs.clear();
+        self.history.save(&self.path)
+    }
+
+    fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
+        self.history.epochs.extend_from_slice(done);
         self.history.save(&self.path)
     }
 

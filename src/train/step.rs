@@ -34,6 +34,17 @@ struct Slot<R> {
     classes: (u64, u64),
 }
 
+/// What one step hands to the next, besides the parameters.
+pub(super) struct Carried<V> {
+    /// Steps taken.
+    pub(super) steps: u64,
+    /// All first moments, then all second ones, and so on.
+    pub(super) moments: V,
+    /// The averages, if the trainer keeps any, and whether there was a step to average.
+    pub(super) average: Option<V>,
+    pub(super) averaged: bool,
+}
+
 /// A training loop's state: buffers, moments, and how many steps were taken.
 ///
 /// [`Trainer::fit`](super::Trainer::fit) runs one; [`Trainer::stepper`](super::Trainer::stepper) hands one out for loops of one's own.
@@ -231,6 +242,23 @@ impl<'a, R: Real> Stepper<'a, R> {
     pub fn swap_average(&mut self, model: &mut Model<R>) {
         if let Some(average) = &mut self.average {
             average.swap(model);
+        }
+    }
+
+    /// What has to be kept for the steps to come.
+    pub(super) fn carried(&self) -> Carried<&[R]> {
+        let average = self.average.as_ref().map(Average::state);
+        let (average, averaged) = (average.map(|a| a.0), average.is_some_and(|a| a.1));
+        Carried { steps: self.steps, moments: &self.moments, average, averaged }
+    }
+
+    /// Goes on from what [`carried`](Self::carried) gave, `done` steps into `epoch`.
+    pub(super) fn restore(&mut self, carried: Carried<Vec<R>>, epoch: usize, done: usize) {
+        let Carried { steps, moments, average, averaged } = carried;
+        (self.steps, self.moments) = (steps, moments);
+        self.epoch = (epoch, steps - done as u64);
+        if let (Some(own), Some(average)) = (&mut self.average, average) {
+            own.restore(average, averaged);
         }
     }
 

@@ -1,15 +1,15 @@
-//! Epochs of steps, validation, callbacks.
+//! What is trained with what: the settings of a run.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use super::group::{Group, Patterns};
-use super::schedule::{Clock, Schedule, Unit};
+use super::schedule::Schedule;
 use super::step::has_classes;
-use super::{Callback, Clip, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
-use crate::data::{Batches, Dataset};
-use crate::loss::{Loss, Tally};
+use super::{Callback, Clip, History, Stepper};
+use crate::data::Dataset;
+use crate::loss::Loss;
 use crate::nn::MAX_LANES;
 use crate::optim::Optimizer;
 use crate::{Error, Model, Real, Result, par};
@@ -46,15 +46,18 @@ pub(super) struct Settings<R: Real> {
     pub(super) loss: Box<dyn Loss<R>>,
     pub(super) optimizer: Box<dyn Optimizer<R>>,
     pub(super) patterns: Patterns<R>,
-    schedule: Option<Box<dyn Schedule>>,
-    epochs: usize,
+    pub(super) schedule: Option<Box<dyn Schedule>>,
+    pub(super) epochs: usize,
     pub(super) batch_size: usize,
     pub(super) seed: u64,
     pub(super) clip: Clip,
     pub(super) ema: Option<f64>,
     pub(super) tile: Option<usize>,
     threads: Option<usize>,
-    stop: Arc<AtomicBool>,
+    pub(super) checkpoint: Option<PathBuf>,
+    pub(super) every: Option<usize>,
+    pub(super) resume: bool,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl<R: Real> std::fmt::Debug for Trainer<R> {
@@ -81,6 +84,9 @@ impl<R: Real> Trainer<R> {
             ema: None,
             tile: None,
             threads: None,
+            checkpoint: None,
+            every: None,
+            resume: false,
             stop: Arc::default(),
         };
         Self { settings, callbacks: Vec::new() }
@@ -200,6 +206,67 @@ impl<R: Real> Trainer<R> {
         self
     }
 
+    /// Writes all that the run needs to go on to this file, after every epoch: parameters, moments, averages, the
+    /// states of callbacks, the history. It is written beside its place and renamed, and stays there at the end.
+    ///
+    /// A run's file is not a model's: [`Model::save`] or [`Checkpoint`](super::Checkpoint) write that.
+    ///
+    /// # Examples
+    /// A run that is cut short, and one that goes on from there as if nothing had been:
+    /// ```
+    /// use bptt::{Model, Trainer, data::Arrays, loss::CrossEntropy, nn::Linear, optim::Adam};
+    /// # use bptt::{Shape, data::Dataset};
+    /// # use ndarray::{Array1, Array3};
+    /// # fn main() -> bptt::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("run.ckpt");
+    /// # let x = Array3::from_shape_fn((100, 1, 2), |(i, _, f)| if i % 2 == f { 1.0f32 } else { 0.0 });
+    /// # let data = Arrays::classes(x, &Array1::from_shape_fn(100, |i| i % 2), ["even", "odd"])?;
+    /// let trainer = |epochs| {
+    ///     Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(epochs).checkpoint(&path).resume(true)
+    /// };
+    /// let model = || Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1);
+    ///
+    /// trainer(2).fit(&mut model()?, &data, None)?;
+    /// let mut resumed = model()?;
+    /// let history = trainer(5).fit(&mut resumed, &data, None)?;
+    /// assert_eq!(history.epochs.len(), 5, "the first two are not done again");
+    ///
+    /// std::fs::remove_file(&path).unwrap();
+    /// let mut at_once = model()?;
+    /// trainer(5).fit(&mut at_once, &data, None)?;
+    /// assert_eq!(resumed.params().as_slice(), at_once.params().as_slice());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.checkpoint = Some(path.into());
+        self
+    }
+
+    /// Writes the file of [`checkpoint`](Self::checkpoint) within an epoch too, after each of its steps whose number
+    /// is a multiple of this.
+    pub fn checkpoint_every(mut self, steps: usize) -> Self {
+        self.settings.every = Some(steps);
+        self
+    }
+
+    /// Whether [`fit`](Self::fit) goes on from the file of [`checkpoint`](Self::checkpoint), if there is one; false
+    /// by default: the file is then written anew.
+    ///
+    /// The model, whatever its parameters, becomes that of the file, and in the end has the very bits of a run never
+    /// stopped, on a machine with the same instruction set. So all must be as it was: data, model, settings and
+    /// callbacks. What differs and can be told is an error; of the data only the numbers of samples are compared.
+    /// Threads, and callbacks without a state, may be others, and there may be more epochs, which a schedule that
+    /// looks at their number will notice. A run that a callback ended is over; one that
+    /// [`stop_on`](Self::stop_on) ended goes on.
+    ///
+    /// A file is one run's. To fit in several phases, give each its own trainer and file.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.settings.resume = resume;
+        self
+    }
+
     /// The buffers and moments of a training loop, for loops of one's own.
     ///
     /// # Errors
@@ -209,9 +276,11 @@ impl<R: Real> Trainer<R> {
     }
 
     /// Trains `model` on `train`, and measures it on `valid`, if given, after every epoch. The optimizer starts
-    /// afresh each time.
+    /// afresh each time, unless the run is [resumed](Self::resume).
     ///
     /// # Errors
+    /// [`Error::File`] or [`Error::Io`] naming the file of [`checkpoint`](Self::checkpoint) if it is damaged or of a
+    /// run with other settings, with the model as it was.
     /// If model, data, loss and settings do not go together; [`Error::NonFinite`] if the loss or a gradient stops
     /// being a number, with the model as it was before that step, or if a parameter has by the end of an epoch; or
     /// what a callback returns.
@@ -227,7 +296,11 @@ impl<R: Real> Trainer<R> {
 }
 
 impl<R: Real> Settings<R> {
-    fn stepper<'a>(&'a self, model: &Model<R>, data: &dyn Dataset<Elem = R>) -> Result<Stepper<'a, R>> {
+    pub(super) fn stepper<'a>(
+        &'a self,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+    ) -> Result<Stepper<'a, R>> {
         if self.batch_size == 0 {
             return Err(Error::config("batch_size", "found 0, expected at least 1"));
         }
@@ -249,107 +322,16 @@ impl<R: Real> Settings<R> {
     }
 
     /// Checks what the trainer alone can tell: that schedule and callbacks find the scores that they watch.
-    fn check(&self, train: &dyn Dataset<Elem = R>, callbacks: &[Box<dyn Callback<R>>]) -> Result<()> {
+    pub(super) fn check(
+        &self,
+        train: &dyn Dataset<Elem = R>,
+        callbacks: &[Box<dyn Callback<R>>],
+    ) -> Result<()> {
         if let Some(schedule) = &self.schedule {
             schedule.check()?;
         }
         let scheduled = self.schedule.iter().filter_map(|schedule| schedule.monitor());
         let called = callbacks.iter().filter_map(|callback| callback.monitor());
         scheduled.chain(called).try_for_each(|monitor| monitor.check(has_classes(train)))
-    }
-
-    fn run(
-        &self,
-        model: &mut Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        valid: Option<&dyn Dataset<Elem = R>>,
-        callbacks: &mut [Box<dyn Callback<R>>],
-    ) -> Result<History> {
-        let mut stepper = self.stepper(model, train)?;
-        self.check(train, callbacks)?;
-        if let Some(valid) = valid {
-            model.check_data("validation", valid)?;
-            self.loss.check(model.output(), valid.target_shape())?;
-        }
-        let mut batches = Batches::new(train.len(), self.batch_size, self.seed)?;
-        let mut history = History::default();
-        for callback in &mut *callbacks {
-            callback.on_start(model)?;
-        }
-        for epoch in 1..=self.epochs {
-            let start = Instant::now();
-            let score = self.epoch(&mut stepper, model, train, &mut batches, &history, callbacks)?;
-            stepper.check_parameters(model)?;
-            let seconds = start.elapsed().as_secs_f64();
-            stepper.swap_average(model);
-            let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
-            let record = Epoch { epoch, train: score, valid, lr: stepper.lr(), seconds };
-            history.epochs.push(record);
-            let mut flow = Flow::Continue;
-            for callback in &mut *callbacks {
-                if callback.on_epoch(EpochEnd { epoch: &record, model })? == Flow::Stop {
-                    flow = Flow::Stop;
-                }
-            }
-            if flow == Flow::Stop || self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            if epoch < self.epochs {
-                stepper.swap_average(model);
-            }
-        }
-        for callback in callbacks {
-            callback.on_end(model)?;
-        }
-        Ok(history)
-    }
-
-    /// The epoch that comes after those in `history`.
-    fn epoch(
-        &self,
-        stepper: &mut Stepper<'_, R>,
-        model: &mut Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        batches: &mut Batches,
-        history: &History,
-        callbacks: &mut [Box<dyn Callback<R>>],
-    ) -> Result<Score> {
-        let (before, steps) = (history.epochs.len(), batches.steps());
-        let (mut tally, mut all, mut right, mut first) = (Tally::default(), 0, 0, 0);
-        let score = |tally: Tally, all: u64, right: u64| Score {
-            loss: tally.mean(),
-            accuracy: has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 }),
-        };
-        for (step, batch) in batches.epoch(before as u64 + 1).enumerate() {
-            if let Some(schedule) = self.schedule.as_deref() {
-                let (done, total) = match schedule.unit() {
-                    Unit::Epoch => (before, self.epochs),
-                    Unit::Step => (before * steps + step, self.epochs * steps),
-                };
-                if step == 0 || schedule.unit() == Unit::Step {
-                    stepper.follow(schedule, Clock { done, total, history: &history.epochs });
-                }
-            }
-            let report = stepper.step(model, train, batch, before + 1, first)?;
-            first += batch.len();
-            tally += report.tally;
-            (all, right) = (all + report.classes.0, right + report.classes.1);
-            let progress = Progress {
-                epoch: before + 1,
-                epochs: self.epochs,
-                step: step + 1,
-                steps,
-                score: score(tally, all, right),
-                lr: stepper.lr(),
-            };
-            callbacks.iter_mut().for_each(|callback| callback.on_step(&progress));
-        }
-        Ok(score(tally, all, right))
-    }
-
-    fn validate(&self, model: &Model<R>, valid: &dyn Dataset<Elem = R>) -> Result<Score> {
-        let evaluation = model.evaluate_with(valid, &*self.loss)?;
-        let accuracy = evaluation.has_classes().then(|| evaluation.accuracy());
-        Ok(Score { loss: evaluation.loss(), accuracy })
     }
 }

@@ -1,0 +1,47 @@
+//! Numbers in JSON that come back to the bit, those that are not finite too.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A number; in JSON, a number or one of `"inf"`, `"-inf"`, `"NaN"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Exact(pub(super) f64);
+
+impl Serialize for Exact {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_finite() { to.serialize_f64(self.0) } else { to.collect_str(&self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Number(f64),
+            Text(String),
+        }
+        match Either::deserialize(from)? {
+            Either::Number(number) => Ok(Self(number)),
+            Either::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back_to_the_bit() {
+        let third = 1.0 / 3.0;
+        for x in [0.0, -0.0, third, 1e300, 5e-324, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let json = serde_json::to_string(&Exact(x)).unwrap();
+            let back: Exact = serde_json::from_str(&json).unwrap();
+            assert_eq!(back.0.to_bits(), x.to_bits(), "{x} by way of {json}");
+            let value = serde_json::to_value(Exact(x)).unwrap();
+            let back: Exact = serde_json::from_value(value).unwrap();
+            assert_eq!(back.0.to_bits(), x.to_bits(), "{x} by way of a value");
+        }
+        assert!(serde_json::from_str::<Exact>("\"nine\"").is_err());
+    }
+}

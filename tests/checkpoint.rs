@@ -1,0 +1,443 @@
+//! A run that was stopped and resumed, anywhere and at any number of threads, ends with the bits of one never stopped.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use bptt::data::{Arrays, Dataset};
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Dropout, Linear, Lstm};
+use bptt::optim::{Adam, Sgd};
+use bptt::train::schedule::{CosineAnnealing, OneCycle, ReduceOnPlateau, Schedule, Threshold};
+use bptt::train::{
+    Callback, CallbackState, Checkpoint, Clip, EarlyStopping, EpochEnd, Flow, Group, History, JsonLog,
+    Monitor, Progress,
+};
+use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
+use ndarray::{Array1, Array3};
+use tempfile::TempDir;
+
+const SAMPLES: usize = 93;
+const BATCH: usize = 20;
+/// The last batch of an epoch has 13 samples.
+const STEPS: usize = 5;
+const EPOCHS: usize = 4;
+const THREADS: [usize; 4] = [1, 2, 3, 8];
+
+fn data<R: Real>(n: usize) -> Arrays<R> {
+    let mut values = vec![R::ZERO; n * 4 * 3];
+    Init::Uniform(1.0).fill(&mut values, rng::key(&[n as u64]));
+    let x = Array3::from_shape_vec((n, 4, 3), values).unwrap();
+    let y = Array1::from_shape_fn(n, |i| usize::from(x[[i, 0, 0]] > x[[i, 1, 1]]));
+    Arrays::classes(x, &y, ["less", "more"]).unwrap()
+}
+
+fn model<R: Real>() -> Model<R> {
+    Model::builder(data::<R>(1).shape())
+        .layer("lstm", Lstm::new(5).layers(2).last())
+        .layer("dropout", Dropout::new(0.3))
+        .layer("linear", Linear::new(2))
+        .build(1)
+        .unwrap()
+}
+
+/// Everything at once: averages, a rate for each step, clipping, groups, and two callbacks with a state.
+fn full(folder: &Path) -> Trainer {
+    Trainer::new(CrossEntropy::default(), Adam::new(0.03))
+        .schedule(CosineAnnealing::new(9).per_step())
+        .ema(0.8)
+        .clip(Clip::Norm(0.5))
+        .group("linear.*", Group::new().optimizer(Sgd::new(0.1).momentum(0.9)))
+        .freeze("lstm.bias_hh_l0")
+        .with(EarlyStopping::patience(2).monitor(Monitor::ValidLoss))
+        .with(Checkpoint::best(folder.join("best.safetensors")).monitor(Monitor::ValidAccuracy))
+}
+
+/// Early stopping that stops at once.
+fn short(_: &Path) -> Trainer {
+    Trainer::new(CrossEntropy::default(), Sgd::new(0.3).momentum(0.9))
+        .with(EarlyStopping::patience(1).min_delta(0.5))
+}
+
+/// A rate that follows from the history, and falls after the first epoch.
+fn plateau(_: &Path) -> Trainer {
+    Trainer::new(CrossEntropy::default(), Sgd::new(0.3).momentum(0.9))
+        .schedule(ReduceOnPlateau::new().patience(0).factor(0.5).threshold(Threshold::Abs(10.0)))
+}
+
+/// A rate that looks at the length of the run, and nothing else.
+fn plain(_: &Path) -> Trainer {
+    Trainer::new(CrossEntropy::default(), Adam::new(0.01)).schedule(OneCycle::new(0.02).per_step())
+}
+
+fn setup(make: fn(&Path) -> Trainer, folder: &Path) -> Trainer {
+    make(folder).epochs(EPOCHS).batch_size(BATCH).tile(4).seed(7)
+}
+
+/// Ends the run by a panic after a step, counted from the first of the run.
+struct PanicAt(usize);
+
+impl Callback<f32> for PanicAt {
+    fn on_step(&mut self, at: &Progress) {
+        if (at.epoch - 1) * at.steps + at.step == self.0 {
+            resume_unwind(Box::new("stopped"));
+        }
+    }
+}
+
+/// Ends the run by an error after an epoch.
+struct FailAfter(usize);
+
+impl Callback<f32> for FailAfter {
+    fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+        if end.epoch.epoch == self.0 { Err(Error::config("test", "stopped")) } else { Ok(Flow::Continue) }
+    }
+}
+
+/// What a run leaves: the saved model, the one saved as the best, and the history but for its clock.
+#[derive(Debug, PartialEq)]
+struct Left {
+    model: Vec<u8>,
+    best: Option<Vec<u8>>,
+    history: Vec<String>,
+}
+
+fn fit(trainer: &mut Trainer, folder: &Path) -> Result<Left> {
+    let mut model = model();
+    let history = trainer.fit(&mut model, &data(SAMPLES), Some(&data(41)))?;
+    let path = folder.join("model.safetensors");
+    model.save(&path)?;
+    let row = |epoch: &bptt::train::Epoch| format!("{:?}", bptt::train::Epoch { seconds: 0.0, ..*epoch });
+    Ok(Left {
+        model: fs::read(path).unwrap(),
+        best: fs::read(folder.join("best.safetensors")).ok(),
+        history: history.epochs.iter().map(row).collect(),
+    })
+}
+
+fn undisturbed(make: fn(&Path) -> Trainer) -> Left {
+    let folder = tempfile::tempdir().unwrap();
+    fit(&mut setup(make, folder.path()), folder.path()).unwrap()
+}
+
+fn with_file(make: fn(&Path) -> Trainer, folder: &TempDir, threads: usize) -> Trainer {
+    let path = folder.path().join("run.ckpt");
+    setup(make, folder.path()).checkpoint(path).resume(true).threads(threads)
+}
+
+// --- stopped within one process ---
+
+#[test]
+fn stopped_after_any_step() {
+    for make in [full, short, plateau, plain] {
+        let expected = undisturbed(make);
+        for stop in 1..=expected.history.len() * STEPS {
+            let folder = tempfile::tempdir().unwrap();
+            let mut first = with_file(make, &folder, 2).checkpoint_every(1 + stop % 3).with(PanicAt(stop));
+            let run = || drop(fit(&mut first, folder.path()));
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "not stopped at {stop}");
+            let mut second = with_file(make, &folder, THREADS[stop % 4]);
+            assert!(fit(&mut second, folder.path()).unwrap() == expected, "stopped at {stop}");
+        }
+    }
+}
+
+#[test]
+fn stopped_again_and_again() {
+    let expected = undisturbed(full);
+    let folder = tempfile::tempdir().unwrap();
+    for stop in 1..=expected.history.len() * STEPS {
+        let threads = THREADS[stop % 4];
+        let mut trainer = with_file(full, &folder, threads).checkpoint_every(1).with(PanicAt(stop));
+        let run = || drop(fit(&mut trainer, folder.path()));
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "not stopped at {stop}");
+    }
+    assert_eq!(fit(&mut with_file(full, &folder, 1), folder.path()).unwrap(), expected);
+}
+
+#[test]
+fn stopped_by_an_error_after_an_epoch() {
+    for make in [full, plain] {
+        let expected = undisturbed(make);
+        for stop in 1..=expected.history.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let error = fit(&mut with_file(make, &folder, 1).with(FailAfter(stop)), folder.path());
+            assert!(error.unwrap_err().to_string().contains("stopped"));
+            assert_eq!(fit(&mut with_file(make, &folder, 3), folder.path()).unwrap(), expected);
+        }
+    }
+}
+
+/// The flag of Ctrl-C ends a run, but not for good; a callback does.
+#[test]
+fn a_run_that_was_ended() {
+    for make in [full, short, plateau, plain] {
+        let expected = undisturbed(make);
+        let folder = tempfile::tempdir().unwrap();
+        let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let first = fit(&mut with_file(make, &folder, 1).stop_on(flag), folder.path()).unwrap();
+        assert_eq!(first.history.len(), 1);
+        for threads in [2, 3] {
+            let mut trainer = with_file(make, &folder, threads).epochs(EPOCHS);
+            assert_eq!(fit(&mut trainer, folder.path()).unwrap(), expected, "the second time from its end");
+        }
+    }
+    assert!(undisturbed(short).history.len() < EPOCHS, "early stopping did not stop");
+}
+
+#[test]
+fn more_epochs_may_be_added() {
+    let make = |_: &Path| Trainer::new(CrossEntropy::default(), Adam::new(0.01)).ema(0.9);
+    let folder = tempfile::tempdir().unwrap();
+    let expected = fit(&mut setup(make, folder.path()).epochs(6), folder.path()).unwrap();
+    fit(&mut with_file(make, &folder, 1), folder.path()).unwrap();
+    assert_eq!(fit(&mut with_file(make, &folder, 1).epochs(6), folder.path()).unwrap(), expected);
+    let error = fit(&mut with_file(make, &folder, 1).epochs(5), folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with("run.ckpt: found a run in epoch 6, expected at most 5 epochs"), "{error}");
+}
+
+#[test]
+fn without_resume_a_run_begins_anew() {
+    let expected = undisturbed(plain);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("run.ckpt"), "no run").unwrap();
+    let mut trainer = with_file(plain, &folder, 1).resume(false);
+    for _ in 0..2 {
+        assert_eq!(fit(&mut trainer, folder.path()).unwrap(), expected);
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_file_but_for_its_clock() {
+    let lengths = [1, 8].map(|threads| {
+        let folder = tempfile::tempdir().unwrap();
+        fit(&mut with_file(full, &folder, threads), folder.path()).unwrap();
+        let file = fs::read(folder.path().join("run.ckpt")).unwrap();
+        let text = String::from_utf8_lossy(&file[..200]).into_owned();
+        assert!(text.contains("__metadata__") && text.contains("bptt-run"), "{text}");
+        let data = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        file[data..].to_vec()
+    });
+    assert!(lengths[0] == lengths[1]);
+}
+
+#[test]
+fn logs_have_the_epochs_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("history.json");
+    let mut first = with_file(plain, &folder, 1).with(JsonLog::new(&log)).with(PanicAt(2 * STEPS + 1));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(fit(&mut first, folder.path())))).is_err());
+    assert_eq!(History::load(&log).unwrap().epochs.len(), 2);
+    fit(&mut with_file(plain, &folder, 1).with(JsonLog::new(&log)), folder.path()).unwrap();
+    let epochs: Vec<_> = History::load(&log).unwrap().epochs.iter().map(|epoch| epoch.epoch).collect();
+    assert_eq!(epochs, [1, 2, 3, 4]);
+}
+
+/// A callback of one's own takes part.
+struct Counter {
+    steps: u64,
+    seen: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Callback<f32> for Counter {
+    fn on_step(&mut self, _: &Progress) {
+        self.steps += 1;
+        self.seen.store(self.steps, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn save_state(&self) -> Option<CallbackState> {
+        Some(CallbackState { json: self.steps.into(), values: vec![f32::NAN, -0.0] })
+    }
+
+    fn load_state(&mut self, state: CallbackState, _: &mut Model) -> Result<()> {
+        let bits: Vec<u32> = state.values.iter().map(|x| x.to_bits()).collect();
+        assert_eq!(bits, [f32::NAN.to_bits(), (-0.0f32).to_bits()]);
+        self.steps = state.json.as_u64().ok_or_else(|| Error::config("counter", "found no number"))?;
+        Ok(())
+    }
+}
+
+#[test]
+fn callbacks_of_ones_own_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = std::sync::Arc::default();
+    let counter = || Counter { steps: 0, seen: std::sync::Arc::clone(&seen) };
+    let mut first = with_file(plain, &folder, 1).with(counter()).checkpoint_every(2).with(PanicAt(8));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(fit(&mut first, folder.path())))).is_err());
+    fit(&mut with_file(plain, &folder, 1).with(counter()), folder.path()).unwrap();
+    assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), (EPOCHS * STEPS) as u64);
+}
+
+// --- killed ---
+
+/// The variable that makes a process of this binary a child, and names its folder.
+const CHILD: &str = "BPTT_TEST_CHECKPOINT_CHILD";
+
+/// Notes the number of each step in a file, and takes its time for it.
+struct Slow(fs::File);
+
+impl Callback<f32> for Slow {
+    fn on_step(&mut self, at: &Progress) {
+        use std::io::Write;
+        writeln!(self.0, "{}", (at.epoch - 1) * at.steps + at.step).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The child's role; for whoever runs all tests, nothing.
+#[test]
+fn child() {
+    let Some(folder) = env::var_os(CHILD).map(PathBuf::from) else { return };
+    let steps = fs::File::options().append(true).create(true).open(folder.join("steps")).unwrap();
+    let mut trainer = setup(full, &folder).with(Slow(steps));
+    trainer = trainer.checkpoint(folder.join("run.ckpt")).checkpoint_every(1).resume(true);
+    fit(&mut trainer, &folder).unwrap();
+    fs::write(folder.join("done"), "").unwrap();
+}
+
+fn spawn(folder: &Path) -> Child {
+    let binary = env::current_exe().unwrap();
+    let mut command = Command::new(binary);
+    command.args(["--exact", "child", "--test-threads=1"]).env(CHILD, folder);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Kills a run six times, a few milliseconds after it has written anew: in a step, or while it writes.
+#[test]
+fn killed_at_any_moment() {
+    let expected = undisturbed(full);
+    let folder = tempfile::tempdir().unwrap();
+    let steps = || -> Vec<usize> {
+        let text = fs::read_to_string(folder.path().join("steps")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    let mut random = rng::rng(rng::key(&[u64::from(std::process::id())]));
+    let mut beginnings = Vec::new();
+    for kill in 0..6 {
+        let before = steps().len();
+        let mut child = spawn(folder.path());
+        let start = Instant::now();
+        while steps().len() < before + 2 {
+            assert!(start.elapsed() < Duration::from_secs(20), "the child does nothing");
+            thread::sleep(Duration::from_micros(200));
+        }
+        thread::sleep(Duration::from_micros(rng::below(&mut random, 5000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!folder.path().join("done").exists(), "kill {kill} came too late");
+        beginnings.push(steps()[before]);
+    }
+    assert!(spawn(folder.path()).wait().unwrap().success());
+    assert_eq!(beginnings[0], 1);
+    assert!(beginnings.is_sorted() && beginnings[5] > 5, "it did not go on: {beginnings:?}");
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(read("model.safetensors") == expected.model, "begun at {beginnings:?}");
+    assert!(Some(read("best.safetensors")) == expected.best, "begun at {beginnings:?}");
+}
+
+// --- files that will not do ---
+
+#[test]
+fn damaged_files_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.ckpt");
+    let mut trainer = with_file(full, &folder, 1).epochs(1);
+    fit(&mut trainer, folder.path()).unwrap();
+    let good = fs::read(&path).unwrap();
+    let (samples, valid) = (data(SAMPLES), data(41));
+    let before = model::<f32>();
+    let mut fault = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let mut model = before.clone();
+        let error = trainer.fit(&mut model, &samples, Some(&valid)).expect_err(what);
+        let named = matches!(&error, Error::File { path: at, .. } if *at == path);
+        assert!(named, "{what}: {error}");
+        assert!(model.params().as_slice() == before.params().as_slice(), "{what}: the model was changed");
+        error.to_string()
+    };
+    for place in (0..good.len()).step_by(29).chain(0..16) {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[place] ^= flip;
+            fault(&bytes, &format!("byte {place} xor {flip}"));
+        }
+        fault(&good[..place], &format!("cut at {place}"));
+    }
+    fault(&[&good[..], &[0]].concat(), "a byte too many");
+    let last = good.len() - 1;
+    let damaged = fault(&[&good[..last], &[good[last] ^ 1]].concat(), "the last bit");
+    assert!(damaged.ends_with("the file is damaged"), "{damaged}");
+    model::<f32>().save(&path).unwrap();
+    let other = fault(&fs::read(&path).unwrap(), "a model");
+    assert!(other.ends_with("found no state of a training run in the metadata, expected one"), "{other}");
+    fs::write(&path, &good).unwrap();
+    trainer.fit(&mut before.clone(), &samples, Some(&valid)).unwrap();
+}
+
+#[test]
+fn other_settings_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = |_: &Path| Trainer::new(CrossEntropy::default(), Adam::new(0.01));
+    let file = || with_file(plain, &folder, 1);
+    fit(&mut file().with(EarlyStopping::patience(9)), folder.path()).unwrap();
+    let fault = |trainer: Trainer| {
+        let mut trainer = trainer.with(EarlyStopping::patience(9));
+        let error = fit(&mut trainer, folder.path()).unwrap_err().to_string();
+        let path = folder.path().join("run.ckpt");
+        let rest = error.strip_prefix(&format!("{}: ", path.display())).expect("the file's name").to_owned();
+        rest.strip_prefix("the run in it has other settings: ").expect("settings").to_owned()
+    };
+    assert_eq!(fault(file().seed(8)), "`seed`: found 7, expected 8");
+    let two = fault(file().seed(8).batch_size(21));
+    assert_eq!(two, "`batch_size`: found 20, expected 21; `seed`: found 7, expected 8");
+    assert_eq!(fault(file().ema(0.5)), "`ema`: found None, expected Some(0.5)");
+    assert_eq!(fault(file().clip(Clip::Value(1.0))), "`clip`: found None, expected Value(1.0)");
+    assert_eq!(fault(file().tile(8)), "`tile`: found Some(4), expected Some(8)");
+    assert_eq!(fault(file().freeze("lstm.*")), "`freeze`: found [], expected [\"lstm.*\"]");
+    assert!(fault(file().group("lstm.*", Group::new().lr_scale(0.1))).starts_with("`group`: found [], "));
+    assert!(fault(file().schedule(OneCycle::new(0.1))).starts_with("`schedule`: found None, expected"));
+    let make = |_: &Path| Trainer::new(CrossEntropy::default().label_smoothing(0.1), Adam::new(0.02));
+    let two = fault(with_file(make, &folder, 1));
+    assert!(two.starts_with("`loss`: found ") && two.contains("; `optimizer`: found Adam"), "{two}");
+
+    let message = |trainer: &mut Trainer| fit(trainer, folder.path()).unwrap_err().to_string();
+    let none = message(&mut file());
+    assert!(none.ends_with("run.ckpt: found states of 1 callbacks, expected 0"), "{none}");
+    let other = message(&mut file().with(EarlyStopping::patience(9).min_delta(0.1)));
+    assert!(other.contains("state of callback 1: `early stopping`: found settings"), "{other}");
+    let other = message(&mut file().with(Checkpoint::best(folder.path().join("best.safetensors"))));
+    assert!(other.contains("state of callback 1: `checkpoint`: found "), "{other}");
+
+    let mut trainer = file().with(EarlyStopping::patience(9));
+    let fewer = trainer.fit(&mut model(), &data(SAMPLES - 1), Some(&data(41))).unwrap_err().to_string();
+    assert!(fewer.ends_with("`training samples`: found 93, expected 92"), "{fewer}");
+    let fewer = trainer.fit(&mut model(), &data(SAMPLES), None).unwrap_err().to_string();
+    assert!(fewer.ends_with("`validation samples`: found 41, expected 0"), "{fewer}");
+    let mut small =
+        Model::builder(data::<f32>(1).shape()).layer("lstm", Lstm::new(5).last()).build(1).unwrap();
+    let layers = trainer.fit(&mut small, &data(SAMPLES), Some(&data(41))).unwrap_err().to_string();
+    assert!(layers.contains("`layers`: found ") && layers.contains("`parameters`: found "), "{layers}");
+    let mut wide: Trainer<f64> = Trainer::new(CrossEntropy::default(), Adam::new(0.01))
+        .checkpoint(folder.path().join("run.ckpt"))
+        .resume(true);
+    let wide = wide.fit(&mut model(), &data(SAMPLES), Some(&data(41))).unwrap_err().to_string();
+    assert!(wide.contains("`type`: found F32, expected F64"), "{wide}");
+
+    fit(&mut file().with(EarlyStopping::patience(1)), folder.path()).expect("patience may change");
+}
+
+#[test]
+fn settings_that_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |trainer: Trainer| fit(&mut { trainer }, folder.path()).unwrap_err().to_string();
+    let file = "found no file, expected one by `checkpoint`";
+    assert_eq!(message(setup(plain, folder.path()).resume(true)), format!("`resume`: {file}"));
+    let every = setup(plain, folder.path()).checkpoint_every(3);
+    assert_eq!(message(every), format!("`checkpoint_every`: {file}"));
+    let zero = with_file(plain, &folder, 1).checkpoint_every(0);
+    assert_eq!(message(zero), "`checkpoint_every`: found 0, expected at least 1");
+    let nowhere = setup(plain, folder.path()).checkpoint(folder.path().join("none/run.ckpt"));
+    assert!(message(nowhere).contains("run.ckpt"));
+}
