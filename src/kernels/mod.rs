@@ -55,6 +55,8 @@ pub trait Kernels: simd::Num {
     fn scale(a: &mut [Self], factor: Self);
     /// a += weight (b − a)
     fn lerp(a: &mut [Self], b: &[Self], weight: Self);
+    /// a ← 0 where `zero` says so, by selection.
+    fn zero_where(a: &mut [Self], zero: &[bool]);
     /// Σ a²
     fn sum_of_squares(a: &[Self]) -> f64;
 }
@@ -103,6 +105,9 @@ macro_rules! kernels {
             }
             fn lerp(a: &mut [Self], b: &[Self], weight: Self) {
                 simd::dispatch(|| elementwise::lerp(a, b, weight));
+            }
+            fn zero_where(a: &mut [Self], zero: &[bool]) {
+                simd::dispatch(|| elementwise::zero_where(a, zero));
             }
             fn sum_of_squares(a: &[Self]) -> f64 {
                 simd::dispatch(|| elementwise::sum_of_squares(a))

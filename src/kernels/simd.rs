@@ -244,8 +244,7 @@ impl Num for f32 {
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
     // Weighted minimax fit of the relative error, 1.3e-8.
-    const EXPM1: &'static [Self] =
-        &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
+    const EXPM1: &'static [Self] = &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
     const EXP_LIMIT: Self = 87.0;
     const TANH_LIMIT: Self = 20.0;
 }
