@@ -1,5 +1,6 @@
 //! Averaged weights.
 
+use crate::prune::Mask;
 use crate::{Model, Real};
 
 /// The exponential moving average of a model's parameters.
@@ -28,6 +29,11 @@ impl<R: Real> Average<R> {
             self.values.copy_from_slice(params);
             self.started = true;
         }
+    }
+
+    /// Zeroes what is pruned.
+    pub(super) fn mask(&mut self, mask: &Mask) {
+        mask.apply(&mut self.values);
     }
 
     /// Exchanges the model's parameters for the averages, once there are any.
