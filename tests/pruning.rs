@@ -295,7 +295,10 @@ fn the_mask_is_saved_with_the_model() {
     let bytes = saved(&model, &path);
     let names = |bytes: &[u8]| {
         let tensors = SafeTensors::deserialize(bytes).unwrap();
-        tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect::<BTreeMap<_, _>>()
+        tensors
+            .iter()
+            .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
+            .collect::<BTreeMap<_, _>>()
     };
     assert_eq!(names(&bytes), names(&plain), "PyTorch finds what it knows, and nothing else");
     let mut loaded = Model::<f32>::load(&path).unwrap();

@@ -3,6 +3,7 @@
 mod builder;
 mod evaluate;
 mod init;
+mod losses;
 mod prune;
 mod save;
 mod session;
