@@ -9,6 +9,7 @@ use bptt::data::Arrays;
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Linear, Lstm, Rnn};
 use bptt::optim::Adam;
+use bptt::prune::Magnitude;
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
 use bptt::{Model, Result, Shape, Trainer};
 use ndarray::{Array1, Array3};
@@ -66,7 +67,7 @@ impl bptt::train::Callback<f32> for Notes {
     }
 }
 
-/// Three hundred steps of every kind of layer, clipped, each tenth of them ragged, at 1, 2 and 8 threads.
+/// Three hundred steps of every kind of layer, pruned, clipped, each tenth of them ragged, at 1, 2 and 8 threads.
 #[test]
 fn steps_allocate_nothing() {
     let (samples, batch) = (930usize, 100);
@@ -84,6 +85,7 @@ fn steps_allocate_nothing() {
             .layer("linear", Linear::new(3))
             .build(1)
             .unwrap();
+        model.prune(Magnitude::share(0.3)).unwrap();
         let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
             .epochs(EPOCHS)
             .batch_size(batch)
