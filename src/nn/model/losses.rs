@@ -139,7 +139,7 @@ mod tests {
             if n > 1 {
                 agree(&steps, &CrossEntropy::default().weight([1.0, 2.0, 3.0]), n as u32);
                 let y = Array3::from_shape_fn((n, 2, 3), |(i, t, f)| ((i + t * f) as f64).cos());
-                agree(&Arrays::values(x, y).unwrap(), &Mse::default(), n as u32);
+                agree(&Arrays::values(x, y).unwrap(), &Mse, n as u32);
             }
         }
     }
