@@ -4,6 +4,7 @@
 //! - [`nn`]: [layers](nn::Layer) and the [`Model`], a named chain of them.
 //! - [`loss`], [`optim`]: what is minimised, and by which rule.
 //! - [`train`]: the [`Trainer`], schedules, callbacks, early stopping, clipping.
+//! - [`prune`]: weights that are 0 and stay 0; [`reduce`]: fewer patterns to learn from.
 //! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
 //! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
 //! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.
@@ -79,7 +80,9 @@ pub mod nn;
 pub mod optim;
 mod par;
 pub mod params;
+pub mod prune;
 mod real;
+pub mod reduce;
 pub mod rng;
 mod shape;
 pub mod train;

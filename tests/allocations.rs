@@ -9,6 +9,7 @@ use bptt::data::Arrays;
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Dropout, LayerNorm, Linear, Lstm, Rnn};
 use bptt::optim::Adam;
+use bptt::prune::Magnitude;
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
 use bptt::{Model, Result, Shape, Trainer};
 use ndarray::{Array1, Array3};
@@ -66,8 +67,8 @@ impl bptt::train::Callback<f32> for Notes {
     }
 }
 
-/// Three hundred steps with dropout, clipping, averaged and frozen weights, each tenth of them ragged, at 1, 2 and 8
-/// threads; and with a file of the run, but where that is written.
+/// Three hundred steps with dropout, pruned, clipped, averaged and frozen weights, each tenth of them ragged, at 1, 2
+/// and 8 threads; and with a file of the run, but where that is written.
 #[test]
 fn steps_allocate_nothing() {
     let (samples, batch) = (930usize, 100);
@@ -88,6 +89,7 @@ fn steps_allocate_nothing() {
             .layer("linear", Linear::new(3))
             .build(1)
             .unwrap();
+        model.prune(Magnitude::share(0.3)).unwrap();
         let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
             .epochs(EPOCHS)
             .batch_size(batch)

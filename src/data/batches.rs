@@ -34,7 +34,7 @@ pub(super) fn shuffle_into(order: &mut [u32], key: u64) {
 }
 
 /// Shuffles `items` as `key` says.
-pub(super) fn shuffle_slice(items: &mut [u32], key: u64) {
+pub(crate) fn shuffle_slice(items: &mut [u32], key: u64) {
     let mut rng = rng::rng(key);
     for i in (1..items.len()).rev() {
         items.swap(i, rng::below(&mut rng, i as u64 + 1) as usize);
@@ -132,7 +132,7 @@ impl Batches {
 }
 
 /// Checks that samples can be numbered in 32 bits.
-pub(super) fn check_count(n: usize) -> Result<()> {
+pub(crate) fn check_count(n: usize) -> Result<()> {
     match u32::try_from(n) {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::mismatch("dataset", format!("{n} samples"), format!("at most {}", u32::MAX))),

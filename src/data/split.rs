@@ -81,7 +81,7 @@ fn parts(order: &[u32], from: usize, to: usize) -> Parts {
 }
 
 /// Shares `total` among classes of these sizes in proportion, by largest remainder; the earlier class goes first.
-fn shares(counts: &[usize], total: usize) -> Vec<usize> {
+pub(crate) fn shares(counts: &[usize], total: usize) -> Vec<usize> {
     let n: u64 = counts.iter().map(|&count| count as u64).sum();
     let exact = |count: usize| count as u64 * total as u64;
     let mut shares: Vec<usize> = counts.iter().map(|&count| (exact(count) / n) as usize).collect();

@@ -20,6 +20,12 @@ pub fn lerp<R: Real>(a: &mut [R], b: &[R], weight: R) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += weight * (*b - *a));
 }
 
+/// a ← 0 where `zero` says so, by selection: NaN and −0 become 0 too.
+#[inline(always)]
+pub fn zero_where<R: Real>(a: &mut [R], zero: &[bool]) {
+    a.iter_mut().zip(zero).for_each(|(a, &zero)| *a = if zero { R::ZERO } else { *a });
+}
+
 /// Σ a², in f64 and in an order that no instruction set changes.
 #[inline(always)]
 pub fn sum_of_squares<R: Real>(a: &[R]) -> f64 {

@@ -57,6 +57,8 @@ pub trait Kernels: simd::Num {
     fn scale(a: &mut [Self], factor: Self);
     /// a += weight (b − a)
     fn lerp(a: &mut [Self], b: &[Self], weight: Self);
+    /// a ← 0 where `zero` says so, by selection.
+    fn zero_where(a: &mut [Self], zero: &[bool]);
     /// Σ a²
     fn sum_of_squares(a: &[Self]) -> f64;
 }
@@ -120,6 +122,9 @@ macro_rules! kernels {
                     #[inline(always)]
                     || elementwise::lerp(a, b, weight),
                 );
+            }
+            fn zero_where(a: &mut [Self], zero: &[bool]) {
+                simd::dispatch(|| elementwise::zero_where(a, zero));
             }
             fn sum_of_squares(a: &[Self]) -> f64 {
                 simd::vectorized(

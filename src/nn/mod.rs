@@ -20,6 +20,6 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
 pub use model::{Builder, Evaluation, Model, ParamsMut, Session, Workspace};
-pub(crate) use model::{MAX_LANES, tile_lanes};
+pub(crate) use model::{MAX_LANES, same_mask, tile_lanes};
 pub use pool::Pool;
 pub use rnn::{Gru, Lstm, Rnn};

@@ -1,5 +1,6 @@
 //! Averaged weights.
 
+use crate::prune::Mask;
 use crate::{Model, Real};
 
 /// The exponential moving average of a model's parameters.
@@ -38,6 +39,11 @@ impl<R: Real> Average<R> {
     /// Takes back what [`state`](Self::state) gave.
     pub(super) fn restore(&mut self, values: Vec<R>, started: bool) {
         (self.values, self.started) = (values, started);
+    }
+
+    /// Zeroes what is pruned.
+    pub(super) fn mask(&mut self, mask: &Mask) {
+        mask.apply(&mut self.values);
     }
 
     /// Exchanges the model's parameters for the averages, once there are any.

@@ -1,13 +1,20 @@
 //! Stopping when nothing gets better any more.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
 use super::{Callback, CallbackState, EpochEnd, Flow, Monitor, resume};
+use crate::nn::same_mask;
+use crate::prune::Mask;
 use crate::{Error, Model, Real, Result};
 
 /// Ends a run when a score has not got better for some epochs, and gives the model the parameters of its best epoch
 /// back at the end of any run.
+///
+/// Epochs of before and after a pruning are not compared: where the model's mask has changed, the search for the best
+/// epoch begins anew with the next.
 ///
 /// # Source
 /// Prechelt 1998, "Early stopping — but when?"; the options are Keras's, with `restore_best_weights` on by default.
@@ -30,6 +37,7 @@ pub struct EarlyStopping<R = f32> {
     best: Option<f64>,
     since: usize,
     weights: Vec<R>,
+    mask: Option<Arc<Mask>>,
 }
 
 impl<R: Real> EarlyStopping<R> {
@@ -43,6 +51,7 @@ impl<R: Real> EarlyStopping<R> {
             best: None,
             since: 0,
             weights: Vec::new(),
+            mask: None,
         }
     }
 
@@ -62,6 +71,13 @@ impl<R: Real> EarlyStopping<R> {
     pub fn restore_best_weights(mut self, restore: bool) -> Self {
         self.restore = restore;
         self
+    }
+
+    /// Begins the search for the best epoch, of this model as it is pruned.
+    fn forget(&mut self, model: &Model<R>) {
+        (self.best, self.since) = (None, 0);
+        self.weights.clear();
+        self.mask = model.shared_mask().cloned();
     }
 }
 
@@ -85,13 +101,16 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
         Some(self.monitor)
     }
 
-    fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
-        (self.best, self.since) = (None, 0);
-        self.weights.clear();
+    fn on_start(&mut self, model: &mut Model<R>) -> Result<()> {
+        self.forget(model);
         Ok(())
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
+        if !same_mask(self.mask.as_ref(), end.model.shared_mask()) {
+            self.forget(end.model);
+            return Ok(Flow::Continue);
+        }
         let score = self.monitor.of(end.epoch);
         if self.monitor.better(score, self.best, self.min_delta) {
             (self.best, self.since) = (Some(score), 0);

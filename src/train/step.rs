@@ -1,4 +1,6 @@
-//! One training step: tiles → slots → tree → 1 / weight → freeze → clip → optimizers → repack.
+//! One training step: tiles → slots → tree → 1 / weight → freeze → mask → clip → optimizers → repack.
+
+use std::sync::Arc;
 
 use super::Clip;
 use super::average::Average;
@@ -7,8 +9,9 @@ use super::schedule::{Clock, Schedule};
 use super::trainer::Settings;
 use crate::data::{Dataset, TargetShape, samples};
 use crate::loss::{Loss, Tally};
-use crate::nn::{Mode, Workspace, tile_lanes};
+use crate::nn::{Mode, Workspace, same_mask, tile_lanes};
 use crate::optim::{At, MAX_MOMENTS, Optimizer};
+use crate::prune::Mask;
 use crate::{Arena, Error, Model, Real, Result, par};
 
 /// Gradient slots, at the most: the tiles of a batch are summed into these, and these by a fixed tree.
@@ -21,7 +24,7 @@ pub struct StepReport {
     pub tally: Tally,
     /// Targets that are classes, and of these the ones predicted right, before the update.
     pub classes: (u64, u64),
-    /// ‖g‖₂ before clipping, of the parameters that are not frozen.
+    /// ‖g‖₂ before clipping, of the parameters that are neither frozen nor pruned.
     pub grad_norm: f64,
 }
 
@@ -59,6 +62,8 @@ pub struct Stepper<'a, R: Real> {
     moments: Vec<R>,
     total: Arena<R>,
     average: Option<Average<R>>,
+    /// The model's mask, as of the last step.
+    mask: Option<Arc<Mask>>,
     steps: u64,
     /// The epoch in hand, and how many steps were taken before it.
     epoch: (usize, u64),
@@ -105,6 +110,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
             average: settings.ema.map(|decay| Average::new(decay, params)),
+            mask: None,
             steps: 0,
             epoch: (0, 0),
             lr: optimizer.lr(),
@@ -167,6 +173,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         epoch: usize,
         first: usize,
     ) -> Result<StepReport> {
+        self.bind(model);
         let (tile, seed, loss) = (self.tile, self.seed, self.loss);
         let tiles = batch.len().div_ceil(tile);
         let used = tiles.min(SLOTS);
@@ -197,6 +204,9 @@ impl<'a, R: Real> Stepper<'a, R> {
         for range in &self.plan.frozen {
             self.total.as_mut_slice()[range.clone()].fill(R::ZERO);
         }
+        if let Some(mask) = &self.mask {
+            mask.apply(self.total.as_mut_slice());
+        }
         let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
         if !(tally.loss.is_finite() && grad_norm.is_finite()) {
             let what = if tally.loss.is_finite() {
@@ -210,7 +220,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         Ok(StepReport { tally, classes, grad_norm })
     }
 
-    /// The gradient of the last step, clipped; 0 for frozen parameters.
+    /// The gradient of the last step, clipped; 0 for parameters that are frozen or pruned.
     pub fn grads(&self) -> &Arena<R> {
         &self.total
     }
@@ -222,6 +232,11 @@ impl<'a, R: Real> Stepper<'a, R> {
 
     /// Lets the optimizers move the parameters by the gradients at hand.
     pub fn update(&mut self, model: &mut Model<R>) {
+        self.bind(model);
+        if let Some(mask) = &self.mask {
+            // Once more: they may have been changed.
+            mask.apply(self.total.as_mut_slice());
+        }
         self.steps += 1;
         let n = self.total.as_slice().len();
         let mut params = model.params_mut();
@@ -232,8 +247,26 @@ impl<'a, R: Real> Stepper<'a, R> {
             let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
             optimizer.update(At { step: self.steps, lr: *lr }, p, g, moments);
         }
+        if let Some(mask) = &self.mask {
+            mask.apply(params.as_mut_slice());
+        }
         if let Some(average) = &mut self.average {
             average.update(params.as_slice());
+        }
+    }
+
+    /// Zeroes moments and averages wherever the model is pruned, if its mask is another than it was.
+    fn bind(&mut self, model: &Model<R>) {
+        if same_mask(self.mask.as_ref(), model.shared_mask()) {
+            return;
+        }
+        self.mask = model.shared_mask().cloned();
+        if let Some(mask) = &self.mask {
+            let n = mask.as_slice().len().max(1);
+            self.moments.chunks_exact_mut(n).for_each(|moment| mask.apply(moment));
+            if let Some(average) = &mut self.average {
+                average.mask(mask);
+            }
         }
     }
 

@@ -114,6 +114,7 @@ impl<R: Real> Builder<R> {
         Ok(Model {
             layers: layers.into(),
             params: Arena::zeros(Arc::new(layout)),
+            mask: None,
             packed: vec![R::ZERO; packed],
             normalize: self.normalize,
             classes: self.classes,

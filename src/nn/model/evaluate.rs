@@ -183,7 +183,7 @@ impl<R: Real> Model<R> {
 
     /// Samples of a tile in inference: as many as fill the registers twice, unless there are fewer; and each alone
     /// where there are so few that most lanes would be empty.
-    fn inference_tile(&self, samples: usize) -> usize {
+    pub(super) fn inference_tile(&self, samples: usize) -> usize {
         if samples < FEW {
             1
         } else {

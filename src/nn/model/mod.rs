@@ -3,6 +3,8 @@
 mod builder;
 mod evaluate;
 mod init;
+mod losses;
+mod prune;
 mod save;
 mod session;
 mod workspace;
@@ -13,12 +15,14 @@ use std::sync::Arc;
 
 pub use builder::Builder;
 pub use evaluate::Evaluation;
+pub(crate) use prune::same_mask;
 pub use session::Session;
 pub use workspace::Workspace;
 pub(crate) use workspace::{MAX_LANES, tile_lanes};
 
 use super::{Layer, Sizes};
 use crate::data::Normalize;
+use crate::prune::Mask;
 use crate::{Arena, Real, Shape};
 
 /// A named chain of layers with its parameters.
@@ -29,6 +33,7 @@ use crate::{Arena, Real, Shape};
 pub struct Model<R = f32> {
     layers: Arc<[Place<R>]>,
     params: Arena<R>,
+    mask: Option<Arc<Mask>>,
     packed: Vec<R>,
     normalize: Normalize,
     classes: Vec<String>,
@@ -67,7 +72,8 @@ impl<R: Real> Model<R> {
         &self.params
     }
 
-    /// The parameters, to be changed; the kernels' packed copy is renewed when the guard is dropped.
+    /// The parameters, to be changed. When the guard is dropped, what is pruned becomes 0 again, and the kernels'
+    /// packed copy is renewed.
     pub fn params_mut(&mut self) -> ParamsMut<'_, R> {
         ParamsMut { model: self }
     }
@@ -121,6 +127,9 @@ impl<R: Real> DerefMut for ParamsMut<'_, R> {
 
 impl<R: Real> Drop for ParamsMut<'_, R> {
     fn drop(&mut self) {
+        if let Some(mask) = &self.model.mask {
+            mask.apply(self.model.params.as_mut_slice());
+        }
         self.model.pack();
     }
 }

@@ -1,5 +1,6 @@
 //! Models in files: `model.safetensors` with PyTorch's tensor names, and the description in its metadata.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use super::{Builder, Model};
 use crate::data::Normalize;
 use crate::nn::{Description, Layer, registry};
 use crate::params::{read_tensors, write_tensors};
+use crate::prune::Mask;
 use crate::{Error, Real, Result, Shape};
 
 /// The metadata's one key.
@@ -22,6 +24,9 @@ struct Header {
     classes: Vec<String>,
     input: Shape,
     layers: Vec<Named>,
+    /// Where the model is pruned: for each tensor the lengths of the runs of values kept and pruned, in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mask: Option<BTreeMap<String, Vec<usize>>>,
     normalize: Normalize,
     version: u32,
 }
@@ -46,6 +51,7 @@ impl<R: Real> Model<R> {
             classes: self.classes.clone(),
             input: self.input(),
             layers: layers.map(|p| Named { layer: p.layer.describe(), name: p.name.clone() }).collect(),
+            mask: self.mask().filter(|mask| mask.count() > 0).map(Mask::runs),
             normalize: self.normalize.clone(),
             version: VERSION,
         };
@@ -94,6 +100,10 @@ impl<R: Real> Model<R> {
         let mut model = builder.build_checked(|len| file.check_room(len)).map_err(at)?;
         file.load_into(&mut model.params)?;
         model.pack();
+        if let Some(runs) = &header.mask {
+            let mask = Mask::from_runs(model.params.layout().clone(), runs);
+            mask.and_then(|mask| model.restore_mask(mask)).map_err(|fault| Error::file(path, fault))?;
+        }
         Ok(model)
     }
 }

@@ -1,0 +1,33 @@
+//! Pruning: weights that are 0 and stay 0.
+//!
+//! - A [`Rule`] says which weights go: [`Magnitude`] the small ones, [`Random`] any, for comparison, [`Custom`] those
+//!   that a closure names, and a [`Mask`] those that it holds.
+//! - [`Model::prune`](crate::Model::prune) applies a rule. The model keeps the [`Mask`], training and restoring obey
+//!   it, and it is saved with the model: a pruned weight is exactly 0 until [`Model::unmask`](crate::Model::unmask).
+//! - [`GradualPruning`](crate::train::GradualPruning) prunes in the course of training.
+//!
+//! # Source
+//! Han et al. 2015, "Learning both weights and connections for efficient neural networks": prune, then retrain.
+//! # Examples
+//! ```
+//! use bptt::prune::Magnitude;
+//! use bptt::{Model, Shape, nn::{Linear, Lstm}};
+//!
+//! let lstm = Lstm::new(4).last();
+//! let mut model: Model =
+//!     Model::builder(Shape::new(5, 3)).layer("lstm", lstm).layer("linear", Linear::new(2)).build(1)?;
+//! let sparsity = model.prune(Magnitude::share(0.5).only("lstm.*"))?;
+//! assert_eq!((sparsity.pruned(), sparsity.len()), (24 + 32, 48 + 64 + 32 + 8 + 2));
+//! println!("{sparsity}");
+//! # Ok::<(), bptt::Error>(())
+//! ```
+
+mod magnitude;
+mod mask;
+mod rule;
+mod sparsity;
+
+pub use magnitude::Magnitude;
+pub use mask::Mask;
+pub use rule::{Custom, Random, Rule};
+pub use sparsity::{Sparsity, TensorSparsity};

@@ -1,0 +1,251 @@
+//! Which parameters a pruning takes.
+
+use std::fmt;
+use std::ops::Range;
+
+use rand::RngCore;
+
+use super::Mask;
+use crate::params::{Layout, Tensor, matches};
+use crate::{Arena, Error, Real, Result, rng};
+
+const RANDOM: u64 = u64::from_be_bytes(*b"prune\0\0\0");
+
+/// Says which parameters are to be pruned.
+///
+/// # Examples
+/// A rule of one's own: every other weight of the first tensor.
+/// ```
+/// use bptt::prune::{Mask, Rule};
+/// use bptt::{Arena, Model, Result, Shape, nn::Linear};
+///
+/// struct EveryOther;
+///
+/// impl Rule<f32> for EveryOther {
+///     fn mark(&self, params: &Arena<f32>, mask: &mut Mask) -> Result<()> {
+///         let first = params.layout().tensors()[0].range();
+///         mask.as_mut_slice()[first].iter_mut().step_by(2).for_each(|pruned| *pruned = true);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut model: Model = Model::builder(Shape::new(1, 2)).layer("linear", Linear::new(2)).build(1)?;
+/// assert_eq!(model.prune(EveryOther)?.pruned(), 2);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+pub trait Rule<R: Real> {
+    /// Marks in `mask`, which holds what is pruned already, what is to be pruned of `params`. What is marked already
+    /// stays pruned even if the rule takes its mark away.
+    ///
+    /// # Errors
+    /// If the rule's settings are wrong or do not fit the parameters; nothing is pruned then.
+    fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()>;
+}
+
+impl<R: Real, T: Rule<R> + ?Sized> Rule<R> for &T {
+    fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()> {
+        (**self).mark(params, mask)
+    }
+}
+
+impl<R: Real, T: Rule<R> + ?Sized> Rule<R> for Box<T> {
+    fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()> {
+        (**self).mark(params, mask)
+    }
+}
+
+/// What another mask prunes, as another model's.
+impl<R: Real> Rule<R> for Mask {
+    fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()> {
+        let places = |layout: &Layout| -> Vec<_> {
+            layout.tensors().iter().map(|tensor| (tensor.name.clone(), tensor.shape())).collect()
+        };
+        let (found, expected) = (places(self.layout()), places(params.layout()));
+        if found != expected {
+            return Err(Error::mismatch("mask", format!("{found:?}"), format!("{expected:?}")));
+        }
+        mask.join(self);
+        Ok(())
+    }
+}
+
+/// Which tensors a rule may touch: those of two axes or more, so no biases and no gains, unless told otherwise.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    pub(super) patterns: Vec<String>,
+    pub(super) biases: bool,
+}
+
+impl Scope {
+    /// The tensors that the rule may touch.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a pattern stands for none.
+    pub(super) fn tensors<'a>(&self, layout: &'a Layout) -> Result<Vec<(usize, &'a Tensor)>> {
+        let may = |tensor: &&Tensor| self.biases || tensor.axes.len() > 1;
+        let like = |pattern: &String, tensor: &&Tensor| matches(pattern, &tensor.name);
+        for pattern in &self.patterns {
+            if !layout.tensors().iter().filter(may).any(|tensor| like(pattern, &tensor)) {
+                let names: Vec<_> = layout.tensors().iter().filter(may).map(|t| t.name.as_str()).collect();
+                let biases = if self.biases { "" } else { " (biases only where asked for)" };
+                let fault =
+                    format!("found no tensor for `{pattern}`, expected one of {}{biases}", names.join(", "));
+                return Err(Error::config("only", fault));
+            }
+        }
+        let chosen = |tensor: &&Tensor| {
+            self.patterns.is_empty() || self.patterns.iter().any(|pattern| like(pattern, tensor))
+        };
+        let all = layout.tensors().iter().enumerate();
+        Ok(all.filter(|(_, tensor)| may(tensor) && chosen(tensor)).collect())
+    }
+}
+
+/// Checks a share.
+///
+/// # Errors
+/// [`Error::Config`] if it is none.
+pub(super) fn check_share(share: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(Error::config("share", format!("found {share}, expected a number from 0 to 1")))
+}
+
+/// Prunes the places with the lowest scores until `share` of all in `ranges` are pruned: round(share · n), those that
+/// are pruned already included. Of equal scores the first goes first.
+pub(super) fn prune_lowest(
+    mask: &mut Mask,
+    ranges: &[Range<usize>],
+    share: f64,
+    score: impl Fn(usize) -> f64,
+) {
+    let pruned = mask.as_mut_slice();
+    let total: usize = ranges.iter().map(Range::len).sum();
+    let (mut kept, wanted): (Vec<_>, _) = (
+        ranges.iter().cloned().flatten().filter(|&i| !pruned[i]).map(|i| (score(i), i)).collect(),
+        (share * total as f64).round() as usize,
+    );
+    let more = wanted.saturating_sub(total - kept.len());
+    if more > 0 && more < kept.len() {
+        kept.select_nth_unstable_by(more - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    }
+    kept.iter().take(more).for_each(|&(_, i)| pruned[i] = true);
+}
+
+/// Prunes at random: what any rule with a reason should beat.
+///
+/// With the same seed, a larger share prunes what a smaller one does, and more.
+///
+/// # Examples
+/// ```
+/// use bptt::prune::Random;
+/// use bptt::{Model, Shape, nn::Linear};
+///
+/// let mut model: Model = Model::builder(Shape::new(1, 5)).layer("linear", Linear::new(2)).build(1)?;
+/// assert_eq!(model.prune(Random::share(0.3).seed(7))?.pruned(), 3);
+/// assert_eq!(model.prune(Random::share(0.3).seed(7))?.pruned(), 3);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Random {
+    share: f64,
+    seed: u64,
+    scope: Scope,
+}
+
+impl Random {
+    /// Until this share of each tensor is pruned, what is pruned already included; seed 1.
+    pub fn share(share: f64) -> Self {
+        Self { share, seed: 1, scope: Scope::default() }
+    }
+
+    /// The seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Only tensors whose names are like `pattern`, in which `*` stands for any run of characters; a second call adds
+    /// others.
+    pub fn only(mut self, pattern: impl Into<String>) -> Self {
+        self.scope.patterns.push(pattern.into());
+        self
+    }
+
+    /// Biases and other tensors of one axis too; they are left out by default.
+    pub fn with_biases(mut self) -> Self {
+        self.scope.biases = true;
+        self
+    }
+}
+
+impl<R: Real> Rule<R> for Random {
+    fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()> {
+        check_share(self.share)?;
+        for (t, tensor) in self.scope.tensors(params.layout())? {
+            let mut rng = rng::rng(rng::key(&[self.seed, RANDOM, t as u64]));
+            // 53 bits: exact in f64.
+            let scores: Vec<f64> = (0..tensor.len()).map(|_| (rng.next_u64() >> 11) as f64).collect();
+            prune_lowest(mask, &[tensor.range()], self.share, |i| scores[i - tensor.offset]);
+        }
+        Ok(())
+    }
+}
+
+/// Prunes what a closure chooses, given the tensor's name and the value.
+///
+/// # Examples
+/// ```
+/// use bptt::prune::Custom;
+/// use bptt::{Model, Shape, nn::Linear};
+///
+/// let mut model: Model = Model::builder(Shape::new(1, 5)).layer("linear", Linear::new(2)).build(1)?;
+/// let negative = model.params().get("linear.weight").unwrap().iter().filter(|&&w| w < 0.0).count();
+/// let sparsity = model.prune(Custom::new(|name, w| name.starts_with("linear") && w < 0.0))?;
+/// assert_eq!(sparsity.pruned(), negative);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Custom<F> {
+    choose: F,
+    scope: Scope,
+}
+
+impl<F: Fn(&str, f64) -> bool> Custom<F> {
+    /// What `choose` says true of.
+    pub fn new(choose: F) -> Self {
+        Self { choose, scope: Scope::default() }
+    }
+
+    /// Only tensors whose names are like `pattern`, in which `*` stands for any run of characters; a second call adds
+    /// others.
+    pub fn only(mut self, pattern: impl Into<String>) -> Self {
+        self.scope.patterns.push(pattern.into());
+        self
+    }
+
+    /// Biases and other tensors of one axis too; they are left out by default.
+    pub fn with_biases(mut self) -> Self {
+        self.scope.biases = true;
+        self
+    }
+}
+
+impl<F> fmt::Debug for Custom<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Custom").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl<R: Real, F: Fn(&str, f64) -> bool> Rule<R> for Custom<F> {
+    fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()> {
+        for (_, tensor) in self.scope.tensors(params.layout())? {
+            let values = params.as_slice()[tensor.range()].iter();
+            for (pruned, w) in mask.as_mut_slice()[tensor.range()].iter_mut().zip(values) {
+                *pruned |= (self.choose)(&tensor.name, w.to_f64());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Patterns chosen by how hard they are.
+
+use super::{Patterns, Select, members};
+use crate::{Error, Result};
+
+/// Chooses patterns by their losses, or any other score where more is harder, in the order of the dataset.
+///
+/// Ranked from the easiest to the hardest, pattern r of n is chosen where round(lo · n) ≤ r < round(hi · n); of equal
+/// losses the earlier pattern is the easier.
+///
+/// # Source
+/// After Gedeon & Bowden 1992, "Heuristic pattern reduction", who choose by the errors of a trained network.
+/// # Examples
+/// ```
+/// use bptt::reduce::{ByLoss, Patterns, Select};
+///
+/// let losses = [0.1, 3.0, 0.2, 0.0, 1.0];
+/// let patterns = Patterns { len: 5, classes: None, scores: Some(&losses) };
+/// assert_eq!(ByLoss::hardest(0.4).select(&patterns)?, [1, 4]);
+/// assert_eq!(ByLoss::easiest(0.4).select(&patterns)?, [0, 3]);
+/// assert_eq!(ByLoss::band(0.2, 0.8).select(&patterns)?, [0, 2, 4]);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByLoss {
+    band: Band,
+    by_class: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Band {
+    Hardest(f64),
+    Between(f64, f64),
+}
+
+impl ByLoss {
+    /// This share, of the largest losses.
+    pub fn hardest(share: f64) -> Self {
+        Self { band: Band::Hardest(share), by_class: false }
+    }
+
+    /// This share, of the smallest losses.
+    pub fn easiest(share: f64) -> Self {
+        Self::band(0.0, share)
+    }
+
+    /// What lies between these shares of all, from the smallest loss at 0 to the largest at 1.
+    pub fn band(lo: f64, hi: f64) -> Self {
+        Self { band: Band::Between(lo, hi), by_class: false }
+    }
+
+    /// Ranks and chooses within each class by itself, so that each keeps its share.
+    pub fn stratified(mut self) -> Self {
+        self.by_class = true;
+        self
+    }
+}
+
+impl Select for ByLoss {
+    fn select(&self, patterns: &Patterns<'_>) -> Result<Vec<u32>> {
+        let (lo, hi) = match self.band {
+            Band::Hardest(share) => (0.0, share),
+            Band::Between(lo, hi) => (lo, hi),
+        };
+        if !(0.0 <= lo && lo < hi && hi <= 1.0) {
+            let fault = format!(
+                "found {lo} to {hi}, expected the first to be 0 or more, the last more, 1 at the most"
+            );
+            return Err(Error::config("share", fault));
+        }
+        let scores = patterns.scores()?;
+        if let Some(i) = scores.iter().position(|score| score.is_nan()) {
+            return Err(Error::mismatch("scores", format!("NaN for sample {i}"), "a number"));
+        }
+        let groups = if self.by_class {
+            members(patterns.classes()?)
+        } else {
+            vec![(0, (0..patterns.len as u32).collect())]
+        };
+        let mut chosen = Vec::new();
+        for (_, mut members) in groups {
+            members.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
+            let n = members.len();
+            let place = |share: f64| (share * n as f64).round() as usize;
+            chosen.extend_from_slice(match self.band {
+                Band::Hardest(share) => &members[n - place(share)..],
+                Band::Between(lo, hi) => &members[place(lo)..place(hi)],
+            });
+        }
+        chosen.sort_unstable();
+        Ok(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCORES: [f64; 6] = [5.0, 1.0, 4.0, 1.0, 0.5, f64::INFINITY];
+
+    fn choose(select: ByLoss) -> Vec<u32> {
+        let classes = [0, 0, 0, 1, 1, 1];
+        select.select(&Patterns { len: 6, classes: Some(&classes), scores: Some(&SCORES) }).unwrap()
+    }
+
+    #[test]
+    fn by_rank() {
+        assert_eq!(choose(ByLoss::hardest(0.5)), [0, 2, 5]);
+        assert_eq!(choose(ByLoss::easiest(0.5)), [1, 3, 4]);
+        // Equal losses: the earlier is the easier.
+        assert_eq!(choose(ByLoss::easiest(0.34)), [1, 4]);
+        assert_eq!(choose(ByLoss::band(0.34, 0.67)), [2, 3]);
+        assert_eq!(choose(ByLoss::hardest(1.0)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(choose(ByLoss::hardest(0.34).stratified()), [0, 5]);
+        assert_eq!(choose(ByLoss::easiest(0.34).stratified()), [1, 4]);
+    }
+
+    #[test]
+    fn what_cannot_be() {
+        let fault = |select: ByLoss, scores: Option<&[f64]>| {
+            select.select(&Patterns { len: 2, classes: None, scores }).unwrap_err().to_string()
+        };
+        let scores = Some(&[0.0, 1.0][..]);
+        assert!(fault(ByLoss::hardest(0.0), scores).starts_with("`share`: found 0 to 0, expected"));
+        assert!(fault(ByLoss::band(0.5, 0.5), scores).contains("found 0.5 to 0.5"));
+        assert!(fault(ByLoss::band(-0.5, 0.5), scores).contains("found -0.5 to 0.5"));
+        assert!(fault(ByLoss::easiest(f64::NAN), scores).contains("found 0 to NaN"));
+        assert_eq!(
+            fault(ByLoss::hardest(0.5), None),
+            "patterns: found no scores, expected one for each sample"
+        );
+        let nan = fault(ByLoss::hardest(0.5), Some(&[0.0, f64::NAN]));
+        assert_eq!(nan, "scores: found NaN for sample 1, expected a number");
+        assert!(fault(ByLoss::hardest(0.5).stratified(), scores).contains("no class for each"));
+    }
+}

@@ -1,0 +1,163 @@
+//! Patterns chosen at random.
+
+use super::{Amount, Patterns, Select, members};
+use crate::data::{shares, shuffle_slice};
+use crate::{Result, rng};
+
+const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
+
+/// Chooses patterns at random, in the order of the dataset.
+///
+/// With the same seed, a larger share has all patterns of a smaller one; with classes, to within the rounding.
+///
+/// # Source
+/// Gedeon & Bowden 1992, "Heuristic pattern reduction", of which this is the plainest form.
+/// # Examples
+/// ```
+/// use bptt::reduce::{Patterns, RandomSubset, Select};
+///
+/// let classes = [0, 0, 0, 0, 0, 0, 1, 1, 1];
+/// let patterns = Patterns { len: 9, classes: Some(&classes), scores: None };
+/// let of_class_1 = |select: RandomSubset| -> bptt::Result<usize> {
+///     Ok(select.select(&patterns)?.iter().filter(|&&i| i >= 6).count())
+/// };
+/// assert_eq!(of_class_1(RandomSubset::count(6).stratified())?, 2);
+/// assert_eq!(of_class_1(RandomSubset::count(6).balanced())?, 3);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct RandomSubset {
+    amount: Amount,
+    seed: u64,
+    classes: Classes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Classes {
+    Ignored,
+    Stratified,
+    Balanced,
+}
+
+impl RandomSubset {
+    /// This share of the patterns, above 0 and 1 at the most, rounded to the nearest number of them; seed 1.
+    pub fn share(share: f64) -> Self {
+        Self { amount: Amount::Share(share), seed: 1, classes: Classes::Ignored }
+    }
+
+    /// So many patterns; seed 1.
+    pub fn count(count: usize) -> Self {
+        Self { amount: Amount::Count(count), ..Self::share(1.0) }
+    }
+
+    /// The seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Of each class its share, to within one pattern.
+    pub fn stratified(mut self) -> Self {
+        self.classes = Classes::Stratified;
+        self
+    }
+
+    /// Of each class as many, to within one pattern; of a class that has not so many all, and of the others more.
+    pub fn balanced(mut self) -> Self {
+        self.classes = Classes::Balanced;
+        self
+    }
+}
+
+impl Select for RandomSubset {
+    fn select(&self, patterns: &Patterns<'_>) -> Result<Vec<u32>> {
+        let count = self.amount.of(patterns.len)?;
+        let groups = match self.classes {
+            Classes::Ignored => vec![(0, (0..patterns.len as u32).collect())],
+            _ => members(patterns.classes()?),
+        };
+        let sizes: Vec<usize> = groups.iter().map(|(_, members)| members.len()).collect();
+        let wanted =
+            if self.classes == Classes::Balanced { level(&sizes, count) } else { shares(&sizes, count) };
+        let mut chosen = Vec::with_capacity(count);
+        for ((class, mut members), wanted) in groups.into_iter().zip(wanted) {
+            shuffle_slice(&mut members, rng::key(&[self.seed, RANDOM, class as u64]));
+            chosen.extend_from_slice(&members[..wanted]);
+        }
+        chosen.sort_unstable();
+        Ok(chosen)
+    }
+}
+
+/// Shares `total`, no more than there are, among classes of these sizes as evenly as they allow; what cannot be shared
+/// evenly goes to the larger, of equals to the later.
+fn level(sizes: &[usize], total: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&class| sizes[class]);
+    let (mut wanted, mut left) = (vec![0; sizes.len()], total);
+    for (before, &class) in order.iter().enumerate() {
+        wanted[class] = sizes[class].min(left / (sizes.len() - before));
+        left -= wanted[class];
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(classes: &[i64]) -> Patterns<'_> {
+        Patterns { len: classes.len(), classes: Some(classes), scores: None }
+    }
+
+    #[test]
+    fn levels_are_even() {
+        assert_eq!(level(&[10, 10, 10], 9), [3, 3, 3]);
+        assert_eq!(level(&[10, 10, 10], 11), [3, 4, 4]);
+        assert_eq!(level(&[10, 1, 10], 9), [4, 1, 4]);
+        assert_eq!(level(&[2, 9, 5], 16), [2, 9, 5]);
+        assert_eq!(level(&[2, 9, 5], 15), [2, 8, 5]);
+    }
+
+    #[test]
+    fn shares_nest_and_seeds_decide() {
+        let classes: Vec<i64> = (0..1000).map(|i| i % 7).collect();
+        let choose = |share, seed| RandomSubset::share(share).seed(seed).select(&patterns(&classes)).unwrap();
+        let (small, large) = (choose(0.2, 1), choose(0.6, 1));
+        assert_eq!((small.len(), large.len(), choose(1.0, 1).len()), (200, 600, 1000));
+        assert!(large.is_sorted_by(|a, b| a < b));
+        assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
+        assert_ne!(small, choose(0.2, 2));
+        // Every hundred is met, as by chance: 20 ± 4 of each.
+        assert!((0..10).all(|h| (5..40).contains(&small.iter().filter(|&&i| i / 100 == h).count())));
+    }
+
+    #[test]
+    fn classes_are_counted() {
+        let classes: Vec<i64> = (0..100).map(|i| i64::from(i >= 70) + i64::from(i >= 90)).collect();
+        let counts = |select: RandomSubset| {
+            let chosen = select.select(&patterns(&classes)).unwrap();
+            [0, 1, 2].map(|class| chosen.iter().filter(|&&i| classes[i as usize] == class).count())
+        };
+        assert_eq!(counts(RandomSubset::share(0.3).stratified()), [21, 6, 3]);
+        assert_eq!(counts(RandomSubset::share(0.3).balanced()), [10, 10, 10]);
+        assert_eq!(counts(RandomSubset::count(60).balanced()), [30, 20, 10]);
+    }
+
+    #[test]
+    fn what_cannot_be() {
+        let fault = |select: RandomSubset| select.select(&patterns(&[0; 4])).unwrap_err().to_string();
+        for share in [0.0, 1.5, f64::NAN] {
+            assert!(
+                fault(RandomSubset::share(share)).contains(&format!("found {share}, expected")),
+                "{share}"
+            );
+        }
+        assert_eq!(fault(RandomSubset::count(5)), "`count`: found 5, expected 1 to 4, the number of samples");
+        assert!(fault(RandomSubset::count(0)).contains("found 0"));
+        let none = Patterns { len: 4, classes: None, scores: None };
+        assert!(RandomSubset::share(0.5).select(&none).is_ok());
+        let error = RandomSubset::share(0.5).balanced().select(&none).unwrap_err().to_string();
+        assert_eq!(error, "patterns: found no class for each, expected one class for each sample");
+    }
+}
