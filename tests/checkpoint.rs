@@ -12,8 +12,8 @@ use bptt::nn::{Dropout, Linear, Lstm};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::schedule::{CosineAnnealing, OneCycle, ReduceOnPlateau, Schedule, Threshold};
 use bptt::train::{
-    Callback, CallbackState, Checkpoint, Clip, EarlyStopping, EpochEnd, Flow, Group, History, JsonLog,
-    Monitor, Progress,
+    Callback, CallbackState, Checkpoint, Clip, EarlyStopping, EpochEnd, Flow, GradualPruning, Group, History,
+    JsonLog, Monitor, Progress,
 };
 use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
@@ -65,6 +65,13 @@ fn short(_: &Path) -> Trainer {
 fn plateau(_: &Path) -> Trainer {
     Trainer::new(CrossEntropy::default(), Sgd::new(0.3).momentum(0.9))
         .schedule(ReduceOnPlateau::new().patience(0).factor(0.5).threshold(Threshold::Abs(10.0)))
+}
+
+/// Pruned little by little, with moments and averages.
+fn pruned(_: &Path) -> Trainer {
+    Trainer::new(CrossEntropy::default(), Adam::new(0.03).weight_decay(0.01))
+        .ema(0.8)
+        .with(GradualPruning::to(0.6).until_epoch(2))
 }
 
 /// A rate that looks at the length of the run, and nothing else.
@@ -131,7 +138,7 @@ fn with_file(make: fn(&Path) -> Trainer, folder: &TempDir, threads: usize) -> Tr
 
 #[test]
 fn stopped_after_any_step() {
-    for make in [full, short, plateau, plain] {
+    for make in [full, short, plateau, pruned, plain] {
         let expected = undisturbed(make);
         for stop in 1..=expected.history.len() * STEPS {
             let folder = tempfile::tempdir().unwrap();
@@ -173,7 +180,7 @@ fn stopped_by_an_error_after_an_epoch() {
 /// The flag of Ctrl-C ends a run, but not for good; a callback does.
 #[test]
 fn a_run_that_was_ended() {
-    for make in [full, short, plateau, plain] {
+    for make in [full, short, plateau, pruned, plain] {
         let expected = undisturbed(make);
         let folder = tempfile::tempdir().unwrap();
         let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));

@@ -124,7 +124,10 @@ macro_rules! kernels {
                 );
             }
             fn zero_where(a: &mut [Self], zero: &[bool]) {
-                simd::dispatch(|| elementwise::zero_where(a, zero));
+                simd::vectorized(
+                    #[inline(always)]
+                    || elementwise::zero_where(a, zero),
+                );
             }
             fn sum_of_squares(a: &[Self]) -> f64 {
                 simd::vectorized(

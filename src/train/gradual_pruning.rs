@@ -1,7 +1,7 @@
 //! Pruning little by little.
 
-use super::{Callback, EpochEnd, Flow};
-use crate::prune::Magnitude;
+use super::{Callback, CallbackState, EpochEnd, Flow};
+use crate::prune::{Magnitude, Mask};
 use crate::{Error, Model, Real, Result};
 
 /// Prunes by magnitude at the ends of epochs, much at first and ever less towards the end, so that the network can make
@@ -31,12 +31,14 @@ pub struct GradualPruning {
     from: usize,
     until: usize,
     rule: Magnitude,
+    /// What is pruned so far, for a run that is resumed.
+    mask: Option<Mask>,
 }
 
 impl GradualPruning {
     /// Until this share of each weight is pruned; after epochs 1 to 10.
     pub fn to(share: f64) -> Self {
-        Self { to: share, from: 1, until: 10, rule: Magnitude::share(share) }
+        Self { to: share, from: 1, until: 10, rule: Magnitude::share(share), mask: None }
     }
 
     /// The epoch, from 1, after which it prunes first.
@@ -95,7 +97,29 @@ impl<R: Real> Callback<R> for GradualPruning {
         let epoch = end.epoch.epoch;
         if (self.from..=self.until).contains(&epoch) {
             end.model.prune(self.rule.with_share(self.share(epoch)))?;
+            self.mask = end.model.mask().cloned();
         }
         Ok(Flow::Continue)
+    }
+
+    fn save_state(&self) -> Option<CallbackState<R>> {
+        let pruned = self.mask.iter().flat_map(|mask| mask.as_slice());
+        let values = pruned.map(|&pruned| if pruned { R::ONE } else { R::ZERO }).collect();
+        Some(CallbackState { json: serde_json::Value::Null, values })
+    }
+
+    fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
+        if state.values.is_empty() {
+            return Ok(());
+        }
+        let mut mask = Mask::new(model.params().layout().clone());
+        let places = mask.as_mut_slice();
+        if places.len() != state.values.len() {
+            return Err(Error::mismatch("gradual pruning: the mask", state.values.len(), places.len()));
+        }
+        places.iter_mut().zip(state.values).for_each(|(place, value)| *place = value != R::ZERO);
+        model.prune(&mask)?;
+        self.mask = Some(mask);
+        Ok(())
     }
 }
