@@ -41,6 +41,16 @@ fn gru() {
 }
 
 #[test]
+fn bidirectional() {
+    in_both_precisions("lstm_bi_0", |hidden, layers| Lstm::new(hidden).layers(layers).bidirectional());
+    in_both_precisions("gru_bi_0", |hidden, layers| Gru::new(hidden).layers(layers).bidirectional());
+    in_both_precisions("rnn_tanh_bi_0", |hidden, layers| Rnn::new(hidden).layers(layers).bidirectional());
+    in_both_precisions("rnn_relu_bi_0", |hidden, layers| {
+        Rnn::new(hidden).layers(layers).relu().bidirectional()
+    });
+}
+
+#[test]
 fn linear() {
     layer::<f64>("linear_0", Linear::new(5));
     layer::<f32>("linear_0", Linear::new(5));
@@ -48,13 +58,15 @@ fn linear() {
 
 /// The five sizes of a recurrent cell.
 fn stacks<L: Layer<f32> + Layer<f64> + 'static>(cell: &str, make: impl Fn(usize, usize) -> L) {
-    for i in 0..5 {
-        let name = format!("{cell}_{i}");
-        let case = Fixture::open(&name);
-        let size = |field: &str| case.number(&format!("/{field}")) as usize;
-        layer::<f64>(&name, make(size("hidden"), size("layers")));
-        layer::<f32>(&name, make(size("hidden"), size("layers")));
-    }
+    (0..5).for_each(|i| in_both_precisions(&format!("{cell}_{i}"), &make));
+}
+
+/// One case, in f64 and in f32.
+fn in_both_precisions<L: Layer<f32> + Layer<f64> + 'static>(name: &str, make: impl Fn(usize, usize) -> L) {
+    let case = Fixture::open(name);
+    let size = |field: &str| case.number(&format!("/{field}")) as usize;
+    layer::<f64>(name, make(size("hidden"), size("layers")));
+    layer::<f32>(name, make(size("hidden"), size("layers")));
 }
 
 /// One layer: outputs, final states, loss = Σ wy ⊙ y + Σ wh ⊙ hn + Σ wc ⊙ cn, and every gradient of it.
