@@ -265,22 +265,23 @@ fn few<R: Real, S: Simd, const G: usize>(
     let block = (xs[0].len() + xs[1].len() + xs[2].len() + 1) * height;
     let per_block = height.div_ceil(lanes);
     let pieces = y.len() / height * per_block;
-    let mut offsets = [0; G];
+    let mut weights = [&[][..]; G];
     let mut acc = [R::splat(s, R::ZERO); G];
     for g in 0..G {
         let (offset, rows) = place((first + g).min(pieces - 1), height, lanes, block);
-        offsets[g] = offset;
+        // All of one length, so that one comparison in the loop below serves for all.
+        weights[g] = &w[offset + height..][..block - 2 * height + lanes];
         acc[g] = match start {
             Start::Bias => R::vectors::<S>(&w[offset..][..lanes])[0],
             Start::Add => R::load_part(s, &y[rows]),
         };
     }
-    let mut at = height;
+    let mut at = 0;
     for x in xs {
         for &x in x {
             let x = R::splat(s, x);
             for g in 0..G {
-                acc[g] = R::vfma(s, R::vectors::<S>(&w[offsets[g] + at..][..lanes])[0], x, acc[g]);
+                acc[g] = R::vfma(s, R::vectors::<S>(&weights[g][at..at + lanes])[0], x, acc[g]);
             }
             at += height;
         }
