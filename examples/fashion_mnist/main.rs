@@ -49,7 +49,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 64)]
     batch_size: usize,
     /// Learning rate of Adam
-    #[arg(long, value_name = "RATE", default_value_t = 0.001)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.001, allow_negative_numbers = true)]
     lr: f64,
     /// Training images, of the official 60,000; the others are for validation
     #[arg(long, value_name = "N", default_value_t = 48_000)]
