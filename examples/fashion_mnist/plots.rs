@@ -75,7 +75,7 @@ pub fn confusion(path: &Path, names: &[&str], counts: &[Vec<u64>], accuracy: f64
 }
 
 /// Width and height of a cell of the heat map.
-const CELL: (i32, i32) = (84, 46);
+const CELL: (i32, i32) = (88, 46);
 /// The heat map's upper left corner.
 const CORNER: (i32, i32) = (126, 90);
 
@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(all[..3], ["Confusion matrix, accuracy 84.62 %", "predicted class", "true class"]);
         assert_eq!(all[3..11], ["cat", "cat", "30", "10", "a &amp; b", "a &amp; b", "0", "25"]);
         // 3/4, 1/4, 0 and 1 of their rows: anchors of the scale.
-        let cells: Vec<_> = svg.lines().filter(|line| line.contains(r#"width="84""#)).collect();
+        let cells: Vec<_> = svg.lines().filter(|line| line.contains(r#"width="88""#)).collect();
         let fills: Vec<_> = cells.iter().filter_map(|line| line.split_once("fill=\"#")?.1.get(..6)).collect();
         assert_eq!(fills, ["2171B5", "C6DBEF", "FFFFFF", "08306B"]);
     }
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn a_row_without_samples_is_white() {
         let svg = drawn(|path| confusion(path, &["a"], &[vec![0]], 0.0)).unwrap();
-        assert!(svg.lines().any(|line| line.contains(r#"width="84""#) && line.contains("fill=\"#FFFFFF\"")));
+        assert!(svg.lines().any(|line| line.contains(r#"width="88""#) && line.contains("fill=\"#FFFFFF\"")));
     }
 
     #[test]
@@ -487,7 +487,7 @@ mod tests {
 
     #[test]
     fn long_names_are_cut() {
-        for name in ["T-shirt/Top", "Ankle boot", "Pullover"] {
+        for name in ["T-shirt/Top", "Ankle boots", "Pullover"] {
             assert_eq!(shorten(name), name);
         }
         assert_eq!(shorten("Something very long"), "Somethin…");
