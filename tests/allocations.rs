@@ -85,7 +85,7 @@ fn steps_allocate_nothing() {
             .layer("norm", LayerNorm::new())
             .layer("tanh", Activation::tanh())
             .layer("dropout", Dropout::new(0.2))
-            .layer("lstm", Lstm::new(7).layers(2).last())
+            .layer("lstm", Lstm::new(7).layers(2).dropout(0.2).last())
             .layer("linear", Linear::new(3))
             .build(1)
             .unwrap();

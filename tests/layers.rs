@@ -5,7 +5,9 @@ mod common;
 use bptt::data::Arrays;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Context, Dropout, Embedding, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Workspace};
+use bptt::nn::{
+    Context, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Rnn, Workspace,
+};
 use bptt::optim::Sgd;
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
 use common::{Fixture, assert_close, assert_expected_simd_level, rerun_at_every_simd_level};
@@ -30,6 +32,20 @@ fn gradients_of_dropout() -> Result<()> {
         check(GradCheck::default(), || Box::new(Dropout::new(p)))?;
         check(GradCheck::default(), || Box::new(Dropout::new(p).locked()))?;
     }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_dropout_within_a_stack() -> Result<()> {
+    for p in [0.4, 1.0] {
+        check(GradCheck::default(), || Box::new(Lstm::new(3).layers(3).dropout(p)))?;
+        check(GradCheck::default(), || Box::new(Gru::new(3).layers(2).dropout(p).last()))?;
+        check(GradCheck::default(), || Box::new(Rnn::new(3).layers(2).bidirectional().dropout(p)))?;
+    }
+    let mut model = Model::builder(Shape::new(5, 2))
+        .layer("lstm", Lstm::new(3).layers(3).bidirectional().dropout(0.4))
+        .build(7)?;
+    GradCheck::default().ragged().batch(9).model(&mut model).assert_below(TOLERANCE);
     Ok(())
 }
 
@@ -210,6 +226,59 @@ fn dropout_is_the_same_in_any_tile_and_type() {
     }
 }
 
+/// PyTorch's `dropout=` of a stack is a dropout layer between its layers, in every bit of outputs and gradients.
+#[test]
+fn dropout_within_a_stack_is_a_layer_between_its_layers() -> Result<()> {
+    let shape = Shape::new(6, 4);
+    for bidirectional in [false, true] {
+        let lstm = || if bidirectional { Lstm::new(5).bidirectional() } else { Lstm::new(5) };
+        // Draws are keyed by a layer's place: it must be the second in both.
+        let stack = Model::<f64>::builder(shape)
+            .layer("as_it_is", Dropout::new(0.0))
+            .layer("lstm", lstm().layers(2).dropout(0.4))
+            .build(3)?;
+        let mut chain = Model::<f64>::builder(shape)
+            .layer("lstm", lstm())
+            .layer("drop", Dropout::new(0.4))
+            .layer("upper", lstm())
+            .build(4)?;
+        // The same tensors in the same order.
+        chain.params_mut().as_mut_slice().copy_from_slice(stack.params().as_slice());
+
+        let batch = 21;
+        let array = |f: usize, k: usize| {
+            Array3::from_shape_fn((batch, shape.t, f), |(i, t, f)| {
+                ((i * 7 + t * k + f * 3) % 13) as f64 / 6.0 - 1.0
+            })
+        };
+        let pass = |model: &Model<f64>, mode: Mode| {
+            let mut ws = Workspace::new(model, batch, mode);
+            ws.set_input(array(4, 5).view());
+            model.forward(&mut ws);
+            let y = ws.output();
+            ws.set_output_gradient(array(y.dim().2, 2).view());
+            let mut grads = vec![0.0; model.parameter_count()];
+            model.backward(&mut ws, &mut grads, true);
+            (y, ws.input_gradient(), grads)
+        };
+        assert_eq!(pass(&stack, Mode::Train), pass(&chain, Mode::Train));
+        assert_eq!(pass(&stack, Mode::Eval), pass(&chain, Mode::Eval));
+        assert_ne!(pass(&stack, Mode::Train).0, pass(&stack, Mode::Eval).0);
+        let x = array(4, 5);
+        assert_eq!(stack.predict(&x)?, chain.predict(&x)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn dropout_within_a_stack_is_a_probability() {
+    for p in [-0.1, 1.5, f64::NAN] {
+        let fault = Model::<f32>::builder(Shape::new(2, 3)).layer("lstm", Lstm::new(4).dropout(p)).build(1);
+        let message = fault.unwrap_err().to_string();
+        assert_eq!(message, format!("`lstm: dropout`: found {p}, expected a probability, 0 to 1"));
+    }
+}
+
 #[test]
 fn dropout_is_for_training_alone() {
     let (shape, keys) = (Shape::new(3, 5), keys(8));
@@ -262,9 +331,10 @@ fn training_with_dropout_is_the_same_at_any_thread_count_and_tile() -> Result<()
 fn models_come_back_from_files() -> Result<()> {
     let dir = tempfile::tempdir().expect("a directory");
     type Make = fn() -> Box<dyn Layer<f64>>;
-    let layers: [(&str, Make); 8] = [
+    let layers: [(&str, Make); 9] = [
         ("dropout", || Box::new(Dropout::new(0.25))),
         ("locked", || Box::new(Dropout::default().locked())),
+        ("stack", || Box::new(Gru::new(3).layers(2).dropout(0.5))),
         ("norm", || Box::new(LayerNorm::new().eps(0.5))),
         ("plain", || Box::new(LayerNorm::new().elementwise_affine(false))),
         ("embedding", || Box::new(Embedding::new(4, 3))),

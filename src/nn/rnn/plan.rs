@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Recurrent;
 use super::cell::Cell;
 use crate::kernels::{Matrix, packed_len};
 use crate::nn::Mode;
@@ -24,20 +25,22 @@ pub(super) struct Plan {
     blocks: usize,
     /// 1 if there is a cell state, else 0.
     cells: usize,
+    /// Whether training drops outputs on their way to the next layer.
+    drops: bool,
 }
 
 impl Plan {
-    pub(super) fn new<C: Cell>(input: Shape, h: usize, layers: usize, directions: usize) -> Self {
-        let cells = usize::from(C::HAS_CELL);
+    pub(super) fn new<C: Cell>(stack: &Recurrent<C>, input: Shape) -> Self {
         Self {
             t: input.t,
             input: input.f,
-            h,
-            layers,
-            directions,
+            h: stack.hidden_size,
+            layers: stack.layers,
+            directions: 1 + usize::from(stack.bidirectional),
             gates: C::GATES,
             blocks: C::BLOCKS.len(),
-            cells,
+            cells: usize::from(C::HAS_CELL),
+            drops: stack.dropout > 0.0,
         }
     }
 
@@ -177,20 +180,44 @@ impl Plan {
         if self.directions == 1 { 1 } else { 2 }
     }
 
-    /// The cache, per lane: the history of every part and, for a pass back, gradients of outputs and of a cell.
-    pub(super) fn cache(&self, mode: Mode) -> usize {
-        let back = self.directions * self.t * self.h * self.gradient_sets() + self.h;
-        self.parts() * self.history(mode) + if mode.keeps_history() { back } else { 0 }
+    /// The sections of the cache, per lane: the history of every part; for a pass back, gradients of outputs and of
+    /// a cell; and what dropout keeps of each layer but the top one, its masks and what they left of the outputs.
+    fn sections(&self, mode: Mode) -> [usize; 3] {
+        let outputs = self.directions * self.t * self.h;
+        let back = outputs * self.gradient_sets() + self.h;
+        let dropped = if self.drops { 2 * outputs * (self.layers - 1) } else { 0 };
+        let kept = usize::from(mode.keeps_history());
+        [self.parts() * self.history(mode), kept * back, kept * dropped]
     }
 
-    /// Splits a cache into the histories of all parts, and the rest.
+    /// The cache, per lane.
+    pub(super) fn cache(&self, mode: Mode) -> usize {
+        self.sections(mode).iter().sum()
+    }
+
+    /// Splits a cache into its sections: histories, gradients, what dropout keeps.
     pub(super) fn split_cache<'a, R>(
         &self,
         mode: Mode,
         lanes: usize,
         cache: &'a mut [R],
+    ) -> [&'a mut [R]; 3] {
+        let [histories, back, _] = self.sections(mode);
+        let (histories, rest) = cache.split_at_mut(histories * lanes);
+        let (back, dropped) = rest.split_at_mut(back * lanes);
+        [histories, back, dropped]
+    }
+
+    /// The masks of layer `k` and what they left of its outputs, `[T, directions · H, lanes]` each, out of that
+    /// section of the cache.
+    pub(super) fn split_dropped<'a, R>(
+        &self,
+        k: usize,
+        lanes: usize,
+        dropped: &'a mut [R],
     ) -> [&'a mut [R]; 2] {
-        cache.split_at_mut(self.parts() * self.history(mode) * lanes).into()
+        let n = self.directions * self.t * self.h * lanes;
+        dropped[2 * n * k..][..2 * n].split_at_mut(n).into()
     }
 
     /// One part's history.

@@ -24,9 +24,10 @@ const MAX_LAYERS: usize = 1 << 10;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrent<C> {
     pub(super) cell: C,
-    hidden_size: usize,
-    layers: usize,
-    bidirectional: bool,
+    pub(super) hidden_size: usize,
+    pub(super) layers: usize,
+    pub(super) bidirectional: bool,
+    pub(super) dropout: f64,
     last: bool,
 }
 
@@ -36,14 +37,21 @@ pub struct Recurrent<C> {
 struct Config<C> {
     bidirectional: bool,
     cell: C,
+    /// Absent from files that were written before there was any.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    dropout: f64,
     hidden_size: usize,
     last: bool,
     layers: usize,
 }
 
+fn is_zero(p: &f64) -> bool {
+    *p == 0.0
+}
+
 impl<C: Cell> Recurrent<C> {
     pub(super) fn with_cell(cell: C, hidden_size: usize) -> Self {
-        Self { cell, hidden_size, layers: 1, bidirectional: false, last: false }
+        Self { cell, hidden_size, layers: 1, bidirectional: false, dropout: 0.0, last: false }
     }
 
     /// How many layers lie on one another, PyTorch's `num_layers`; 1 by default.
@@ -58,6 +66,16 @@ impl<C: Cell> Recurrent<C> {
         self
     }
 
+    /// In training, drops each output of every layer but the top one with probability `p`, 0 to 1, on its way to the
+    /// layer above, as PyTorch's `dropout=` does; 0 by default. States are handed on in time as they are.
+    ///
+    /// For one mask over all time steps, or to drop the input or the top layer's outputs, put a
+    /// [`Dropout`](crate::nn::Dropout) between layers.
+    pub fn dropout(mut self, p: f64) -> Self {
+        self.dropout = p;
+        self
+    }
+
     /// Hands out the final hidden state of the top layer alone, of both directions where there are two: `[1, H, B]`
     /// or `[1, 2H, B]`.
     pub fn last(mut self) -> Self {
@@ -67,12 +85,14 @@ impl<C: Cell> Recurrent<C> {
 
     /// Builds the layer that a saved model describes.
     pub(crate) fn from_config(config: serde_json::Value) -> serde_json::Result<Self> {
-        let Config { bidirectional, cell, hidden_size, last, layers } = serde_json::from_value(config)?;
-        Ok(Self { cell, hidden_size, layers, bidirectional, last })
+        let Config { bidirectional, cell, dropout, hidden_size, last, layers } =
+            serde_json::from_value(config)?;
+        Ok(Self { cell, hidden_size, layers, bidirectional, dropout, last })
     }
 
-    fn plan(&self, input: Shape) -> Plan {
-        Plan::new::<C>(input, self.hidden_size, self.layers, 1 + usize::from(self.bidirectional))
+    /// Whether outputs of layer `k` are dropped in a pass.
+    fn drops(&self, k: usize, mode: Mode) -> bool {
+        mode == Mode::Train && self.dropout > 0.0 && k + 1 < self.layers
     }
 }
 
@@ -93,8 +113,8 @@ fn hold<R: Real>(rows: &mut [R], from: Option<&[R]>, lanes: usize, over: impl It
 
 impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     fn describe(&self) -> Description {
-        let Self { cell, hidden_size, layers, bidirectional, last } = self.clone();
-        Description::new(C::KIND, Config { bidirectional, cell, hidden_size, last, layers })
+        let Self { cell, hidden_size, layers, bidirectional, dropout, last } = self.clone();
+        Description::new(C::KIND, Config { bidirectional, cell, dropout, hidden_size, last, layers })
     }
 
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
@@ -105,7 +125,11 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
                 return Err(Error::config(field, format!("found {value}, expected 1 to {most}")));
             }
         }
-        let (plan, h) = (self.plan(input), self.hidden_size);
+        if !(0.0..=1.0).contains(&self.dropout) {
+            let fault = format!("found {}, expected a probability, 0 to 1", self.dropout);
+            return Err(Error::config("dropout", fault));
+        }
+        let (plan, h) = (Plan::new(self, input), self.hidden_size);
         let init = Init::pytorch(h);
         for k in 0..self.layers {
             let group = |k: usize| format!("{}.l{k}", declare.prefix());
@@ -139,7 +163,7 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     }
 
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
-        let plan = self.plan(input);
+        let plan = Plan::new(self, input);
         for k in 0..self.layers {
             (0..plan.directions).for_each(|d| plan.pack::<R, C>(k, d, params, packed));
         }
@@ -153,13 +177,16 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         mut y: SeqMut<'_, R>,
         cache: &mut [R],
     ) {
-        let plan = self.plan(x.shape);
+        let plan = Plan::new(self, x.shape);
         let chunk = plan.chunk(cx.mode);
         for start in (0..plan.t).step_by(chunk) {
             let steps = start..plan.t.min(start + chunk);
             for k in 0..self.layers {
                 for d in 0..plan.directions {
                     self.forward_part(cx, &plan, (k, d), x, state, steps.clone(), cache);
+                }
+                if self.drops(k, cx.mode) {
+                    self.drop_outputs(cx, &plan, k, x.lanes, cache);
                 }
             }
             if !self.last {
@@ -184,10 +211,10 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         grads: &mut [R],
         mut dx: Option<SeqMut<'_, R>>,
     ) {
-        let (plan, lanes) = (self.plan(x.shape), x.lanes);
+        let (plan, lanes) = (Plan::new(self, x.shape), x.lanes);
         let n = plan.h * lanes;
-        let [histories, rest] = plan.split_cache(cx.mode, lanes, cache);
-        let (dh, dc_before) = rest.split_at_mut(rest.len() - n);
+        let [histories, back, dropped] = plan.split_cache(cx.mode, lanes, cache);
+        let (dh, dc_before) = back.split_at_mut(back.len() - n);
         // What comes down on the outputs of the top layer.
         let top = self.layers - 1;
         for d in 0..plan.directions {
@@ -208,7 +235,15 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         for k in (0..self.layers).rev() {
             for d in 0..plan.directions {
                 self.backward_part(cx, &plan, (k, d), dstate, histories, [dh, dc_before], &mut dx);
-                self.weight_gradients(cx, &plan, (k, d), x, histories, grads);
+                self.weight_gradients(cx, &plan, (k, d), x, [histories, dropped], grads);
+            }
+            if k > 0 && self.drops(k - 1, cx.mode) {
+                let [masks, _] = plan.split_dropped(k - 1, lanes, dropped);
+                for (i, mask) in masks.chunks_exact(n).enumerate() {
+                    let (t, d) = (i / plan.directions, i % plan.directions);
+                    let dh = &mut dh[plan.gradient(k - 1, d, t, lanes)];
+                    dh.iter_mut().zip(mask).for_each(|(dh, m)| *dh *= *m);
+                }
             }
         }
     }
@@ -230,9 +265,10 @@ impl<C: Cell> Recurrent<C> {
         let lanes = x.lanes;
         let (n, cell_n) = (plan.h * lanes, plan.cell_size() * lanes);
         let part = k * plan.directions + d;
-        let [histories, _] = plan.split_cache(cx.mode, lanes, cache);
+        let [histories, _, dropped] = plan.split_cache(cx.mode, lanes, cache);
         let (below, own) = plan.split_at_layer(cx.mode, lanes, k, histories);
         let history = plan.part(cx.mode, lanes, d, own);
+        let input = self.input(cx.mode, plan, k, x, dropped);
         let (h_state, c_state) = state.split_at_mut(plan.parts() * n);
         let (h_state, c_state) = (&mut h_state[part * n..][..n], &mut c_state[part * cell_n..][..cell_n]);
         let packed = plan.split_packed(k, d, cx.packed)[0];
@@ -250,10 +286,10 @@ impl<C: Cell> Recurrent<C> {
             let kept = step(history.kept, i, history.gate_steps);
             // a = W x + U h + b, then what the cell makes of it.
             let from = |d: usize| &plan.outputs(cx.mode, lanes, d, below)[i * n..][..n];
-            let xs = match (k, plan.directions) {
-                (0, _) => [x.step(t), h_prev, &[]],
-                (_, 1) => [from(0), h_prev, &[]],
-                _ => [from(0), from(1), h_prev],
+            let xs = match (input, plan.directions) {
+                (Some(x), _) => [x.step(t), h_prev, &[]],
+                (None, 1) => [from(0), h_prev, &[]],
+                (None, _) => [from(0), from(1), h_prev],
             };
             R::product(packed, xs, Start::Bias, gates, lanes);
             self.cell.forward(Step { gates, h_prev, c_prev, c: &mut *c, kept, h: &mut *h });
@@ -266,6 +302,49 @@ impl<C: Cell> Recurrent<C> {
         c_state.copy_from_slice(step(history.c, last, history.c_steps));
     }
 
+    /// What the layer above `k` reads in place of its outputs: they, times a mask.
+    ///
+    /// A sample's draws are keyed by its own key and by layer, step and feature, as those of a `Dropout` layer.
+    fn drop_outputs<R: Real>(
+        &self,
+        cx: &Context<'_, R>,
+        plan: &Plan,
+        k: usize,
+        lanes: usize,
+        cache: &mut [R],
+    ) {
+        let [histories, _, dropped] = plan.split_cache(cx.mode, lanes, cache);
+        let (outputs, _) = plan.split_at_layer(cx.mode, lanes, k + 1, histories);
+        let [masks, left] = plan.split_dropped(k, lanes, dropped);
+        let n = plan.h * lanes;
+        for (t, mask) in masks.chunks_exact_mut(plan.directions * n).enumerate() {
+            R::dropout_mask(&cx.keys[..lanes], (k * plan.t + t) as u64, self.dropout, mask);
+        }
+        for (i, (mask, left)) in masks.chunks_exact(n).zip(left.chunks_exact_mut(n)).enumerate() {
+            let (t, d) = (i / plan.directions, i % plan.directions);
+            R::multiply(&plan.outputs(cx.mode, lanes, d, outputs)[t * n..][..n], mask, left);
+        }
+    }
+
+    /// What layer `k` reads, `[T, features, lanes]`: the stack's input, or what dropout left of the outputs below.
+    /// None if it reads those as they are, each direction where it lies.
+    fn input<'a, R: Real>(
+        &self,
+        mode: Mode,
+        plan: &Plan,
+        k: usize,
+        x: Seq<'a, R>,
+        dropped: &'a mut [R],
+    ) -> Option<Seq<'a, R>> {
+        if k == 0 {
+            return Some(x);
+        }
+        self.drops(k - 1, mode).then(|| {
+            let [_, left] = plan.split_dropped(k - 1, x.lanes, dropped);
+            Seq::new(left, Shape::new(plan.t, plan.features(k)), x.lanes)
+        })
+    }
+
     /// Copies what the top layer brought in these steps into `y`, 0 beyond a sequence's end.
     fn hand_out<R: Real>(
         &self,
@@ -276,7 +355,7 @@ impl<C: Cell> Recurrent<C> {
         y: &mut SeqMut<'_, R>,
     ) {
         let (lanes, n) = (y.lanes, plan.h * y.lanes);
-        let [histories, _] = plan.split_cache(cx.mode, lanes, cache);
+        let [histories, ..] = plan.split_cache(cx.mode, lanes, cache);
         for d in 0..plan.directions {
             let part = (self.layers - 1) * plan.directions + d;
             let History { h, h_steps, .. } = plan.part(cx.mode, lanes, part, histories);
@@ -378,7 +457,7 @@ impl<C: Cell> Recurrent<C> {
         plan: &Plan,
         (k, d): (usize, usize),
         x: Seq<'_, R>,
-        histories: &mut [R],
+        [histories, dropped]: [&mut [R]; 2],
         grads: &mut [R],
     ) {
         let (lanes, h, f) = (x.lanes, plan.h, plan.features(k));
@@ -387,11 +466,12 @@ impl<C: Cell> Recurrent<C> {
         let (below, own) = plan.split_at_layer(cx.mode, lanes, k, histories);
         let history = plan.part(cx.mode, lanes, d, own);
         let states = &history.h[d * n..][..plan.t * n];
+        let input = self.input(cx.mode, plan, k, x, dropped);
         let da = Band::new(history.gates, plan.rows());
         for (from, to) in runs(C::BLOCKS.iter().map(|block| block.ih)) {
             let (da, dw) = (da.clone().rows(from.start * h..from.end * h), to.start * h..to.end * h);
             let dw_ih = &mut dw_ih[dw.start * f..dw.end * f];
-            if k == 0 {
+            if let Some(x) = input {
                 R::outer(da.clone(), Band::new(x.data, f), dw_ih, (f, 0), lanes);
             } else {
                 for e in 0..plan.directions {
