@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bptt::data::{Arrays, Batches, Dataset, DatasetExt, Sample, TargetShape};
-use bptt::loss::CrossEntropy;
+use bptt::loss::{CrossEntropy, Mse};
 use bptt::nn::{Linear, Lstm, Rnn};
 use bptt::optim::{Adam, Optimizer, Sgd};
 use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, Progress};
 use bptt::{Error, Model, Real, Result, Shape, Trainer, rng};
-use ndarray::{Array1, Array3};
+use ndarray::{Array1, Array2, Array3, s};
 
 const STEPS: usize = 20;
 
@@ -317,4 +317,28 @@ fn the_learning_rate_is_the_steppers() {
     stepper.step(&mut model, &data, &[0, 1], 1, 2).unwrap();
     let moved = before.iter().zip(model.params().as_slice()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(moved > 0.1, "Adam moves by about the learning rate: {moved}");
+}
+
+/// One step on 24 samples, half of them without a target, is one step on the other half.
+#[test]
+fn values_that_are_missing_teach_nothing() -> Result<()> {
+    let x = Array3::from_shape_fn((24, 3, 1), |(i, t, _)| ((i * 5 + t) % 7) as f64 / 7.0);
+    let mut y = Array2::from_shape_fn((24, 2), |(i, f)| (i * 3 + f) as f64 / 24.0);
+    y.slice_mut(s![12.., ..]).fill(f64::NAN);
+    let fit = |n: usize| {
+        let data = Arrays::vectors(x.slice(s![..n, .., ..]).to_owned(), y.slice(s![..n, ..]).to_owned())?;
+        let mut model = Model::builder(data.shape())
+            .layer("rnn", Rnn::new(4).last())
+            .layer("linear", Linear::new(2))
+            .build(1)?;
+        let mut trainer = Trainer::new(Mse, Sgd::new(0.1)).epochs(1).batch_size(24);
+        let history = trainer.fit(&mut model, &data, None)?;
+        Ok::<_, Error>((model.params().as_slice().to_vec(), history.epochs[0].train.loss))
+    };
+    let ((all, loss), (half, half_loss)) = (fit(24)?, fit(12)?);
+    assert!((loss - half_loss).abs() < 1e-12, "{loss} {half_loss}");
+    for (a, b) in all.iter().zip(&half) {
+        assert!((a - b).abs() < 1e-12, "{a} {b}");
+    }
+    Ok(())
 }

@@ -88,14 +88,16 @@ impl<R: Real> Arrays<R> {
         Self::with_classes(x, y, class_names, true)
     }
 
-    /// Sequences `x`, `[n, T, F]`, with a sequence of values each: `y`, `[n, T', F']`.
+    /// Sequences `x`, `[n, T, F]`, with a sequence of values each: `y`, `[n, T', F']`. A target that is NaN is none:
+    /// losses leave it out.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if a sequence or its target has no values, a value is not finite, or the lengths of `x`
-    /// and `y` differ.
+    /// [`Error::Mismatch`] if a sequence or its target has no values, a value of `x` is not finite or one of `y`
+    /// infinite, or the lengths of `x` and `y` differ.
     pub fn values(x: Array3<R>, y: Array3<R>) -> Result<Self> {
-        let (n, shape, x) = checked("x", x)?;
-        let (targets, target_shape, y) = checked("y", y)?;
+        let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
+        let (targets, target_shape, y) =
+            checked("y", y, "a finite number, or NaN for none", |y| !y.to_f64().is_infinite())?;
         check_targets(targets, n)?;
         let targets = Targets::Values { shape: target_shape, y };
         Ok(Self { x, n, shape, targets, class_names: Vec::new(), lens: Vec::new() })
@@ -132,7 +134,7 @@ impl<R: Real> Arrays<R> {
         class_names: impl IntoIterator<Item = S>,
         may_lack: bool,
     ) -> Result<Self> {
-        let (n, shape, x) = checked("x", x)?;
+        let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
         let class_names: Vec<String> = class_names.into_iter().map(Into::into).collect();
         check_targets(y.dim().0, n)?;
         let classes = class_names.len() as i64;
@@ -149,14 +151,19 @@ impl<R: Real> Arrays<R> {
     }
 }
 
-/// The number, shape and values of sequences, which must be finite.
-fn checked<R: Real>(name: &str, array: Array3<R>) -> Result<(usize, Shape, Vec<R>)> {
+/// The number, shape and values of sequences, all of which must fit.
+fn checked<R: Real>(
+    name: &str,
+    array: Array3<R>,
+    expected: &str,
+    fits: impl Fn(R) -> bool,
+) -> Result<(usize, Shape, Vec<R>)> {
     let (n, t, f) = array.dim();
     if t == 0 || f == 0 {
         return Err(Error::mismatch(name, format!("[{n}, {t}, {f}]"), "at least one step and one feature"));
     }
-    if let Some(((i, t, f), value)) = array.indexed_iter().find(|(_, value)| !value.is_finite()) {
-        return Err(Error::mismatch(format!("{name}[{i}, {t}, {f}]"), value, "a finite number"));
+    if let Some(((i, t, f), value)) = array.indexed_iter().find(|(_, value)| !fits(**value)) {
+        return Err(Error::mismatch(format!("{name}[{i}, {t}, {f}]"), value, expected));
     }
     Ok((n, Shape::new(t, f), array.iter().copied().collect()))
 }
@@ -312,8 +319,9 @@ mod tests {
             message(Arrays::classes(bad, &[0, 0], ["a"])),
             "x[1, 0, 2]: found NaN, expected a finite number"
         );
-        let y = array![[0.0], [f32::INFINITY]];
-        assert_eq!(message(Arrays::vectors(x(), y)), "y[1, 0, 0]: found inf, expected a finite number");
+        let y = array![[f32::NAN], [f32::INFINITY]];
+        let expected = "y[1, 0, 0]: found inf, expected a finite number, or NaN for none";
+        assert_eq!(message(Arrays::vectors(x(), y)), expected);
     }
 
     #[test]
