@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Trains the same LSTM on the same images with bptt and with PyTorch, in turn, and prints medians and ratios.
+"""Trains the same LSTM on the same images with bptt, PyTorch, Burn and candle, in turn, and prints medians and ratios.
 
     pip install torch numpy onnx onnxruntime
     cargo build --release --example fashion_mnist
-    python benches/peers/compare.py [--hidden 35] [--layers 2] [--batch 128] [--patterns 48000] [--rounds 5] [--infer]
+    (cd benches/peers/candle && cargo build --release)
+    (cd benches/peers/burn && cargo build --release)      # six minutes
+    python benches/peers/compare.py [--hidden 8 35 64] [--layers 2] [--batch 64 128] [--patterns 48000] [--rounds 5]
+                                    [--slow-patterns 3200] [--infer]
 
 Each round is one whole epoch of each (Adam, cross-entropy, f32): A B A B ..., on one machine, which should be quiet.
-PyTorch is run with one thread and with all, and its better median counts. `--infer` adds PyTorch's and ONNX Runtime's
-seconds for 10,000 images and microseconds for one; ours are the benches `infer_10000` and `infer_1` of `cargo bench`.
+PyTorch is run with one thread and with all, and its better median counts. Burn and candle take part if they are built,
+with `--slow-patterns` patterns, and their seconds are scaled up. `--infer` adds PyTorch's and ONNX Runtime's seconds for
+10,000 images and microseconds for one; ours are the benches `infer_10000` and `infer_1` of `cargo bench`.
 """
 
 import argparse
@@ -25,10 +29,12 @@ import torch
 from torch import nn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT / "data/fashion-mnist"
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def read_idx(name):
-    raw = gzip.decompress((ROOT / "data/fashion-mnist" / name).read_bytes())
+    raw = gzip.decompress((DATA / name).read_bytes())
     rank = raw[3]
     shape = np.frombuffer(raw, ">u4", rank, 4).astype(int)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
@@ -47,32 +53,73 @@ class RowLstm(nn.Module):
 class Torch:
     """One epoch after another of the same model."""
 
-    def __init__(self, args, x, y, threads):
+    def __init__(self, work, x, y, threads):
         torch.manual_seed(1)
-        self.args, self.x, self.y, self.threads = args, x, y, threads
-        self.model = RowLstm(args.hidden, args.layers)
+        self.batch, self.x, self.y, self.threads = work.batch, x, y, threads
+        self.model = RowLstm(work.hidden, work.layers)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.epoch()  # warm-up
 
     def epoch(self):
         torch.set_num_threads(self.threads)
         start = time.perf_counter()
         order = torch.randperm(len(self.x))
-        for i in range(0, len(order), self.args.batch):
-            batch = order[i : i + self.args.batch]
+        for i in range(0, len(order), self.batch):
+            batch = order[i : i + self.batch]
             self.optimizer.zero_grad()
             nn.functional.cross_entropy(self.model(self.x[batch]), self.y[batch]).backward()
             self.optimizer.step()
         return time.perf_counter() - start
 
 
-def ours(args, out):
+class Ours:
     """Seconds of one epoch, measured by the example itself, validation not counted; the second of two epochs."""
-    example = ROOT / "target/release/examples/fashion_mnist"
-    flags = ["--epochs", "2", "--hidden", args.hidden, "--layers", args.layers]
-    flags += ["--batch-size", args.batch, "--patterns", args.patterns, "--out", out]
-    subprocess.run([example, *map(str, flags)], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    metrics = json.loads((pathlib.Path(out) / "metrics.json").read_text())
-    return metrics["phases"][0]["epochs"][-1]["seconds"]
+
+    def __init__(self, work):
+        self.flags = ["--epochs", 2, "--retrain-epochs", 0, "--prune", "none", "--hidden", work.hidden]
+        self.flags += ["--layers", work.layers, "--batch-size", work.batch, "--patterns", work.patterns]
+
+    def epoch(self):
+        example = ROOT / "target/release/examples/fashion_mnist"
+        with tempfile.TemporaryDirectory() as out:
+            flags = [*map(str, self.flags), "--out", out]
+            subprocess.run([example, *flags], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+            metrics = json.loads((pathlib.Path(out) / "metrics.json").read_text())
+        return metrics["phases"][0]["epochs"][-1]["seconds"]
+
+
+class Program:
+    """A peer that is a program of its own; see work.rs."""
+
+    def __init__(self, path, work, patterns):
+        self.scale = work.patterns / patterns
+        self.command = [path, *map(str, [work.hidden, work.layers, work.batch, patterns, DATA])]
+
+    def epoch(self):
+        return self.scale * float(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
+
+
+def compare(work, args, x, y):
+    """Prints a table of one size: a row a peer, and its time as a multiple of ours, pair by pair."""
+    peers = {"bptt": Ours(work)}
+    for threads in sorted({1, os.cpu_count()}):
+        peers[f"PyTorch {torch.__version__}, {threads} threads"] = Torch(work, x, y, threads)
+    for name in ["burn", "candle"]:
+        path = HERE / name / "target/release" / f"{name}-lstm"
+        if path.exists() and args.slow_patterns > 0:
+            peers[name] = Program(path, work, min(args.slow_patterns, work.patterns))
+    times = {name: [] for name in peers}
+    for _ in range(args.rounds):
+        for name, peer in peers.items():
+            times[name].append(peer.epoch())
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    size = f"{work.layers} x {work.hidden}, batch {work.batch}, {work.patterns} patterns"
+    print(f"\n{size}, s an epoch, medians of {args.rounds}:")
+    for name, seconds in times.items():
+        ratios = sorted(b / a for a, b in zip(times["bptt"], seconds))
+        line = f"{name:32} {median[name]:8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
+        ratio = f"   x {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        print(line + (ratio if name != "bptt" else ""), flush=True)
 
 
 def median_time(f, repeats):
@@ -84,10 +131,10 @@ def median_time(f, repeats):
     return statistics.median(times)
 
 
-def infer(args, x):
+def infer(x):
     import onnxruntime
 
-    model = RowLstm(args.hidden, args.layers).eval()
+    model = RowLstm(35, 2).eval()
     many, one = x[:10_000], x[:1]
     for threads in sorted({1, os.cpu_count()}):
         torch.set_num_threads(threads)
@@ -113,31 +160,21 @@ def infer(args, x):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in [("hidden", 35), ("layers", 2), ("batch", 128), ("patterns", 48_000), ("rounds", 5)]:
+    parser.add_argument("--hidden", type=int, nargs="+", default=[35])
+    parser.add_argument("--batch", type=int, nargs="+", default=[128])
+    for name, default in [("layers", 2), ("patterns", 48_000), ("rounds", 5), ("slow-patterns", 3200)]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--infer", action="store_true")
     args = parser.parse_args()
     images = read_idx("train-images-idx3-ubyte.gz")[: args.patterns]
     x = torch.tensor((images / 255.0 - 0.286) / 0.353, dtype=torch.float32)
     y = torch.tensor(read_idx("train-labels-idx1-ubyte.gz")[: args.patterns].astype(np.int64))
-    peers = {threads: Torch(args, x, y, threads) for threads in sorted({1, os.cpu_count()})}
-    for peer in peers.values():
-        peer.epoch()  # warm-up
-    own, theirs = [], {threads: [] for threads in peers}
-    with tempfile.TemporaryDirectory() as out:
-        for _ in range(args.rounds):
-            own.append(ours(args, out))
-            for threads, peer in peers.items():
-                theirs[threads].append(peer.epoch())
-    best = min(theirs, key=lambda threads: statistics.median(theirs[threads]))
-    print(f"{args.layers} x {args.hidden}, batch {args.batch}, {args.patterns} patterns, medians of {args.rounds}:")
-    print(f"bptt     {statistics.median(own):.3f} s an epoch ({min(own):.3f} to {max(own):.3f})")
-    for threads, times in theirs.items():
-        print(f"PyTorch  {statistics.median(times):.3f} s ({min(times):.3f} to {max(times):.3f}), {threads} threads")
-    ratios = sorted(b / a for a, b in zip(own, theirs[best]))
-    print(f"ratio    {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}), PyTorch {torch.__version__}")
+    for hidden in args.hidden:
+        for batch in args.batch:
+            sizes = dict(hidden=hidden, layers=args.layers, batch=batch, patterns=args.patterns)
+            compare(argparse.Namespace(**sizes), args, x, y)
     if args.infer:
-        infer(args, x)
+        infer(torch.tensor((read_idx("t10k-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32))
 
 
 if __name__ == "__main__":
