@@ -21,21 +21,12 @@ const MAX_LAYERS: usize = 1 << 10;
 ///
 /// Where sequences are shorter than T, states stay as they are beyond a sequence's end, outputs are 0 there, and no
 /// gradient comes from there: final states are those of each sequence's own last step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recurrent<C> {
-    pub(super) cell: C,
-    hidden_size: usize,
-    layers: usize,
-    bidirectional: bool,
-    last: bool,
-}
-
-/// The settings as they are saved, keys in alphabetical order.
-#[derive(Serialize, Deserialize)]
+// Saved as it stands here: keys in alphabetical order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config<C> {
+pub struct Recurrent<C> {
     bidirectional: bool,
-    cell: C,
+    pub(super) cell: C,
     hidden_size: usize,
     last: bool,
     layers: usize,
@@ -65,12 +56,6 @@ impl<C: Cell> Recurrent<C> {
         self
     }
 
-    /// Builds the layer that a saved model describes.
-    pub(crate) fn from_config(config: serde_json::Value) -> serde_json::Result<Self> {
-        let Config { bidirectional, cell, hidden_size, last, layers } = serde_json::from_value(config)?;
-        Ok(Self { cell, hidden_size, layers, bidirectional, last })
-    }
-
     fn plan(&self, input: Shape) -> Plan {
         Plan::new::<C>(input, self.hidden_size, self.layers, 1 + usize::from(self.bidirectional))
     }
@@ -93,8 +78,7 @@ fn hold<R: Real>(rows: &mut [R], from: Option<&[R]>, lanes: usize, over: impl It
 
 impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     fn describe(&self) -> Description {
-        let Self { cell, hidden_size, layers, bidirectional, last } = self.clone();
-        Description::new(C::KIND, Config { bidirectional, cell, hidden_size, last, layers })
+        Description::new(C::KIND, self)
     }
 
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
