@@ -18,6 +18,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use ndarray::{Array2, Array3};
 use rand::RngCore;
 
@@ -27,7 +29,7 @@ use crate::nn::{Layer, Mode, Workspace};
 use crate::{Model, Real, Result, Seq, SeqMut, Shape, rng};
 
 /// How gradients are checked. The defaults suit layers whose values are of the order of 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GradCheck {
     batch: usize,
     seed: u64,
@@ -189,10 +191,11 @@ impl GradCheck {
                 let class = |_| (rng.next_u64() % output.f as u64) as i64;
                 ((0..t * lanes).map(class).collect(), Vec::new(), output)
             }
+            TargetShape::None => (Vec::new(), Vec::new(), output),
             TargetShape::Values(shape) => (Vec::new(), uniform(shape.size() * lanes, key(3)), shape),
         };
         let targets = match targets {
-            TargetShape::Classes { .. } => Targets::Classes(&classes),
+            TargetShape::Classes { .. } | TargetShape::None => Targets::Classes(&classes),
             TargetShape::Values(_) => Targets::Values(Seq::new(&values, shape, lanes)),
         };
         let mut dy = vec![0.0; y.len()];

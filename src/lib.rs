@@ -7,6 +7,7 @@
 //! - [`prune`]: weights that are 0 and stay 0; [`reduce`]: fewer patterns to learn from.
 //! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
 //! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
+//! - [`prelude`]: what most programs import.
 //! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.
 //!
 //! # Examples
@@ -14,12 +15,8 @@
 //! An LSTM learns to tell rising sequences from falling ones.
 //!
 //! ```
-//! use bptt::data::{Arrays, Dataset};
-//! use bptt::loss::CrossEntropy;
-//! use bptt::nn::{Linear, Lstm};
-//! use bptt::optim::Adam;
-//! use bptt::{Model, Trainer};
-//! use ndarray::{Array1, Array3};
+//! use bptt::ndarray::{Array1, Array3};
+//! use bptt::prelude::*;
 //!
 //! // 200 samples of 10 steps with one feature each, `[batch, time, features]`.
 //! let y = Array1::from_shape_fn(200, |i| i % 2);
@@ -80,6 +77,7 @@ pub mod nn;
 pub mod optim;
 mod par;
 pub mod params;
+pub mod prelude;
 pub mod prune;
 mod real;
 pub mod reduce;
@@ -89,6 +87,8 @@ pub mod train;
 
 pub use error::{Error, Result};
 pub use kernels::simd::SimdLevel;
+/// The arrays of the public API, in the version that it has them from.
+pub use ndarray;
 pub use nn::Model;
 pub use params::{Arena, Init};
 pub use real::Real;

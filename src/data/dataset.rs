@@ -1,5 +1,6 @@
 //! What a model learns from: samples of one shape, each with a target.
 
+use ndarray::{ArrayBase, Axis, Data, Ix3};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Real, Result, Shape};
@@ -25,7 +26,10 @@ impl Sample {
 
 /// What a dataset's targets look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TargetShape {
+    /// There are none, as in an array of samples: a model can predict, but neither learn nor be measured.
+    None,
     /// A class for each of `t` steps (1 where a sample as a whole has a class).
     Classes {
         /// Steps that have a class each.
@@ -39,6 +43,9 @@ pub enum TargetShape {
 ///
 /// To implement it, write `len`, `shape`, `target_shape`, `read` and the one of `classes` and `values` that
 /// `target_shape` speaks of.
+///
+/// An array `[n, T, F]`, or a view of one, is a dataset too: of samples without targets, as
+/// [`Model::predict`](crate::Model::predict) takes them.
 pub trait Dataset: Send + Sync {
     /// The scalar that samples are handed out in: the model's own.
     type Elem: Real;
@@ -189,6 +196,29 @@ impl<D: Dataset + ?Sized> Dataset for &D {
         lanes: usize,
     ) {
         (**self).gather(samples, normalize, scratch, x, lanes);
+    }
+}
+
+/// Samples without targets, `[n, T, F]`.
+impl<S: Data<Elem: Real> + Send + Sync> Dataset for ArrayBase<S, Ix3> {
+    type Elem = S::Elem;
+
+    fn len(&self) -> usize {
+        self.dim().0
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::new(self.dim().1, self.dim().2)
+    }
+
+    fn target_shape(&self) -> TargetShape {
+        TargetShape::None
+    }
+
+    fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
+        let from = self.index_axis(Axis(0), sample.index);
+        assert_eq!(from.len(), x.len(), "values of a sample");
+        x.iter_mut().zip(from).for_each(|(x, &value)| *x = value);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Activations as layers of their own.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Declare, Description, Layer, Sizes};
 use crate::kernels::activation::Function;
 use crate::{Real, Result, Seq, SeqMut, Shape};
@@ -20,7 +22,7 @@ use crate::{Real, Result, Seq, SeqMut, Shape};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activation(pub(crate) Function);
 
 impl Activation {
@@ -42,7 +44,7 @@ impl Activation {
 
 impl<R: Real> Layer<R> for Activation {
     fn describe(&self) -> Description {
-        Description::new("activation", self.0)
+        Description::new("activation", self)
     }
 
     fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {

@@ -1,5 +1,7 @@
 //! Pooling over time.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Context, Declare, Description, Layer, Sizes};
 use crate::kernels::layers::{Lane, Over};
 use crate::{Real, Result, Seq, SeqMut, Shape};
@@ -31,7 +33,7 @@ use crate::{Real, Result, Seq, SeqMut, Shape};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool(pub(crate) Over);
 
 impl Pool {
@@ -53,7 +55,7 @@ impl Pool {
 
 impl<R: Real> Layer<R> for Pool {
     fn describe(&self) -> Description {
-        Description::new("pool", self.0)
+        Description::new("pool", self)
     }
 
     fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {

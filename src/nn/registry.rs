@@ -11,16 +11,16 @@ use crate::{Error, Real, Result};
 pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Result<Box<dyn Layer<R>>> {
     let bad = |e: serde_json::Error| Error::config(&kind, e.to_string());
     let layer: Box<dyn Layer<R>> = match kind.as_str() {
-        "lstm" => Box::new(Lstm::from_config(config).map_err(bad)?),
-        "rnn" => Box::new(Rnn::from_config(config).map_err(bad)?),
-        "gru" => Box::new(Gru::from_config(config).map_err(bad)?),
+        "lstm" => Box::new(serde_json::from_value::<Lstm>(config).map_err(bad)?),
+        "rnn" => Box::new(serde_json::from_value::<Rnn>(config).map_err(bad)?),
+        "gru" => Box::new(serde_json::from_value::<Gru>(config).map_err(bad)?),
         "linear" => Box::new(serde_json::from_value::<Linear>(config).map_err(bad)?),
         "log_softmax" => Box::new(serde_json::from_value::<LogSoftmax>(config).map_err(bad)?),
-        "activation" => Box::new(Activation(serde_json::from_value(config).map_err(bad)?)),
+        "activation" => Box::new(serde_json::from_value::<Activation>(config).map_err(bad)?),
         "dropout" => Box::new(serde_json::from_value::<Dropout>(config).map_err(bad)?),
         "embedding" => Box::new(serde_json::from_value::<Embedding>(config).map_err(bad)?),
         "layer_norm" => Box::new(serde_json::from_value::<LayerNorm>(config).map_err(bad)?),
-        "pool" => Box::new(Pool(serde_json::from_value(config).map_err(bad)?)),
+        "pool" => Box::new(serde_json::from_value::<Pool>(config).map_err(bad)?),
         other => {
             return Err(Error::config(other, "found a layer that is not built in; see `Model::load_with`"));
         }

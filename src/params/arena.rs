@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::ArrayViewD;
+use ndarray::{ArrayViewD, ArrayViewMutD};
 
 use super::Layout;
 use crate::{Real, rng};
@@ -50,6 +50,26 @@ impl<R: Real> Arena<R> {
     pub fn get(&self, name: &str) -> Option<ArrayViewD<'_, R>> {
         let tensor = self.layout.get(name)?;
         ArrayViewD::from_shape(tensor.shape(), &self.data[tensor.range()]).ok()
+    }
+
+    /// One tensor by its name, in its shape, to be changed.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::{Model, Shape, nn::Linear};
+    /// use ndarray::array;
+    ///
+    /// let mut model: Model = Model::builder(Shape::new(1, 2)).layer("linear", Linear::new(1)).build(1)?;
+    /// let mut params = model.params_mut();
+    /// params.get_mut("linear.weight").unwrap().assign(&array![[2.0, 3.0]]);
+    /// params.get_mut("linear.bias").unwrap().fill(0.5);
+    /// drop(params); // the model sees the change
+    /// assert_eq!(model.predict(&array![[[1.0, 10.0]]])?, array![[[32.5]]]);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn get_mut(&mut self, name: &str) -> Option<ArrayViewMutD<'_, R>> {
+        let tensor = self.layout.get(name)?;
+        ArrayViewMutD::from_shape(tensor.shape(), &mut self.data[tensor.range()]).ok()
     }
 
     /// Names and values of the tensors in their order.

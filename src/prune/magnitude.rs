@@ -1,5 +1,7 @@
 //! Pruning by magnitude.
 
+use serde::{Deserialize, Serialize};
+
 use super::rule::{Scope, check_share, prune_lowest};
 use super::{Mask, Rule};
 use crate::{Arena, Error, Real, Result};
@@ -24,14 +26,15 @@ use crate::{Arena, Error, Real, Result};
 /// assert_eq!(model.params().as_slice()[..4], [0.0, -0.04, 0.0, 0.0]);
 /// # Ok::<(), bptt::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Magnitude {
     limit: Limit,
     global: bool,
     scope: Scope,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Limit {
     Below(f64),
     Share(f64),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use rand::RngCore;
 
 use super::Mask;
@@ -70,7 +72,7 @@ impl<R: Real> Rule<R> for Mask {
 }
 
 /// Which tensors a rule may touch: those of two axes or more, so no biases and no gains, unless told otherwise.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Scope {
     pub(super) patterns: Vec<String>,
     pub(super) biases: bool,
@@ -147,7 +149,7 @@ pub(super) fn prune_lowest(
 /// assert_eq!(model.prune(Random::share(0.3).seed(7))?.pruned(), 3);
 /// # Ok::<(), bptt::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Random {
     share: f64,
     seed: u64,

@@ -1,5 +1,7 @@
 //! Patterns chosen by how hard they are.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Patterns, Select, members};
 use crate::{Error, Result};
 
@@ -21,13 +23,14 @@ use crate::{Error, Result};
 /// assert_eq!(ByLoss::band(0.2, 0.8).select(&patterns)?, [0, 2, 4]);
 /// # Ok::<(), bptt::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ByLoss {
     band: Band,
     by_class: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Band {
     Hardest(f64),
     Between(f64, f64),

@@ -34,6 +34,8 @@ mod random;
 pub use by_loss::ByLoss;
 pub use random::RandomSubset;
 
+use serde::{Deserialize, Serialize};
+
 use crate::data::{Dataset, Sample, Subset, TargetShape, check_count};
 use crate::{Error, Result};
 
@@ -142,7 +144,8 @@ fn reduce<'a, D: Dataset + ?Sized>(
 }
 
 /// How many patterns are wanted.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Amount {
     Share(f64),
     Count(usize),

@@ -1,5 +1,7 @@
 //! Patterns chosen at random.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Amount, Patterns, Select, members};
 use crate::data::{shares, shuffle_slice};
 use crate::{Result, rng};
@@ -25,14 +27,15 @@ const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
 /// assert_eq!(of_class_1(RandomSubset::count(6).balanced())?, 3);
 /// # Ok::<(), bptt::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RandomSubset {
     amount: Amount,
     seed: u64,
     classes: Classes,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Classes {
     Ignored,
     Stratified,

@@ -1,5 +1,7 @@
 //! Pruning little by little.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Callback, CallbackState, EpochEnd, Flow};
 use crate::prune::{Magnitude, Mask};
 use crate::{Error, Model, Real, Result};
@@ -25,13 +27,14 @@ use crate::{Error, Model, Real, Result};
 /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).epochs(10).with(gradual);
 /// # let _ = trainer;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GradualPruning {
     to: f64,
     from: usize,
     until: usize,
     rule: Magnitude,
     /// What is pruned so far, for a run that is resumed.
+    #[serde(skip)]
     mask: Option<Mask>,
 }
 

@@ -1,6 +1,6 @@
-//! A model put to use: on arrays, and on whole datasets.
+//! A model put to use, on datasets; an array is one.
 
-use ndarray::{Array1, Array3, ArrayView3, Axis};
+use ndarray::{Array1, Array3, ArrayView2, Axis};
 
 use super::{MAX_LANES, Model, Workspace};
 use crate::data::{Dataset, Sample, TargetShape};
@@ -12,22 +12,28 @@ use crate::{Error, Real, Result, Shape, par};
 /// Fewer samples than this pass one by one.
 const FEW: usize = 8;
 
+/// Shares that an evaluation is cut into, at the most, each a run of tiles: a fixed number, added up in order, so that
+/// the sum is the same at any thread count.
+const SHARES: usize = 16;
+
 /// What came of an evaluation on a dataset.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    tally: Tally,
+    /// None where there was no loss to measure.
+    tally: Option<Tally>,
     confusion: Option<ConfusionMatrix>,
 }
 
 impl Evaluation {
-    /// The mean loss.
+    /// The mean loss; NaN where none was asked for, as in [`Model::evaluate`].
     pub fn loss(&self) -> f64 {
-        self.tally.mean()
+        self.tally.map_or(f64::NAN, Tally::mean)
     }
 
-    /// The share of right classes; 0 where the targets are no classes.
+    /// The share of right classes; NaN where the targets are no classes: for values, [`loss`](Self::loss) or the
+    /// [`metrics`](crate::metrics) of what [`Model::predict`] gives say how good they are.
     pub fn accuracy(&self) -> f64 {
-        self.confusion.as_ref().map_or(0.0, ConfusionMatrix::accuracy)
+        self.confusion.as_ref().map_or(f64::NAN, ConfusionMatrix::accuracy)
     }
 
     /// True against predicted classes.
@@ -52,50 +58,79 @@ struct Share<R> {
 }
 
 impl<R: Real> Model<R> {
-    /// The outputs for a batch `[batch, T, F]` of raw samples: `[batch, T', F']`, logits if the last layer is linear.
+    /// The outputs for raw samples, `[n, T', F']`: logits if the last layer is linear.
+    ///
+    /// The samples are those of an array `[n, T, F]`, `&x` or a view of it, or of any [`Dataset`], whose targets do not
+    /// matter. [`predict_proba`](Self::predict_proba), [`predict_classes`](Self::predict_classes) take the same.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the samples' shape is not the model's input.
-    pub fn predict<'a>(&self, x: impl Into<ArrayView3<'a, R>>) -> Result<Array3<R>> {
-        let x = x.into();
-        let (batch, t, f) = x.dim();
-        let expected = self.input();
-        if Shape::new(t, f) != expected {
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::Arrays;
+    /// use bptt::{Model, Shape, nn::{Linear, Lstm}};
+    /// use ndarray::{Array3, s};
+    ///
+    /// let model: Model = Model::builder(Shape::new(5, 2))
+    ///     .layer("lstm", Lstm::new(4).last())
+    ///     .layer("linear", Linear::new(3))
+    ///     .build(1)?;
+    /// let x = Array3::from_shape_fn((20, 5, 2), |(i, t, f)| (i + t + f) as f32 / 20.0);
+    /// let y = model.predict(&x)?;
+    /// assert_eq!(y.dim(), (20, 1, 3));
+    /// assert_eq!(model.predict(x.slice(s![..10, .., ..]))?, y.slice(s![..10, .., ..]));
+    /// let data = Arrays::classes(x, &[0; 20], ["a", "b", "c"])?;
+    /// assert_eq!(model.predict(&data)?, y);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn predict(&self, samples: impl Dataset<Elem = R>) -> Result<Array3<R>> {
+        self.outputs(&samples)
+    }
+
+    fn outputs(&self, data: &dyn Dataset<Elem = R>) -> Result<Array3<R>> {
+        let (n, Shape { t, f }, expected) = (data.len(), data.shape(), self.input());
+        if data.shape() != expected {
             let expected = format!("[_, {}, {}]", expected.t, expected.f);
-            return Err(Error::mismatch("samples", format!("[{batch}, {t}, {f}]"), expected));
+            return Err(Error::mismatch("samples", format!("[{n}, {t}, {f}]"), expected));
         }
-        let mut out = Array3::from_elem((batch, self.output().t, self.output().f), R::ZERO);
-        let tile = self.inference_tile(batch);
-        let views = x.axis_chunks_iter(Axis(0), tile).zip(out.axis_chunks_iter_mut(Axis(0), tile));
-        par::for_each(&mut views.collect::<Vec<_>>(), |_, (x, out)| {
-            let mut ws = Workspace::new(self, x.dim().0, Mode::Infer);
-            let mut x = x.to_owned();
-            for ((_, _, f), value) in x.indexed_iter_mut() {
-                *value = self.normalize().apply(*value, f);
+        let mut out = Array3::from_elem((n, self.output().t, self.output().f), R::ZERO);
+        let tile = self.inference_tile(n);
+        // Each share is a run of tiles.
+        let share = n.div_ceil(tile).div_ceil(SHARES).max(1) * tile;
+        par::for_each(&mut out.axis_chunks_iter_mut(Axis(0), share).collect::<Vec<_>>(), |i, out| {
+            let mut ws = Workspace::new(self, tile, Mode::Infer);
+            for (k, mut out) in out.axis_chunks_iter_mut(Axis(0), tile).enumerate() {
+                let first = i * share + k * tile;
+                ws.gather(self, data, (first..first + out.dim().0).map(Sample::plain));
+                self.forward(&mut ws);
+                out.assign(&ws.output());
             }
-            ws.set_input(x.view());
-            self.forward(&mut ws);
-            out.assign(&ws.output());
         });
         Ok(out)
     }
 
-    /// The class of each sample of a batch `[batch, T, F]`: where the last step's output is largest.
+    /// The class of each sample, `[n]`: where the output of its last step is largest.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the samples' shape is not the model's input.
-    pub fn predict_classes<'a>(&self, x: impl Into<ArrayView3<'a, R>>) -> Result<Array1<usize>> {
-        let y = self.predict(x)?;
-        let last = y.index_axis(Axis(1), self.output().t - 1);
-        Ok(last.rows().into_iter().map(|row| argmax(row.iter().copied())).collect())
+    pub fn predict_classes(&self, samples: impl Dataset<Elem = R>) -> Result<Array1<usize>> {
+        let y = self.outputs(&samples)?;
+        let last = self.output().t - 1;
+        let class = |(i, y): (usize, ArrayView2<'_, R>)| {
+            // Where there is an output for each step, that of the sample's own last one.
+            let len = samples.length(Sample::plain(i)).filter(|_| last + 1 == self.input().t);
+            argmax(y.row(len.map_or(last, |len| len.saturating_sub(1).min(last))).iter().copied())
+        };
+        Ok(y.outer_iter().enumerate().map(class).collect())
     }
 
-    /// The probability of each class, softmax over the outputs: `[batch, T', C]`.
+    /// The probability of each class, softmax over the outputs: `[n, T', C]`.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the samples' shape is not the model's input.
-    pub fn predict_proba<'a>(&self, x: impl Into<ArrayView3<'a, R>>) -> Result<Array3<R>> {
-        let mut y = self.predict(x)?;
+    pub fn predict_proba(&self, samples: impl Dataset<Elem = R>) -> Result<Array3<R>> {
+        let mut y = self.outputs(&samples)?;
         for mut row in y.rows_mut() {
             let max = row.iter().copied().fold(R::NEG_INFINITY, |a, b| if b > a { b } else { a });
             row.mapv_inplace(|y| (y - max).exp());
@@ -110,11 +145,12 @@ impl<R: Real> Model<R> {
     /// # Errors
     /// [`Error::Mismatch`] if the dataset does not fit the model.
     pub fn evaluate(&self, data: &dyn Dataset<Elem = R>) -> Result<Evaluation> {
-        if let TargetShape::Values(shape) = data.target_shape() {
-            let found = format!("values {shape}");
-            return Err(Error::mismatch("evaluation without a loss: targets", found, "classes"));
-        }
-        self.evaluate_loss(data, None)
+        let found = match data.target_shape() {
+            TargetShape::Classes { .. } => return self.evaluate_loss(data, None),
+            TargetShape::Values(shape) => format!("values {shape}"),
+            TargetShape::None => "none".to_owned(),
+        };
+        Err(Error::mismatch("evaluation without a loss: targets", found, "classes"))
     }
 
     /// The mean of a loss on a dataset, and the confusion matrix where the targets are classes.
@@ -132,13 +168,12 @@ impl<R: Real> Model<R> {
         // Losses work on whole vectors.
         let tile = self.inference_tile(n).max(R::QUANTUM);
         let tiles = n.div_ceil(tile);
-        // A fixed number of shares, each a run of tiles, added up in order: the same sum at any thread count.
-        let shares = tiles.min(16);
+        let shares = tiles.min(SHARES);
         let confusion = match data.target_shape() {
             TargetShape::Classes { .. } => {
                 Some(ConfusionMatrix::new(self.output().f).with_names(self.classes.iter().cloned())?)
             }
-            TargetShape::Values(_) => None,
+            _ => None,
         };
         let mut work: Vec<_> = (0..shares)
             .map(|_| {
@@ -152,14 +187,14 @@ impl<R: Real> Model<R> {
                 share.tile(self, data, loss, t * tile..n.min((t + 1) * tile));
             }
         });
-        let mut total = Evaluation { tally: Tally::default(), confusion };
+        let (mut tally, mut confusion) = (Tally::default(), confusion);
         for share in work {
-            total.tally += share.tally;
-            if let (Some(all), Some(part)) = (&mut total.confusion, &share.confusion) {
+            tally += share.tally;
+            if let (Some(all), Some(part)) = (&mut confusion, &share.confusion) {
                 all.merge(part);
             }
         }
-        Ok(total)
+        Ok(Evaluation { tally: loss.map(|_| tally), confusion })
     }
 
     /// Checks that a dataset has samples, and of the shape that this model takes.

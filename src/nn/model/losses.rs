@@ -69,6 +69,7 @@ impl<R: Real> Alone<R> {
         let (classes, values) = match targets {
             TargetShape::Classes { t } => (t, 0),
             TargetShape::Values(shape) => (0, shape.size()),
+            TargetShape::None => (0, 0),
         };
         let zeros = |n: usize| vec![R::ZERO; n * R::QUANTUM];
         Self {

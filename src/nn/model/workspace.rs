@@ -45,7 +45,7 @@ pub struct Workspace<R> {
     ragged: bool,
     keys: Vec<u64>,
     scratch: Vec<R>,
-    target_shape: Option<TargetShape>,
+    target_shape: TargetShape,
     classes: Vec<i64>,
     /// One sample's classes, before they are spread over the lanes.
     sample_classes: Vec<i64>,
@@ -134,7 +134,7 @@ impl<R: Real> Workspace<R> {
             ragged: false,
             keys: vec![0; lanes],
             scratch: vec![R::ZERO; input.size()],
-            target_shape: None,
+            target_shape: TargetShape::None,
             classes: Vec::new(),
             sample_classes: Vec::new(),
             targets: Vec::new(),
@@ -156,8 +156,9 @@ impl<R: Real> Workspace<R> {
 
     /// Makes room for the targets of `data`, so that [`gather`](Self::gather) allocates nothing.
     pub(crate) fn expect_targets(&mut self, target_shape: TargetShape) {
-        self.target_shape = Some(target_shape);
+        self.target_shape = target_shape;
         match target_shape {
+            TargetShape::None => {}
             TargetShape::Classes { t } => {
                 self.classes = vec![0; t * self.capacity];
                 self.sample_classes = vec![0; t];
@@ -191,15 +192,15 @@ impl<R: Real> Workspace<R> {
         let x = self.values[0].seq_mut(lanes);
         data.gather(samples, model.normalize(), &mut self.scratch[..size], x.data, lanes);
         match self.target_shape {
-            None => {}
-            Some(TargetShape::Classes { .. }) => {
+            TargetShape::None => {}
+            TargetShape::Classes { .. } => {
                 for (lane, &sample) in samples.iter().enumerate() {
                     data.classes(sample, &mut self.sample_classes);
                     let steps = self.sample_classes.iter().enumerate();
                     steps.for_each(|(t, &class)| self.classes[t * lanes + lane] = class);
                 }
             }
-            Some(TargetShape::Values(shape)) => {
+            TargetShape::Values(shape) => {
                 let scratch = &mut self.scratch[..shape.size()];
                 for (lane, &sample) in samples.iter().enumerate() {
                     data.values(sample, scratch);
@@ -296,7 +297,7 @@ impl<R: Real> Workspace<R> {
 
     /// Calls `f(true class, predicted class)` for each target that is a class; negative ones are no targets.
     pub(crate) fn each_class(&self, mut f: impl FnMut(usize, usize)) {
-        let Some(TargetShape::Classes { t }) = self.target_shape else { return };
+        let TargetShape::Classes { t } = self.target_shape else { return };
         let y = self.output_seq();
         for t in 0..t {
             let row = y.step(t);
@@ -327,11 +328,11 @@ impl<R: Real> Workspace<R> {
         let lanes = self.lanes;
         let last = self.grads.len() - 1;
         let targets = match self.target_shape {
-            Some(TargetShape::Values(shape)) => {
+            TargetShape::Values(shape) => {
                 Targets::Values(Seq::new(&self.targets[..shape.size() * lanes], shape, lanes))
             }
-            Some(TargetShape::Classes { t }) => Targets::Classes(&self.classes[..t * lanes]),
-            None => Targets::Classes(&[]),
+            TargetShape::Classes { t } => Targets::Classes(&self.classes[..t * lanes]),
+            TargetShape::None => Targets::Classes(&[]),
         };
         self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
         (self.values[last].seq(lanes), targets, self.grads[last].seq_mut(lanes))

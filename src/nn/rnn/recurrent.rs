@@ -21,32 +21,18 @@ const MAX_LAYERS: usize = 1 << 10;
 ///
 /// Where sequences are shorter than T, states stay as they are beyond a sequence's end, outputs are 0 there, and no
 /// gradient comes from there: final states are those of each sequence's own last step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recurrent<C> {
-    pub(super) cell: C,
-    pub(super) hidden_size: usize,
-    pub(super) layers: usize,
-    pub(super) bidirectional: bool,
-    pub(super) dropout: f64,
-    last: bool,
-}
-
-/// The settings as they are saved, keys in alphabetical order.
-#[derive(Serialize, Deserialize)]
+// Saved as it stands here: keys in alphabetical order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config<C> {
-    bidirectional: bool,
-    cell: C,
-    /// Absent from files that were written before there was any.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    dropout: f64,
-    hidden_size: usize,
+pub struct Recurrent<C> {
+    pub(super) bidirectional: bool,
+    pub(super) cell: C,
+    // Absent from files that were written before there was any.
+    #[serde(default)]
+    pub(super) dropout: f64,
+    pub(super) hidden_size: usize,
     last: bool,
-    layers: usize,
-}
-
-fn is_zero(p: &f64) -> bool {
-    *p == 0.0
+    pub(super) layers: usize,
 }
 
 impl<C: Cell> Recurrent<C> {
@@ -83,13 +69,6 @@ impl<C: Cell> Recurrent<C> {
         self
     }
 
-    /// Builds the layer that a saved model describes.
-    pub(crate) fn from_config(config: serde_json::Value) -> serde_json::Result<Self> {
-        let Config { bidirectional, cell, dropout, hidden_size, last, layers } =
-            serde_json::from_value(config)?;
-        Ok(Self { cell, hidden_size, layers, bidirectional, dropout, last })
-    }
-
     /// Whether outputs of layer `k` are dropped in a pass.
     fn drops(&self, k: usize, mode: Mode) -> bool {
         mode == Mode::Train && self.dropout > 0.0 && k + 1 < self.layers
@@ -113,8 +92,7 @@ fn hold<R: Real>(rows: &mut [R], from: Option<&[R]>, lanes: usize, over: impl It
 
 impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     fn describe(&self) -> Description {
-        let Self { cell, hidden_size, layers, bidirectional, dropout, last } = self.clone();
-        Description::new(C::KIND, Config { bidirectional, cell, dropout, hidden_size, last, layers })
+        Description::new(C::KIND, self)
     }
 
     fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {

@@ -1,5 +1,7 @@
 //! The same rate throughout.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, check};
 use crate::Result;
 
@@ -18,7 +20,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.1, Clock::new(4, 10)), 0.05);
 /// assert_eq!(schedule.lr(0.1, Clock::new(5, 10)), 0.1);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "ConstantLR")]
 pub struct Constant {
     factor: f64,

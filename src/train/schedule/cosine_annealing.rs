@@ -2,6 +2,8 @@
 
 use std::f64::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, check, check_count};
 use crate::Result;
 
@@ -20,7 +22,7 @@ use crate::Result;
 /// assert!((schedule.lr(0.3, Clock::new(10, 20)) - 0.2).abs() < 1e-15);
 /// assert_eq!(schedule.lr(0.3, Clock::new(20, 20)), 0.1);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "CosineAnnealingLR")]
 pub struct CosineAnnealing {
     t_max: usize,

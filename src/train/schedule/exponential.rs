@@ -1,5 +1,7 @@
 //! Down by a factor every epoch.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, check, power};
 use crate::Result;
 
@@ -15,7 +17,7 @@ use crate::Result;
 ///
 /// assert_eq!(Exponential::new(0.5).lr(0.8, Clock::new(2, 10)), 0.2);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "ExponentialLR")]
 pub struct Exponential {
     gamma: f64,

@@ -1,5 +1,7 @@
 //! From a small rate up to the full one.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, check, check_count};
 use crate::Result;
 
@@ -19,7 +21,7 @@ use crate::Result;
 /// assert!((schedule.lr(0.8, Clock::new(250, 9000)) - 0.6).abs() < 1e-15);
 /// assert_eq!(schedule.lr(0.8, Clock::new(500, 9000)), 0.8);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "LinearLR")]
 pub struct LinearWarmUp {
     total: usize,

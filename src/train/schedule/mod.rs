@@ -15,6 +15,8 @@ mod step;
 
 use std::fmt::Debug;
 
+use serde::{Deserialize, Serialize};
+
 pub use constant::Constant;
 pub use cosine_annealing::CosineAnnealing;
 pub use exponential::Exponential;
@@ -111,7 +113,7 @@ pub trait Schedule: Debug + Send + Sync {
 ///
 /// assert_eq!(LinearWarmUp::new(500).per_step().unit(), Unit::Step);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PerStep<S>(S);
 
 impl<S: Schedule> Schedule for PerStep<S> {

@@ -1,5 +1,7 @@
 //! Down by a factor at given epochs.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, check, power};
 use crate::Result;
 
@@ -17,7 +19,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.8, Clock::new(30, 90)), 0.4);
 /// assert_eq!(schedule.lr(0.8, Clock::new(80, 90)), 0.2);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "MultiStepLR")]
 pub struct MultiStep {
     milestones: Vec<usize>,

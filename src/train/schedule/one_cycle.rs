@@ -2,6 +2,8 @@
 
 use std::f64::consts::PI;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, Unit, check};
 use crate::{Error, Result};
 
@@ -26,7 +28,7 @@ use crate::{Error, Result};
 /// assert_eq!(schedule.lr(0.1, Clock::new(29, 100)), 0.5);
 /// assert!(schedule.lr(0.1, Clock::new(99, 100)) < 1e-5);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "OneCycleLR")]
 pub struct OneCycle {
     max_lr: f64,

@@ -34,7 +34,7 @@ pub enum Threshold {
 /// assert_eq!(plateau.reductions, 1);
 /// assert_eq!(schedule.reduced(0.1, &plateau), 0.05);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "ReduceLROnPlateau")]
 pub struct ReduceOnPlateau {
     monitor: Monitor,

@@ -1,5 +1,7 @@
 //! Down by a factor at regular intervals.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Clock, Schedule, check, check_count, power};
 use crate::Result;
 
@@ -17,7 +19,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.8, Clock::new(29, 90)), 0.8);
 /// assert_eq!(schedule.lr(0.8, Clock::new(60, 90)), 0.2);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[doc(alias = "StepLR")]
 pub struct Step {
     step_size: usize,

@@ -6,11 +6,10 @@ mod softsign;
 pub use log_cosh::LogCosh;
 pub use softsign::Softsign;
 
-use bptt::data::Arrays;
-use bptt::nn::{Description, Layer, Linear, Lstm};
-use bptt::optim::Adam;
-use bptt::{Model, Real, Result, Shape, Trainer};
-use ndarray::{Array2, Array3};
+use bptt::ndarray::{Array2, Array3};
+use bptt::nn::{Description, Layer};
+use bptt::prelude::*;
+use bptt::{Real, Result};
 
 /// Sine waves of random phase and pace, 20 values each, and the value that comes next.
 pub fn waves(n: usize) -> (Array3<f32>, Array2<f32>) {

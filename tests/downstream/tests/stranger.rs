@@ -2,10 +2,10 @@
 
 use bptt::data::{Arrays, TargetShape};
 use bptt::gradcheck::GradCheck;
+use bptt::ndarray::{Axis, s};
 use bptt::nn::{Linear, Lstm};
 use bptt::{Model, Result, Shape};
 use bptt_downstream::{LogCosh, Softsign, layers, learn, waves};
-use ndarray::Axis;
 
 #[test]
 fn learns_and_comes_back() -> Result<()> {
@@ -14,7 +14,7 @@ fn learns_and_comes_back() -> Result<()> {
     let predicted = model.predict(&x)?;
     // The last hundred were not trained on.
     let errors = (&predicted.index_axis(Axis(1), 0) - &y).mapv(|d| d * d);
-    let error = errors.slice(ndarray::s![400.., ..]).mean().unwrap();
+    let error = errors.slice(s![400.., ..]).mean().unwrap();
     assert!(error < 0.01, "the mean squared error is {error}; the waves' own variance is a half");
     let measured = model.evaluate_with(&Arrays::vectors(x.clone(), y)?, &LogCosh)?;
     assert!(measured.loss() < 0.005, "{}", measured.loss());

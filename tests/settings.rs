@@ -1,0 +1,332 @@
+//! Settings as plain data: all of them go through JSON and come back, and each that cannot be is refused by its name.
+
+use std::fmt::Debug;
+
+use bptt::data::{Arrays, Augment, Batches, DatasetExt, Normalize};
+use bptt::gradcheck::GradCheck;
+use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1};
+use bptt::ndarray::Array3;
+use bptt::nn::{
+    Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Pool, Rnn, Workspace,
+};
+use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd};
+use bptt::prune::{Magnitude, Random};
+use bptt::reduce::{ByLoss, RandomSubset, Reduce};
+use bptt::train::schedule::{
+    Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, ReduceOnPlateau, Schedule,
+    Sequential, Step, Threshold,
+};
+use bptt::train::{Clip, EarlyStopping, GradualPruning, Group, Monitor};
+use bptt::{Error, Init, Model, Result, Shape, Trainer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+// --- through JSON and back ---
+
+/// Counts what came back as it was; `Debug` shows every field, also of what has no `PartialEq`.
+#[track_caller]
+fn comes_back<T: Serialize + DeserializeOwned + Debug>(count: &mut usize, value: T) {
+    let json = serde_json::to_string(&value).unwrap();
+    let back: T = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{value:?} as {json}: {e}"));
+    assert_eq!(format!("{back:?}"), format!("{value:?}"), "by way of {json}");
+    assert_eq!(serde_json::to_string(&back).unwrap(), json);
+    *count += 1;
+}
+
+macro_rules! come_back {
+    ($($value:expr),* $(,)?) => {{
+        let mut count = 0;
+        $(comes_back(&mut count, $value);)*
+        count
+    }};
+}
+
+#[test]
+fn all_settings_come_back() {
+    let optimizers = come_back![
+        Adam::new(0.1).betas(0.8, 0.99).eps(1e-3).weight_decay(0.2).amsgrad(),
+        AdamW::new(0.1).weight_decay(0.3),
+        Adamax::new(0.1).betas(0.7, 0.9),
+        RmsProp::new(0.1).alpha(0.5).momentum(0.2).centered(),
+        Sgd::new(0.1).momentum(0.9).nesterov(),
+    ];
+    let losses = come_back![
+        BceWithLogits::default().pos_weight([2.0]),
+        CrossEntropy::default().weight([1.0, 2.0]).label_smoothing(0.1).ignore_index(7),
+        Huber::default().delta(0.5),
+        L1,
+        Mse,
+        MultiMargin::default().margin(2.0),
+        Nll::default().weight([0.5, 2.0]),
+        SmoothL1::default().beta(0.25),
+    ];
+    let schedules = come_back![
+        Constant::new(0.5),
+        CosineAnnealing::new(9).eta_min(0.1),
+        CosineAnnealing::new(9).per_step(),
+        Exponential::new(0.9),
+        LinearWarmUp::new(5).start_factor(0.1),
+        MultiStep::new([3, 7]).gamma(0.5),
+        OneCycle::new(0.1).pct_start(0.2).three_phase(),
+        ReduceOnPlateau::new().patience(3).threshold(Threshold::Abs(0.1)),
+        Step::new(3).gamma(0.5),
+    ];
+    let layers = come_back![
+        Activation::relu(),
+        Activation::tanh(),
+        Activation::sigmoid(),
+        Dropout::new(0.3).locked(),
+        Embedding::new(5, 3),
+        Gru::new(4).layers(2),
+        LayerNorm::new(),
+        Linear::new(3),
+        LogSoftmax,
+        Lstm::new(4).bidirectional().last(),
+        Pool::last(),
+        Pool::mean(),
+        Pool::max(),
+        Rnn::new(4).relu(),
+    ];
+    let rest = come_back![
+        Clip::None,
+        Clip::Norm(0.5),
+        Clip::Value(0.25),
+        Monitor::ValidLoss,
+        Monitor::TrainAccuracy,
+        Normalize::per_feature(vec![0.1, 0.2], vec![1.0, 2.0]).unwrap(),
+        Shape::new(3, 4),
+        Init::XavierUniform(2.0),
+        Init::Orthogonal(1.5),
+        Init::ForgetGate(1.0),
+        Magnitude::below(0.1).only("lstm.*"),
+        Magnitude::share(0.5).global().with_biases(),
+        Random::share(0.5).seed(9).only("linear.*"),
+        GradualPruning::to(0.7).from_epoch(2).until_epoch(8).only("lstm.*"),
+        RandomSubset::share(0.5).seed(4),
+        ByLoss::hardest(0.2).stratified(),
+        ByLoss::band(0.1, 0.9),
+        GradCheck::default().batch(5).seed(2),
+    ];
+    assert_eq!((optimizers, losses, schedules, layers, rest), (5, 8, 9, 14, 18));
+}
+
+/// A layer's own JSON is what a saved model says of it.
+#[test]
+fn layers_are_saved_as_they_are() {
+    let config = |layer: &dyn Layer<f32>| layer.describe().config;
+    let json = |layer: &dyn erased::Json| layer.json();
+    let (lstm, pool, relu) = (Lstm::new(3).layers(2).last(), Pool::mean(), Activation::relu());
+    assert_eq!(config(&lstm), json(&lstm));
+    assert_eq!(config(&pool), json(&pool));
+    assert_eq!(config(&relu), json(&relu));
+    assert_eq!(
+        serde_json::to_string(&lstm).unwrap(),
+        r#"{"bidirectional":false,"cell":null,"dropout":0.0,"hidden_size":3,"last":true,"layers":2}"#
+    );
+}
+
+mod erased {
+    pub trait Json {
+        fn json(&self) -> serde_json::Value;
+    }
+
+    impl<T: serde::Serialize> Json for T {
+        fn json(&self) -> serde_json::Value {
+            serde_json::to_value(self).unwrap()
+        }
+    }
+}
+
+// --- what cannot be is refused ---
+
+fn data() -> Arrays {
+    Arrays::classes(Array3::ones((8, 4, 3)), &[0, 1, 0, 1, 0, 1, 0, 1], ["a", "b"]).unwrap()
+}
+
+fn model() -> Model {
+    Model::builder(Shape::new(4, 3))
+        .layer("lstm", Lstm::new(2).last())
+        .layer("linear", Linear::new(2))
+        .build(1)
+        .unwrap()
+}
+
+fn layer(layer: impl Layer<f32> + 'static) -> Result<()> {
+    Model::builder(Shape::new(4, 3)).layer("it", layer).build(1).map(drop)
+}
+
+fn trainer(change: impl FnOnce(Trainer) -> Trainer) -> Result<()> {
+    let trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.1)).epochs(1);
+    change(trainer).fit(&mut model(), &data(), Some(&data())).map(drop)
+}
+
+fn optimizer(optimizer: impl Optimizer<f32> + 'static) -> Result<()> {
+    Trainer::new(CrossEntropy::default(), optimizer).epochs(1).fit(&mut model(), &data(), None).map(drop)
+}
+
+fn schedule(schedule: impl Schedule + 'static) -> Result<()> {
+    trainer(|trainer| trainer.schedule(schedule))
+}
+
+fn classes(loss: impl Loss<f32> + 'static) -> Result<()> {
+    Trainer::new(loss, Adam::new(0.1)).epochs(1).fit(&mut model(), &data(), None).map(drop)
+}
+
+fn values(loss: impl Loss<f32> + 'static) -> Result<()> {
+    let data = Arrays::values(Array3::ones((8, 4, 3)), Array3::ones((8, 1, 2))).unwrap();
+    Trainer::new(loss, Adam::new(0.1)).epochs(1).fit(&mut model(), &data, None).map(drop)
+}
+
+/// Each setting of each builder with a value that cannot be: the error has the setting's name, and the value.
+#[test]
+fn every_builder_names_the_bad_field() {
+    let nan = f64::NAN;
+    let cases: Vec<(&str, &str, Result<()>)> = vec![
+        ("it: hidden_size", "0", layer(Lstm::new(0))),
+        ("it: layers", "0", layer(Gru::new(3).layers(0))),
+        ("it: hidden_size", "0", layer(Rnn::new(0))),
+        ("it: out_features", "0", layer(Linear::new(0))),
+        ("it: p", "1.5", layer(Dropout::new(1.5))),
+        ("it: num_embeddings", "0", layer(Embedding::new(0, 3))),
+        ("it: embedding_dim", "0", layer(Embedding::new(3, 0))),
+        ("it: eps", "-1", layer(LayerNorm::new().eps(-1.0))),
+        ("lr", "NaN", optimizer(Adam::new(nan))),
+        ("beta1", "1", optimizer(AdamW::new(0.1).betas(1.0, 0.9))),
+        ("beta2", "2", optimizer(Adamax::new(0.1).betas(0.9, 2.0))),
+        ("alpha", "1", optimizer(RmsProp::new(0.1).alpha(1.0))),
+        ("momentum", "-1", optimizer(RmsProp::new(0.1).momentum(-1.0))),
+        ("eps", "-1", optimizer(Adam::new(0.1).eps(-1.0))),
+        ("weight_decay", "inf", optimizer(Sgd::new(0.1).weight_decay(f64::INFINITY))),
+        ("dampening", "-1", optimizer(Sgd::new(0.1).dampening(-1.0))),
+        ("nesterov", "0", optimizer(Sgd::new(0.1).nesterov())),
+        ("factor", "-1", schedule(Constant::new(-1.0))),
+        ("t_max", "0", schedule(CosineAnnealing::new(0))),
+        ("eta_min", "NaN", schedule(CosineAnnealing::new(3).eta_min(nan))),
+        ("gamma", "-0.5", schedule(Exponential::new(-0.5))),
+        ("total", "0", schedule(LinearWarmUp::new(0))),
+        ("start_factor", "-1", schedule(LinearWarmUp::new(2).start_factor(-1.0))),
+        ("gamma", "NaN", schedule(MultiStep::new([2]).gamma(nan))),
+        ("max_lr", "-1", schedule(OneCycle::new(-1.0))),
+        ("pct_start", "2", schedule(OneCycle::new(0.1).pct_start(2.0))),
+        ("div_factor", "0", schedule(OneCycle::new(0.1).div_factor(0.0))),
+        ("factor", "1.5", schedule(ReduceOnPlateau::new().factor(1.5))),
+        ("min_lr", "-1", schedule(ReduceOnPlateau::new().min_lr(-1.0))),
+        ("step_size", "0", schedule(Step::new(0))),
+        (
+            "milestones",
+            "[0, 3, 2]",
+            schedule(Sequential::new(Step::new(1)).at(3, Step::new(1)).at(2, Step::new(1))),
+        ),
+        ("label_smoothing", "2", classes(CrossEntropy::default().label_smoothing(2.0))),
+        ("weight", "-1", classes(Nll::default().weight([-1.0, 1.0]))),
+        ("margin", "NaN", classes(MultiMargin::default().margin(nan))),
+        ("delta", "0", values(Huber::default().delta(0.0))),
+        ("beta", "-1", values(SmoothL1::default().beta(-1.0))),
+        ("pos_weight", "-1", values(BceWithLogits::default().pos_weight([-1.0, 1.0]))),
+        ("batch_size", "0", trainer(|t| t.batch_size(0))),
+        ("tile", "65", trainer(|t| t.tile(65))),
+        ("threads", "0", trainer(|t| t.threads(0))),
+        ("clip", "NaN", trainer(|t| t.clip(Clip::Norm(nan)))),
+        ("ema", "1.5", trainer(|t| t.ema(1.5))),
+        ("freeze", "every", trainer(|t| t.freeze("*"))),
+        ("group", "none", trainer(|t| t.group("none.*", Group::new()))),
+        ("lr_scale", "-1", trainer(|t| t.group("lstm.*", Group::new().lr_scale(-1.0)))),
+        ("checkpoint_every", "no file", trainer(|t| t.checkpoint_every(3))),
+        ("resume", "no file", trainer(|t| t.resume(true))),
+        ("min_delta", "NaN", trainer(|t| t.with(EarlyStopping::patience(1).min_delta(nan)))),
+        ("share", "1.5", trainer(|t| t.with(GradualPruning::to(1.5)))),
+        (
+            "gradual pruning",
+            "5 to 3",
+            trainer(|t| t.with(GradualPruning::to(0.5).from_epoch(5).until_epoch(3))),
+        ),
+        ("share", "-1", model().prune(Magnitude::share(-1.0)).map(drop)),
+        ("threshold", "NaN", model().prune(Magnitude::below(nan)).map(drop)),
+        ("only", "none.*", model().prune(Random::share(0.1).only("none.*")).map(drop)),
+        ("batch_size", "0", Batches::new(4, 0, 1).map(drop)),
+        ("flip", "2", Augment::new(data()).flip(2.0).build().map(drop)),
+        ("erase", "-1", Augment::new(data()).erase(-1.0).build().map(drop)),
+        ("noise", "NaN", Augment::new(data()).noise(nan).build().map(drop)),
+        ("shift", "4", Augment::new(data()).shift(4).build().map(drop)),
+        ("sd", "0", Normalize::scalar(0.0, 0.0).map(drop)),
+        ("mean", "NaN", Normalize::scalar(nan, 1.0).map(drop)),
+        ("init", "none.*", model().init("none.*", Init::Constant(0.0), 1)),
+        ("layers", "none", Model::<f32>::builder(Shape::new(4, 3)).build(1).map(drop)),
+        (
+            "layer name",
+            "",
+            Model::<f32>::builder(Shape::new(4, 3)).layer("", Linear::new(1)).build(1).map(drop),
+        ),
+        (
+            "input",
+            "[0, 3]",
+            Model::<f32>::builder(Shape::new(0, 3)).layer("a", Linear::new(1)).build(1).map(drop),
+        ),
+        ("share", "2", data().reduce(&RandomSubset::share(2.0)).map(drop)),
+    ];
+    for (field, found, result) in cases {
+        let error = result.expect_err(field).to_string();
+        assert!(error.contains(field) && error.contains(found), "`{field}` with {found}: {error}");
+    }
+}
+
+// --- errors in other people's programs ---
+
+#[test]
+fn errors_and_models_go_anywhere() {
+    fn anywhere<T: Send + Sync + 'static>() {}
+    anywhere::<Error>();
+    anywhere::<Model>();
+    anywhere::<Model<f64>>();
+    anywhere::<Workspace<f32>>();
+    fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Err(Error::config("a", "b"))?
+    }
+    assert_eq!(boxed().unwrap_err().to_string(), "`a`: b");
+}
+
+/// A regression has no accuracy, and an evaluation without a loss has none: neither is 0.
+#[test]
+fn what_was_not_measured_is_not_zero() {
+    let data = Arrays::values(Array3::ones((8, 4, 3)), Array3::ones((8, 1, 2))).unwrap();
+    let measured = model().evaluate_with(&data, &Mse).unwrap();
+    assert!(measured.loss() > 0.0 && measured.accuracy().is_nan());
+    let measured = model().evaluate(&self::data()).unwrap();
+    assert!(measured.loss().is_nan() && measured.accuracy() == 0.5);
+}
+
+/// An array is a dataset without targets.
+#[test]
+fn arrays_and_datasets_alike() {
+    let x = Array3::from_shape_fn((40, 4, 3), |(i, t, f)| ((i * 5 + t * 3 + f) % 7) as f32 / 7.0);
+    let data = Arrays::classes(x.clone(), &[0; 40], ["a", "b"]).unwrap();
+    let model = model();
+    let y = model.predict(&x).unwrap();
+    assert_eq!(model.predict(x.view()).unwrap(), y);
+    assert_eq!(model.predict(&data).unwrap(), y);
+    assert_eq!(model.predict(x.subset(vec![3, 1]).unwrap()).unwrap().dim(), (2, 1, 2));
+    assert_eq!(model.predict_proba(&data).unwrap(), model.predict_proba(&x).unwrap());
+    assert_eq!(model.predict_classes(&data).unwrap(), model.predict_classes(&x).unwrap());
+    // Turned round in memory, the same values.
+    let turned = x.clone().reversed_axes().as_standard_layout().into_owned().reversed_axes();
+    assert!(!turned.is_standard_layout());
+    assert_eq!(model.predict(&turned).unwrap(), y);
+    let error = model.evaluate(&x).unwrap_err().to_string();
+    assert_eq!(error, "evaluation without a loss: targets: found none, expected classes");
+    let error = model.evaluate_with(&x, &Mse).unwrap_err().to_string();
+    assert!(error.contains("squared error: targets: found None"), "{error}");
+}
+
+/// Where there is an output for each step, the class is that of a sequence's own last step, not of its padding.
+#[test]
+fn classes_of_sequences_that_end_early() {
+    let x = Array3::from_shape_fn((2, 4, 1), |(_, t, _)| if t < 2 { 1.0f32 } else { -1.0 });
+    let mut model: Model = Model::builder(Shape::new(4, 1)).layer("linear", Linear::new(2)).build(1).unwrap();
+    let mut params = model.params_mut();
+    params.get_mut("linear.weight").unwrap().as_slice_mut().unwrap().copy_from_slice(&[1.0, -1.0]);
+    params.get_mut("linear.bias").unwrap().fill(0.0);
+    assert!(params.get_mut("linear.gain").is_none());
+    drop(params);
+    let data = Arrays::classes(x, &[0, 0], ["up", "down"]).unwrap().lengths([2, 4]).unwrap();
+    assert_eq!(model.predict_classes(&data).unwrap().to_vec(), [0, 1]);
+}
