@@ -1,21 +1,27 @@
 //! The one place where work is handed to threads. Without the feature `rayon` it runs in order, on one.
 
+use crate::Result;
+
 /// Calls `f(i, &mut items[i])` for each item, on as many threads as there are.
-pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+///
+/// # Errors
+/// The first that `f` gives, in the order of the items.
+pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()> + Sync) -> Result<()> {
     #[cfg(feature = "rayon")]
     {
         use rayon::prelude::*;
-        items.par_iter_mut().enumerate().with_max_len(1).for_each(|(i, item)| f(i, item));
+        let items = items.par_iter_mut().enumerate().with_max_len(1);
+        items.find_map_first(|(i, item)| f(i, item).err()).map_or(Ok(()), Err)
     }
     #[cfg(not(feature = "rayon"))]
-    items.iter_mut().enumerate().for_each(|(i, item)| f(i, item));
+    items.iter_mut().enumerate().try_for_each(|(i, item)| f(i, item))
 }
 
 /// Runs `f` within a pool of `threads` threads, or within the global one, so that each fork inside is cheap.
 ///
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
-pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> crate::Result<T> {
+pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> Result<T> {
     #[cfg(feature = "rayon")]
     {
         let Some(threads) = threads else { return Ok(rayon::scope(|_| f())) };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Sizes};
+use super::{Context, Declare, Description, Layer, Sizes, Unfit};
 use crate::kernels::layers::Lookup;
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
@@ -23,9 +23,11 @@ const MAX_SIZE: usize = 1 << 24;
 /// `weight [num_embeddings, E]`, N(0, 1), as in PyTorch
 /// # Saved
 /// Nothing: backward reads x again.
-/// # Panics
-/// Forward panics, naming the index and the size, if an x is no whole number or not less than `num_embeddings`.
-/// Check data that come from elsewhere before they get here.
+/// # Errors
+/// [`Error::Mismatch`], naming sample, step and index, from all that trains or predicts with a model that begins with
+/// an embedding, if an x is no whole number or not less than `num_embeddings`. Where a
+/// [`Workspace`](super::Workspace) or a [`Session`](super::Session) is driven by hand, and where another layer comes
+/// first, such an x is a panic.
 /// # Source
 /// Bengio et al. 2003, "A neural probabilistic language model".
 /// # Examples
@@ -80,6 +82,12 @@ impl<R: Real> Layer<R> for Embedding {
         true
     }
 
+    fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), Unfit> {
+        let Some((step, lane, found)) = lookup(cx, x).first_unfit(self.num_embeddings) else { return Ok(()) };
+        let expected = format!("an index: a whole number from 0 to less than {}", self.num_embeddings);
+        Err(Unfit { lane, step, found: found.to_string(), expected })
+    }
+
     fn forward(
         &self,
         cx: &Context<'_, R>,
@@ -115,10 +123,14 @@ fn lookup<'a, R>(cx: &Context<'a, R>, x: Seq<'a, R>) -> Lookup<'a, R> {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use ndarray::{Array3, array};
 
     use super::*;
-    use crate::Model;
+    use crate::data::Arrays;
+    use crate::loss::Mse;
+    use crate::nn::{Mode, Workspace};
+    use crate::optim::Sgd;
+    use crate::{Model, Trainer};
 
     fn build(n: usize, e: usize, f: usize) -> Result<Model<f64>> {
         Model::builder(Shape::new(2, f)).layer("e", Embedding::new(n, e)).build(1)
@@ -134,28 +146,41 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(
-        expected = "index 3 at step 1 of sample 0 of a tile, expected a whole number from 0 to less than 3"
-    )]
-    fn an_index_past_the_end_panics() {
-        let _ = build(3, 2, 1).unwrap().predict(&array![[[2.0], [3.0]]]);
+    fn what_is_no_index_is_an_error_of_whatever_reads_it() -> Result<()> {
+        let mut model = build(3, 2, 1)?;
+        let mut x = Array3::from_elem((50, 2, 1), 2.0);
+        for bad in [3.0, -1.0, 0.5, f64::NAN] {
+            x[[40, 1, 0]] = bad;
+            let fault = format!(
+                "layer `e`: sample 40, step 1: found {bad}, expected an index: a whole number from 0 to less than 3"
+            );
+            assert_eq!(model.predict(&x).unwrap_err().to_string(), fault);
+            // One sample alone passes without pads.
+            let alone = model.predict(&array![[[2.0], [bad]]]).unwrap_err().to_string();
+            assert!(alone.contains("sample 0, step 1"), "{alone}");
+            if bad.is_nan() {
+                continue;
+            }
+            let data = Arrays::values(x.clone(), Array3::zeros((50, 2, 2)))?;
+            assert_eq!(model.evaluate_with(&data, &Mse).unwrap_err().to_string(), fault);
+            assert_eq!(model.pattern_losses(&data, &Mse).unwrap_err().to_string(), fault);
+            let before = model.params().as_slice().to_vec();
+            let mut trainer = Trainer::new(Mse, Sgd::new(0.1)).batch_size(50);
+            assert_eq!(trainer.fit(&mut model, &data, None).unwrap_err().to_string(), fault);
+            assert_eq!(model.params().as_slice(), before);
+            // Beyond a sequence's end it does not count.
+            let short = data.lengths(vec![1; 50])?;
+            assert!(model.evaluate_with(&short, &Mse).is_ok());
+        }
+        Ok(())
     }
 
     #[test]
-    #[should_panic(expected = "index -1 at step 0")]
-    fn a_negative_index_panics() {
-        let _ = build(3, 2, 1).unwrap().predict(&array![[[-1.0], [0.0]]]);
-    }
-
-    #[test]
-    #[should_panic(expected = "index 0.5 at step 0")]
-    fn half_an_index_panics() {
-        let _ = build(3, 2, 1).unwrap().predict(&array![[[0.5], [0.0]]]);
-    }
-
-    #[test]
-    #[should_panic(expected = "index NaN at step 0")]
-    fn no_index_at_all_panics() {
-        let _ = build(3, 2, 1).unwrap().predict(&array![[[f64::NAN], [0.0]]]);
+    #[should_panic(expected = "index 3 at step 1 of lane 0, expected a whole number below 3")]
+    fn an_index_past_the_end_panics_where_nothing_is_checked() {
+        let model = build(3, 2, 1).unwrap();
+        let mut ws = Workspace::new(&model, 1, Mode::Infer);
+        ws.set_input(array![[[2.0], [3.0]]].view());
+        model.forward(&mut ws);
     }
 }

@@ -63,6 +63,19 @@ pub struct Context<'a, R> {
     pub keys: &'a [u64],
 }
 
+/// A value that a layer cannot take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// The sample, by its lane.
+    pub lane: usize,
+    /// The time step.
+    pub step: usize,
+    /// The value.
+    pub found: String,
+    /// What it should have been.
+    pub expected: String,
+}
+
 /// What a layer makes of an input shape. `cache`, `infer_cache` and `state` are counted per lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
@@ -125,6 +138,15 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// come in whole vectors, as everywhere else.
     fn takes_one_lane(&self) -> bool {
         false
+    }
+
+    /// Looks through input that comes from outside the model for what the layer cannot take, before it passes forward.
+    ///
+    /// # Errors
+    /// The first value that does not fit.
+    fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), Unfit> {
+        let _ = (cx, x);
+        Ok(())
     }
 
     /// Lays the parameters out for the kernels; called whenever they have changed.

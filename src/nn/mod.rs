@@ -15,7 +15,7 @@ pub mod rnn;
 pub use activation::Activation;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
-pub use layer::{Context, Declare, Description, Layer, Mode, Sizes};
+pub use layer::{Context, Declare, Description, Layer, Mode, Sizes, Unfit};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;

@@ -191,9 +191,10 @@ impl<'a, R: Real> Stepper<'a, R> {
             for t in i * tiles / used..(i + 1) * tiles / used {
                 let start = t * tile;
                 let indices = &batch[start..batch.len().min(start + tile)];
-                slot.tile(model, data, loss, samples(indices, seed, epoch as u64, first + start));
+                slot.tile(model, data, loss, samples(indices, seed, epoch as u64, first + start))?;
             }
-        });
+            Ok(())
+        })?;
         tree_sum(slots);
         let Slot { grads, tally, classes, .. } = &slots[0];
         let (tally, classes) = (*tally, *classes);
@@ -323,9 +324,9 @@ impl<R: Real> Slot<R> {
         data: &dyn Dataset<Elem = R>,
         loss: &dyn Loss<R>,
         samples: impl ExactSizeIterator<Item = crate::data::Sample>,
-    ) {
+    ) -> Result<()> {
         let ws = &mut self.ws;
-        ws.gather(model, data, samples);
+        ws.gather(model, data, samples)?;
         model.forward(ws);
         let (mut all, mut right) = (0, 0);
         ws.each_class(|truth, predicted| {
@@ -337,6 +338,7 @@ impl<R: Real> Slot<R> {
         let (y, targets, dy) = ws.for_loss();
         self.tally += loss.tile(y, targets, valid, dy);
         model.backward(ws, &mut self.grads, false);
+        Ok(())
     }
 }
 

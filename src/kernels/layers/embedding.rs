@@ -16,12 +16,27 @@ pub struct Lookup<'a, R> {
 }
 
 impl<R: Real> Lookup<'_, R> {
+    /// The first step and lane, and the value there, that is none of `rows` rows.
+    pub fn first_unfit(&self, rows: usize) -> Option<(usize, usize, R)> {
+        let mut at = self.x.iter().enumerate().map(|(i, &x)| (i / self.lanes, i % self.lanes, x));
+        at.find(|&(t, lane, x)| self.counts(t, lane) && index(x, rows).is_none())
+    }
+
+    /// Whether there is a sample in this lane that has a step `t`.
+    #[inline(always)]
+    fn counts(&self, t: usize, lane: usize) -> bool {
+        lane < self.valid && self.lens.is_none_or(|lens| t < lens[lane] as usize)
+    }
+
     /// Calls `f(lane, row)` for each sample whose sequence has a step `t`; `rows` is how many rows there are.
     #[inline(always)]
     fn each(&self, t: usize, rows: usize, mut f: impl FnMut(usize, usize)) {
         for (lane, &x) in self.x[t * self.lanes..][..self.valid].iter().enumerate() {
-            if self.lens.is_none_or(|lens| t < lens[lane] as usize) {
-                f(lane, index(x, rows, t, lane));
+            if self.counts(t, lane) {
+                let Some(row) = index(x, rows) else {
+                    panic!("index {x} at step {t} of lane {lane}, expected a whole number below {rows}")
+                };
+                f(lane, row);
             }
         }
     }
@@ -54,13 +69,9 @@ pub fn backward<R: Real>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [R]
     }
 }
 
-/// The row that `x` means.
-fn index<R: Real>(x: R, rows: usize, t: usize, lane: usize) -> usize {
+/// The row that `x` means, if it means any.
+fn index<R: Real>(x: R, rows: usize) -> Option<usize> {
     let index = x.to_f64() as usize;
     // Also false for NaN and what is negative: those are cast to 0.
-    assert!(
-        index as f64 == x.to_f64() && index < rows,
-        "index {x} at step {t} of sample {lane} of a tile, expected a whole number from 0 to less than {rows}"
-    );
-    index
+    (index as f64 == x.to_f64() && index < rows).then_some(index)
 }

@@ -102,11 +102,12 @@ impl<R: Real> Model<R> {
             let mut ws = Workspace::new(self, tile, Mode::Infer);
             for (k, mut out) in out.axis_chunks_iter_mut(Axis(0), tile).enumerate() {
                 let first = i * share + k * tile;
-                ws.gather(self, data, (first..first + out.dim().0).map(Sample::plain));
+                ws.gather(self, data, (first..first + out.dim().0).map(Sample::plain))?;
                 self.forward(&mut ws);
                 out.assign(&ws.output());
             }
-        });
+            Ok(())
+        })?;
         Ok(out)
     }
 
@@ -183,10 +184,9 @@ impl<R: Real> Model<R> {
             })
             .collect();
         par::for_each(&mut work, |i, share| {
-            for t in i * tiles / shares..(i + 1) * tiles / shares {
-                share.tile(self, data, loss, t * tile..n.min((t + 1) * tile));
-            }
-        });
+            let mut tiles = i * tiles / shares..(i + 1) * tiles / shares;
+            tiles.try_for_each(|t| share.tile(self, data, loss, t * tile..n.min((t + 1) * tile)))
+        })?;
         let (mut tally, mut confusion) = (Tally::default(), confusion);
         for share in work {
             tally += share.tally;
@@ -234,9 +234,9 @@ impl<R: Real> Share<R> {
         data: &dyn Dataset<Elem = R>,
         loss: Option<&dyn Loss<R>>,
         range: std::ops::Range<usize>,
-    ) {
+    ) -> Result<()> {
         let ws = &mut self.ws;
-        ws.gather(model, data, range.map(Sample::plain));
+        ws.gather(model, data, range.map(Sample::plain))?;
         model.forward(ws);
         if let Some(confusion) = &mut self.confusion {
             ws.each_class(|truth, predicted| confusion.add(truth, predicted));
@@ -246,6 +246,7 @@ impl<R: Real> Share<R> {
             let (y, targets, dy) = ws.for_loss();
             self.tally += loss.tile(y, targets, valid, dy);
         }
+        Ok(())
     }
 }
 

@@ -44,14 +44,15 @@ impl<R: Real> Model<R> {
             let mut alone = Alone::new(self.output(), data.target_shape());
             for (t, losses) in losses.chunks_mut(tile).enumerate() {
                 let first = i * part + t * tile;
-                ws.gather(self, data, (first..first + losses.len()).map(Sample::plain));
+                ws.gather(self, data, (first..first + losses.len()).map(Sample::plain))?;
                 self.forward(&mut ws);
                 let (y, targets, _) = ws.for_loss();
                 for (lane, place) in losses.iter_mut().enumerate() {
                     *place = alone.loss(loss, y, targets, lane).mean();
                 }
             }
-        });
+            Ok(())
+        })?;
         Ok(losses)
     }
 }

@@ -8,7 +8,7 @@ use crate::kernels::Aligned;
 use crate::loss::Targets;
 use crate::nn::{Context, Declare, Mode, Sizes};
 use crate::params::Layout;
-use crate::{Real, Result, Seq, SeqMut, Shape, rng};
+use crate::{Error, Real, Result, Seq, SeqMut, Shape, rng};
 
 /// The most lanes a tile may have.
 pub(crate) const MAX_LANES: usize = 64;
@@ -177,12 +177,15 @@ impl<R: Real> Workspace<R> {
     }
 
     /// Fetches samples and targets of a dataset, normalised, with zero states.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the sample if the first layer cannot take it.
     pub(crate) fn gather(
         &mut self,
         model: &Model<R>,
         data: &dyn Dataset<Elem = R>,
         samples: impl ExactSizeIterator<Item = Sample>,
-    ) {
+    ) -> Result<()> {
         self.resize(samples.len());
         for (place, sample) in self.samples.iter_mut().zip(samples) {
             *place = sample;
@@ -216,6 +219,14 @@ impl<R: Real> Workspace<R> {
             self.ragged |= len < t;
         }
         self.reset_states();
+        let Some(first) = model.places().first() else { return Ok(()) };
+        let lens = self.ragged.then_some(&self.lens[..self.valid]);
+        let cx = model.context(0, self.mode, self.valid, lens, &[]);
+        first.layer.check(&cx, self.values[0].seq(lanes)).map_err(|unfit| {
+            let sample = self.samples[unfit.lane].index;
+            let what = format!("layer `{}`: sample {sample}, step {}", first.name, unfit.step);
+            Error::mismatch(what, unfit.found, unfit.expected)
+        })
     }
 
     /// Tells how long each sample's sequence is, after [`set_input`](Self::set_input).
