@@ -4,7 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::Real;
 
-/// How gradients are clipped before the optimizer sees them.
+/// How gradients are clipped before the optimizer sees them; see [`Trainer::clip`](super::Trainer::clip).
+///
+/// # Examples
+/// ```
+/// use bptt::train::Clip;
+///
+/// let mut grads = [3.0, -4.0];
+/// Clip::Norm(10.0).apply(&mut grads, 5.0);
+/// assert_eq!(grads, [3.0, -4.0]);
+/// Clip::Value(3.5).apply(&mut grads, 5.0);
+/// assert_eq!(grads, [3.0, -3.5]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Clip {

@@ -153,7 +153,13 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Clips gradients.
+    /// Clips gradients, after they were averaged over the batch.
+    ///
+    /// ```
+    /// use bptt::train::Clip;
+    /// # use bptt::{Trainer, loss::Mse, optim::Adam};
+    /// let trainer: Trainer = Trainer::new(Mse, Adam::new(1e-3)).clip(Clip::Norm(1.0));
+    /// ```
     pub fn clip(mut self, clip: Clip) -> Self {
         self.settings.clip = clip;
         self
