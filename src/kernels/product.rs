@@ -226,8 +226,12 @@ fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
 
 /// One sample: rows in the lanes. A block's last vector reads into what follows, and those lanes come to nothing. Each
 /// sum is the same chain as with samples in the lanes.
+///
+/// Many sums side by side hide the latency of each, so the one block that is left over after a run of high ones does
+/// not wait for its turn, but goes along with the last of them.
 #[inline(always)]
 fn one_sample<R: Real, S: Simd>(s: S, mut packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
+    let lanes = R::lanes::<S>();
     let k = xs[0].len() + xs[1].len() + xs[2].len();
     let mut all = blocks(y.len()).peekable();
     while let Some((row, height)) = all.next() {
@@ -235,48 +239,71 @@ fn one_sample<R: Real, S: Simd>(s: S, mut packed: &[R], xs: [&[R]; 3], start: St
         while all.next_if(|&(_, next)| next == height).is_some() {
             count += 1;
         }
-        let y = &mut y[row..][..count * height];
-        let pieces = count * height.div_ceil(R::lanes::<S>());
-        // Many sums side by side hide the latency of each.
+        let tail = all.next_if(|&(_, next)| next <= lanes).map_or(0, |(_, height)| height);
+        let run = Run { packed, height, pieces: count * height.div_ceil(lanes), tail: count * height };
+        let y = &mut y[row..][..count * height + tail];
         let mut first = 0;
-        while first < pieces {
-            first += match pieces - first {
-                1 => few::<R, S, 1>(s, packed, xs, start, y, height, first),
-                2..=4 => few::<R, S, 4>(s, packed, xs, start, y, height, first),
-                _ => few::<R, S, 12>(s, packed, xs, start, y, height, first),
+        while first < run.pieces {
+            first += match (run.pieces - first, tail) {
+                (1, 0) => few::<R, S, 1, 0>(s, run, xs, start, y, first),
+                (2..=4, 0) => few::<R, S, 4, 0>(s, run, xs, start, y, first),
+                (5.., 0) | (13.., _) => few::<R, S, 12, 0>(s, run, xs, start, y, first),
+                (..=1, _) => few::<R, S, 1, 1>(s, run, xs, start, y, first),
+                (2..=4, _) => few::<R, S, 4, 1>(s, run, xs, start, y, first),
+                (5..=12, _) => few::<R, S, 12, 1>(s, run, xs, start, y, first),
             };
         }
-        packed = &packed[count * height * (k + 1)..];
+        packed = &packed[(count * height + tail) * (k + 1)..];
     }
 }
 
-/// G vectors of rows of blocks of `height`, from vector `first` on; the ones that lack are the last one again.
+/// Blocks of one height, and perhaps a lower one behind them.
+#[derive(Clone, Copy)]
+struct Run<'a, R> {
+    packed: &'a [R],
+    height: usize,
+    /// Vectors of rows of the blocks of that height.
+    pieces: usize,
+    /// The row where the lower block begins.
+    tail: usize,
+}
+
+/// G vectors of rows of a run, from vector `first` on, the ones that lack being the last one again; and T = 0 or 1 of
+/// the block behind it, the last one of `y`.
 #[inline(always)]
-fn few<R: Real, S: Simd, const G: usize>(
+fn few<R: Real, S: Simd, const G: usize, const T: usize>(
     s: S,
-    w: &[R],
+    run: Run<R>,
     xs: [&[R]; 3],
     start: Start,
     y: &mut [R],
-    height: usize,
     first: usize,
 ) -> usize {
+    let Run { packed, height, pieces, tail } = run;
     let lanes = R::lanes::<S>();
-    let block = (xs[0].len() + xs[1].len() + xs[2].len() + 1) * height;
-    let per_block = height.div_ceil(lanes);
-    let pieces = y.len() / height * per_block;
+    let k = xs[0].len() + xs[1].len() + xs[2].len();
+    let block = (k + 1) * height;
+    let first_sum = |bias: &[R], y: &[R]| match start {
+        Start::Bias => R::vectors::<S>(&bias[..lanes])[0],
+        Start::Add => R::load_part(s, y),
+    };
     let mut weights = [&[][..]; G];
     let mut acc = [R::splat(s, R::ZERO); G];
     for g in 0..G {
         let (offset, rows) = place((first + g).min(pieces - 1), height, lanes, block);
         // All of one length, so that one comparison in the loop below serves for all.
-        weights[g] = &w[offset + height..][..block - 2 * height + lanes];
-        acc[g] = match start {
-            Start::Bias => R::vectors::<S>(&w[offset..][..lanes])[0],
-            Start::Add => R::load_part(s, &y[rows]),
-        };
+        weights[g] = &packed[offset + height..][..block - 2 * height + lanes];
+        acc[g] = first_sum(&packed[offset..], &y[rows]);
     }
-    let mut at = 0;
+    let tail_height = y.len() - tail;
+    let mut tail_weights = [&[][..]; T];
+    let mut tail_acc = [R::splat(s, R::ZERO); T];
+    for t in 0..T {
+        let own = &packed[tail * (k + 1)..];
+        tail_weights[t] = &own[tail_height..][..(k - 1) * tail_height + lanes];
+        tail_acc[t] = first_sum(own, &y[tail..]);
+    }
+    let (mut at, mut tail_at) = (0, 0);
     for x in xs {
         for &x in x {
             let x = R::splat(s, x);
@@ -284,8 +311,14 @@ fn few<R: Real, S: Simd, const G: usize>(
                 acc[g] = R::vfma(s, R::vectors::<S>(&weights[g][at..at + lanes])[0], x, acc[g]);
             }
             at += height;
+            for t in 0..T {
+                let w = R::vectors::<S>(&tail_weights[t][tail_at..tail_at + lanes])[0];
+                tail_acc[t] = R::vfma(s, w, x, tail_acc[t]);
+            }
+            tail_at += tail_height;
         }
     }
+    // By constant indices, so that the sums stay in registers until here.
     let mut out = [R::ZERO; 12 * SLACK];
     for g in 0..G {
         R::vectors_mut::<S>(&mut out[g * lanes..][..lanes])[0] = acc[g];
@@ -293,6 +326,10 @@ fn few<R: Real, S: Simd, const G: usize>(
     for (piece, out) in (first..pieces).zip(out[..G * lanes].chunks_exact(lanes)) {
         let y = &mut y[place(piece, height, lanes, block).1];
         y.copy_from_slice(&out[..y.len()]);
+    }
+    for t in 0..T {
+        R::vectors_mut::<S>(&mut out[..lanes])[0] = tail_acc[t];
+        y[tail..].copy_from_slice(&out[..tail_height]);
     }
     G
 }
