@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bptt::ndarray::{Array2, Array3};
 use bptt::prelude::*;
-use bptt::train::schedule::{CosineAnnealing, Schedule};
+use bptt::train::schedule::CosineAnnealing;
 use bptt::train::{Clip, Epoch, Flow};
 use bptt::{Error, Result, rng};
 use clap::Parser;
@@ -113,9 +113,8 @@ fn main() -> Result<()> {
     println!("{} letters to learn from, {} held out, {} kinds", learnt.len(), held_out.len(), letters.len());
     println!("before: {:.3} bits a letter on those held out", bits_per_letter(&model, held_out)?);
     let start = Instant::now();
-    let steps = train.len() / args.streams.max(1) * args.epochs;
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(4e-3))
-        .schedule(CosineAnnealing::new(steps.max(1)).per_step())
+        .schedule(CosineAnnealing::new(args.epochs.max(1)))
         .clip(Clip::Norm(1.0))
         .stateful(true)
         .epochs(args.epochs)
