@@ -36,12 +36,14 @@ pub fn draw(
     let mut chart = ChartBuilder::on(&left)
         .caption("CO₂ at Mauna Loa, and forecasts of a year", font(18))
         .margin(12)
+        .margin_right(24)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(year(from)..year(series.len()), least - 1.0..most + 1.0)?;
     let mut mesh = chart.configure_mesh();
     mesh.bold_line_style(GRID).light_line_style(TRANSPARENT).axis_style(INK).label_style(font(13));
-    mesh.x_label_formatter(&|year| format!("{year:.0}")).y_desc("ppm").draw()?;
+    mesh.x_label_formatter(&|year| format!("{year:.0}")).y_label_formatter(&|ppm| format!("{ppm:.0}"));
+    mesh.y_desc("ppm").draw()?;
     let line = |start: usize, values: &[f32]| -> Vec<(f32, f32)> {
         values.iter().enumerate().map(|(i, &value)| (year(start + i), value)).collect()
     };
@@ -54,6 +56,7 @@ pub fn draw(
     let mut chart = ChartBuilder::on(&right)
         .caption("Error by months ahead", font(18))
         .margin(12)
+        .margin_right(24)
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(1..errors[0].1.len(), 0.0..1.5 * most)?;
