@@ -85,7 +85,7 @@ fn write(model: &Model, beginning: &[usize], args: &Args) -> Result<Vec<usize>> 
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if !(args.temperature > 0.0) {
+    if args.temperature.is_nan() || args.temperature <= 0.0 {
         return Err(Error::config(
             "temperature",
             format!("found {}, expected a positive number", args.temperature),
