@@ -68,7 +68,8 @@ impl bptt::train::Callback<f32> for Notes {
 }
 
 /// Three hundred steps with dropout, pruned, clipped, averaged and frozen weights, each tenth of them ragged, at 1, 2
-/// and 8 threads; and with a file of the run, but where that is written.
+/// and 8 threads; and with a file of the run, but where that is written; and with
+/// states handed on.
 #[test]
 fn steps_allocate_nothing() {
     let (samples, batch) = (930usize, 100);
@@ -77,7 +78,9 @@ fn steps_allocate_nothing() {
     let y = Array1::from_shape_fn(samples, |i| i % 3);
     let data = Arrays::classes(x, &y, ["a", "b", "c"]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    for (threads, every) in [(1, None), (2, None), (8, None), (2, Some(4))] {
+    for (threads, every, stateful) in
+        [(1, None, false), (2, None, false), (8, None, false), (2, Some(4), false), (2, None, true)]
+    {
         let counts: &'static [AtomicUsize] =
             Vec::leak((0..EPOCHS * STEPS).map(|_| AtomicUsize::new(0)).collect());
         let mut model = Model::builder(Shape::new(5, 4))
@@ -92,7 +95,9 @@ fn steps_allocate_nothing() {
         model.prune(Magnitude::share(0.3)).unwrap();
         let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
             .epochs(EPOCHS)
-            .batch_size(batch)
+            // The last samples, which fill no batch of streams, are left out.
+            .batch_size(if stateful { samples / STEPS } else { batch })
+            .stateful(stateful)
             .tile(16)
             .threads(threads)
             .clip(Clip::Norm(0.1))

@@ -35,8 +35,12 @@ fn data<R: Real>(n: usize) -> Arrays<R> {
 }
 
 fn model<R: Real>() -> Model<R> {
+    model_of(5)
+}
+
+fn model_of<R: Real>(units: usize) -> Model<R> {
     Model::builder(data::<R>(1).shape())
-        .layer("lstm", Lstm::new(5).layers(2).last())
+        .layer("lstm", Lstm::new(units).layers(2).last())
         .layer("dropout", Dropout::new(0.3))
         .layer("linear", Linear::new(2))
         .build(1)
@@ -72,6 +76,11 @@ fn pruned(_: &Path) -> Trainer {
     Trainer::new(CrossEntropy::default(), Adam::new(0.03).weight_decay(0.01))
         .ema(0.8)
         .with(GradualPruning::to(0.6).until_epoch(2))
+}
+
+/// All of the above at once: averages, a rate for each step, masks that grow, early stopping that acts.
+fn everything(folder: &Path) -> Trainer {
+    full(folder).with(GradualPruning::to(0.7).from_epoch(3).until_epoch(30))
 }
 
 /// A rate that looks at the length of the run, and nothing else.
@@ -112,7 +121,10 @@ struct Left {
 }
 
 fn fit(trainer: &mut Trainer, folder: &Path) -> Result<Left> {
-    let mut model = model();
+    fit_model(model(), trainer, folder)
+}
+
+fn fit_model(mut model: Model, trainer: &mut Trainer, folder: &Path) -> Result<Left> {
     let history = trainer.fit(&mut model, &data(SAMPLES), Some(&data(41)))?;
     let path = folder.join("model.safetensors");
     model.save(&path)?;
@@ -279,8 +291,31 @@ fn callbacks_of_ones_own_go_on() {
 
 // --- killed ---
 
-/// The variable that makes a process of this binary a child, and names its folder.
-const CHILD: &str = "BPTT_TEST_CHECKPOINT_CHILD";
+/// The variables that make a process of this binary a child: its folder, which of the runs it is to go on with, and at
+/// how many threads.
+const CHILD: [&str; 3] =
+    ["BPTT_TEST_CHECKPOINT_CHILD", "BPTT_TEST_CHECKPOINT_RUN", "BPTT_TEST_CHECKPOINT_THREADS"];
+
+/// A run to be killed.
+#[derive(Clone, Copy)]
+struct Run {
+    make: fn(&Path) -> Trainer,
+    epochs: usize,
+    units: usize,
+}
+
+const RUNS: [Run; 2] =
+    [Run { make: full, epochs: EPOCHS, units: 5 }, Run { make: everything, epochs: 60, units: 32 }];
+
+impl Run {
+    fn trainer(&self, folder: &Path) -> Trainer {
+        setup(self.make, folder).epochs(self.epochs)
+    }
+
+    fn fit(&self, trainer: &mut Trainer, folder: &Path) -> Left {
+        fit_model(model_of(self.units), trainer, folder).unwrap()
+    }
+}
 
 /// Notes the number of each step in a file, and takes its time for it.
 struct Slow(fs::File);
@@ -296,52 +331,104 @@ impl Callback<f32> for Slow {
 /// The child's role; for whoever runs all tests, nothing.
 #[test]
 fn child() {
-    let Some(folder) = env::var_os(CHILD).map(PathBuf::from) else { return };
+    let Some(folder) = env::var_os(CHILD[0]).map(PathBuf::from) else { return };
+    let number = |name: &str| -> usize { env::var(name).unwrap().parse().unwrap() };
+    let run = RUNS[number(CHILD[1])];
     let steps = fs::File::options().append(true).create(true).open(folder.join("steps")).unwrap();
-    let mut trainer = setup(full, &folder).with(Slow(steps));
+    let mut trainer = run.trainer(&folder).threads(number(CHILD[2])).with(Slow(steps));
     trainer = trainer.checkpoint(folder.join("run.ckpt")).checkpoint_every(1).resume(true);
-    fit(&mut trainer, &folder).unwrap();
+    run.fit(&mut trainer, &folder);
     fs::write(folder.join("done"), "").unwrap();
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, run: usize, threads: usize) -> Child {
     let binary = env::current_exe().unwrap();
     let mut command = Command::new(binary);
-    command.args(["--exact", "child", "--test-threads=1"]).env(CHILD, folder);
+    command.args(["--exact", "child", "--test-threads=1"]).env(CHILD[0], folder);
+    command.env(CHILD[1], run.to_string()).env(CHILD[2], threads.to_string());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Kills a run six times, a few milliseconds after it has written anew: in a step, or while it writes.
-#[test]
-fn killed_at_any_moment() {
-    let expected = undisturbed(full);
+/// Kills a run again and again with SIGKILL, some steps after it was resumed: at a random moment, or as soon as it is seen
+/// to write its file; then lets it end, and compares what it leaves, byte for byte, with what it leaves undisturbed.
+fn killed(number: usize, kills: usize) {
+    let run = RUNS[number];
     let folder = tempfile::tempdir().unwrap();
+    let expected = run.fit(&mut run.trainer(folder.path()), folder.path());
+    for name in ["model.safetensors", "best.safetensors"] {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
     let steps = || -> Vec<usize> {
         let text = fs::read_to_string(folder.path().join("steps")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     };
     let mut random = rng::rng(rng::key(&[u64::from(std::process::id())]));
-    let mut beginnings = Vec::new();
-    for kill in 0..6 {
-        let before = steps().len();
-        let mut child = spawn(folder.path());
+    let (mut beginnings, mut writing) = (Vec::new(), 0);
+    for kill in 0..kills {
+        let (before, threads) = (steps().len(), THREADS[kill % THREADS.len()]);
+        let more = 2 + rng::below(&mut random, 1 + 4 * number as u64) as usize;
+        let mut child = spawn(folder.path(), number, threads);
+        let part = folder.path().join(format!("run.ckpt.{}.part", child.id()));
         let start = Instant::now();
-        while steps().len() < before + 2 {
-            assert!(start.elapsed() < Duration::from_secs(20), "the child does nothing");
+        let busy = || assert!(start.elapsed() < Duration::from_secs(20), "the child does nothing");
+        while steps().len() < before + more {
+            busy();
             thread::sleep(Duration::from_micros(200));
         }
-        thread::sleep(Duration::from_micros(rng::below(&mut random, 5000)));
+        if kill % 2 == 0 {
+            thread::sleep(Duration::from_micros(rng::below(&mut random, 5000)));
+        } else {
+            while !part.exists() && !folder.path().join("done").exists() {
+                busy();
+            }
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!folder.path().join("done").exists(), "kill {kill} came too late");
-        beginnings.push(steps()[before]);
+        let (steps, half) = (steps(), part.exists());
+        beginnings.push(steps[before]);
+        writing += usize::from(half);
+        let last = steps[steps.len() - 1];
+        println!(
+            "kill {:>2}: {threads} threads, steps {:>3} to {last:>3}, epoch {:>2}, step {} of {STEPS}, {}",
+            kill + 1,
+            steps[before],
+            (last - 1) / STEPS + 1,
+            (last - 1) % STEPS + 1,
+            if half { "while it wrote its file" } else { "between two writings" }
+        );
     }
-    assert!(spawn(folder.path()).wait().unwrap().success());
+    assert!(spawn(folder.path(), number, 2).wait().unwrap().success());
     assert_eq!(beginnings[0], 1);
-    assert!(beginnings.is_sorted() && beginnings[5] > 5, "it did not go on: {beginnings:?}");
+    assert!(beginnings.is_sorted() && beginnings[kills - 1] > kills - 1, "it did not go on: {beginnings:?}");
+    let steps = steps();
     let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
-    assert!(read("model.safetensors") == expected.model, "begun at {beginnings:?}");
-    assert!(Some(read("best.safetensors")) == expected.best, "begun at {beginnings:?}");
+    let (model, best) = (read("model.safetensors"), read("best.safetensors"));
+    assert!(model == expected.model, "begun at {beginnings:?}");
+    assert!(Some(&best) == expected.best.as_ref(), "begun at {beginnings:?}");
+    println!(
+        "{kills} kills, {writing} of them while the file was written; {} of {} epochs, stopped {}; {} steps for {}; \
+         the {} bytes of the model and the {} of the best one are those of the run that was left alone",
+        expected.history.len(),
+        run.epochs,
+        if expected.history.len() < run.epochs { "early" } else { "at the end" },
+        steps.len(),
+        expected.history.len() * STEPS,
+        model.len(),
+        best.len(),
+    );
+}
+
+#[test]
+fn killed_at_any_moment() {
+    killed(0, 6);
+}
+
+/// `cargo test --test checkpoint killed_twenty_times -- --ignored --nocapture` shows each kill.
+#[test]
+#[ignore = "takes a while; killed_at_any_moment is the short form of it"]
+fn killed_twenty_times() {
+    killed(1, 20);
 }
 
 // --- files that will not do ---

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use bptt::data::{Arrays, Augment, Batches, DatasetExt, Normalize};
 use bptt::gradcheck::GradCheck;
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1};
-use bptt::ndarray::Array3;
+use bptt::ndarray::{Array3, Axis};
 use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Pool, Rnn, Workspace,
 };
@@ -298,11 +298,15 @@ fn what_was_not_measured_is_not_zero() {
 /// An array is a dataset without targets.
 #[test]
 fn arrays_and_datasets_alike() {
-    let x = Array3::from_shape_fn((40, 4, 3), |(i, t, f)| ((i * 5 + t * 3 + f) % 7) as f32 / 7.0);
-    let data = Arrays::classes(x.clone(), &[0; 40], ["a", "b"]).unwrap();
+    // More than one tile a share, and a last one that is not full.
+    let x = Array3::from_shape_fn((2500, 4, 3), |(i, t, f)| ((i * 5 + t * 3 + f) % 2477) as f32 / 2477.0);
+    let data = Arrays::classes(x.clone(), &[0; 2500], ["a", "b"]).unwrap();
     let model = model();
     let y = model.predict(&x).unwrap();
     assert_eq!(model.predict(x.view()).unwrap(), y);
+    for (x, y) in x.axis_chunks_iter(Axis(0), 100).zip(y.axis_chunks_iter(Axis(0), 100)) {
+        assert!((&model.predict(x).unwrap() - &y).iter().all(|d| d.abs() < 1e-6));
+    }
     assert_eq!(model.predict(&data).unwrap(), y);
     assert_eq!(model.predict(x.subset(vec![3, 1]).unwrap()).unwrap().dim(), (2, 1, 2));
     assert_eq!(model.predict_proba(&data).unwrap(), model.predict_proba(&x).unwrap());

@@ -1,4 +1,4 @@
-//! Minibatches: a shuffle for each epoch, cut into pieces.
+//! Minibatches: a shuffle for each epoch, cut into pieces, or streams side by side.
 
 use std::slice::Chunks;
 
@@ -88,7 +88,8 @@ pub fn samples(
 pub struct Batches {
     order: Vec<u32>,
     batch_size: usize,
-    seed: u64,
+    /// Of the shuffles; none where the order stays.
+    seed: Option<u64>,
     drop_last: bool,
 }
 
@@ -105,7 +106,40 @@ impl Batches {
         if batch_size == 0 {
             return Err(Error::config("batch_size", "found 0, expected at least 1"));
         }
-        Ok(Self { order: vec![0; n], batch_size, seed, drop_last: false })
+        Ok(Self { order: vec![0; n], batch_size, seed: Some(seed), drop_last: false })
+    }
+
+    /// Minibatches of `streams` samples for samples that follow one another, as windows of a long sequence do: stream b
+    /// is the b-th of as many runs of n / streams neighbours, and a batch has the next sample of each. Nothing is
+    /// shuffled, and the n % streams samples at the end are left out.
+    ///
+    /// This is the order of [`Trainer::stateful`](crate::Trainer::stateful).
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are fewer samples than streams, or more than `u32::MAX`; [`Error::Config`] if there
+    /// are no streams.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::Batches;
+    ///
+    /// let mut batches = Batches::streams(11, 3)?;
+    /// assert_eq!(batches.epoch(0).collect::<Vec<_>>(), [[0, 3, 6], [1, 4, 7], [2, 5, 8]]);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn streams(n: usize, streams: usize) -> Result<Self> {
+        let batches = Self::new(n, streams, 0)?;
+        if n < streams {
+            return Err(Error::mismatch(
+                "dataset",
+                format!("{n} samples"),
+                format!("one for each of {streams} streams"),
+            ));
+        }
+        let steps = n / streams;
+        let order =
+            (0..steps).flat_map(|step| (0..streams).map(move |stream| (stream * steps + step) as u32));
+        Ok(Self { order: order.collect(), seed: None, ..batches })
     }
 
     /// Whether to leave out a last batch that is not full. If `n < batch_size`, an epoch then has no batch.
@@ -118,9 +152,11 @@ impl Batches {
         self.kept().div_ceil(self.batch_size)
     }
 
-    /// Shuffles for epoch `epoch` and hands out its batches: indices of samples.
+    /// Shuffles for epoch `epoch`, unless they are streams, and hands out its batches: indices of samples.
     pub fn epoch(&mut self, epoch: u64) -> Chunks<'_, u32> {
-        shuffle_into(&mut self.order, rng::key(&[self.seed, epoch, SHUFFLE]));
+        if let Some(seed) = self.seed {
+            shuffle_into(&mut self.order, rng::key(&[seed, epoch, SHUFFLE]));
+        }
         self.order[..self.kept()].chunks(self.batch_size)
     }
 
@@ -207,6 +243,8 @@ mod tests {
         let message = |n, size| Batches::new(n, size, 0).unwrap_err().to_string();
         assert_eq!(message(0, 4), "dataset: found 0 samples, expected at least 1");
         assert_eq!(message(4, 0), "`batch_size`: found 0, expected at least 1");
+        let few = Batches::streams(3, 4).unwrap_err().to_string();
+        assert_eq!(few, "dataset: found 3 samples, expected one for each of 4 streams");
         assert!(message(usize::MAX, 4).contains("at most 4294967295"));
     }
 

@@ -1,9 +1,13 @@
 //! Tensors in and out of safetensors files.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::{Arena, Error, Real, Result, files};
 
@@ -50,9 +54,49 @@ pub(crate) struct TensorFile<'a> {
 /// [`Error::File`] if it is none.
 pub(crate) fn read_tensors<'a>(path: &'a Path, bytes: &'a [u8], key: &str) -> Result<TensorFile<'a>> {
     let bad = |e| Error::file(path, format!("found {} bytes that are no safetensors file: {e}", bytes.len()));
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(bad)?;
+    let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(bad)?;
     let metadata = metadata.metadata().as_ref().and_then(|map| map.get(key)).cloned();
+    // Of two tensors of one name the format's own reader takes the last, and says nothing.
+    if let Err(twice) = serde_json::from_slice::<Once>(&bytes[LENGTH..LENGTH + header]) {
+        return Err(Error::file(path, format!("found a header that cannot be read: {twice}")));
+    }
     Ok(TensorFile { path, tensors: SafeTensors::deserialize(bytes).map_err(bad)?, metadata })
+}
+
+/// Bytes before the header: its length.
+const LENGTH: usize = 8;
+
+/// A header, and the metadata in it, in which no name stands twice.
+struct Once;
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(header: D) -> Result<Self, D::Error> {
+        header.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<Self>()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            if names.contains(&name) {
+                return Err(A::Error::custom(format!("`{name}` stands there twice")));
+            }
+            names.insert(name);
+        }
+        Ok(Self)
+    }
 }
 
 impl TensorFile<'_> {

@@ -136,8 +136,9 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
     fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
         let State { best, settings, since } = resume::parse("early stopping", state.json)?;
         resume::same("early stopping", &settings, &self.settings())?;
-        let (found, expected) = (state.values.len(), model.parameter_count());
-        if found != 0 && found != expected {
+        let best_kept = self.restore && best.is_some();
+        let (found, expected) = (state.values.len(), if best_kept { model.parameter_count() } else { 0 });
+        if found != expected {
             return Err(Error::mismatch("the best weights", found, expected));
         }
         (self.best, self.since, self.weights) = (best.map(|best| best.0), since, state.values);

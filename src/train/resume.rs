@@ -115,7 +115,7 @@ impl RunFile {
         standing: &Standing,
     ) -> Result<()> {
         let layout = model.params().layout();
-        let Carried { steps, moments, average, averaged } = stepper.carried();
+        let Carried { steps, moments, average, averaged, states: streams } = stepper.carried();
         let states: Vec<_> = callbacks.iter().filter_map(|callback| callback.save_state()).collect();
         let mut tensors = named("model", layout, model.params().as_slice());
         for (i, moment) in moments.chunks_exact(layout.len().max(1)).enumerate() {
@@ -123,6 +123,9 @@ impl RunFile {
         }
         if let Some(average) = average {
             tensors.extend(named("average", layout, average));
+        }
+        for (i, state) in streams.into_iter().enumerate().filter(|(_, state)| !state.is_empty()) {
+            tensors.push((format!("stream.{i}"), vec![state.len()], state));
         }
         for (i, state) in states.iter().enumerate().filter(|(_, state)| !state.values.is_empty()) {
             tensors.push((format!("callback.{i}"), vec![state.values.len()], &state.values));
@@ -178,6 +181,10 @@ impl RunFile {
         if let Some(average) = &mut average {
             read("average", average)?;
         }
+        let mut states: Vec<_> = now.states.iter().map(|state| vec![R::ZERO; state.len()]).collect();
+        for (i, state) in states.iter_mut().enumerate().filter(|(_, state)| !state.is_empty()) {
+            file.read(&format!("stream.{i}"), &[state.len()], state)?;
+        }
         let callbacks = content.callbacks.into_iter().enumerate().map(|(i, json)| {
             let name = format!("callback.{i}");
             let mut values = vec![R::ZERO; file.len_of(&name).unwrap_or(0)];
@@ -189,7 +196,7 @@ impl RunFile {
         Ok(Some(Saved {
             path: path.to_owned(),
             params,
-            carried: Carried { steps: content.steps, moments, average, averaged: content.averaged },
+            carried: Carried { steps: content.steps, moments, average, averaged: content.averaged, states },
             callbacks: callbacks.collect::<Result<_>>()?,
             standing,
         }))

@@ -64,6 +64,9 @@ impl<R: Real> Settings<R> {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        if self.stateful {
+            settings.insert("stateful".into(), "true".into());
+        }
         Ok(Some(RunFile { path: path.clone(), every: self.every, settings }))
     }
 
@@ -80,7 +83,7 @@ impl<R: Real> Settings<R> {
             model.check_data("validation", valid)?;
             self.loss.check(model.output(), valid.target_shape())?;
         }
-        let batches = Batches::new(train.len(), self.batch_size, self.seed)?;
+        let batches = self.batches(train.len())?;
         let file = self.run_file(model, train, valid)?;
         let all = (self.epochs, batches.steps());
         let saved = match &file {

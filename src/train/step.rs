@@ -35,6 +35,8 @@ struct Slot<R> {
     tally: Tally,
     /// Targets that are classes, and those of them predicted right.
     classes: (u64, u64),
+    /// The states that each of its tiles hands on to the next step, one tile after another; empty where none does.
+    states: Vec<R>,
 }
 
 /// What one step hands to the next, besides the parameters.
@@ -46,6 +48,8 @@ pub(super) struct Carried<V> {
     /// The averages, if the trainer keeps any, and whether there was a step to average.
     pub(super) average: Option<V>,
     pub(super) averaged: bool,
+    /// For each slot, the states of its streams.
+    pub(super) states: Vec<V>,
 }
 
 /// A training loop's state: buffers, moments, and how many steps were taken.
@@ -58,6 +62,8 @@ pub struct Stepper<'a, R: Real> {
     clip: Clip,
     seed: u64,
     tile: usize,
+    /// Samples of each batch, where their states are handed on.
+    streams: Option<usize>,
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
     total: Arena<R>,
@@ -93,11 +99,18 @@ impl<'a, R: Real> Stepper<'a, R> {
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
         let batch = settings.batch_size.min(data.len());
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
+        if settings.stateful {
+            model.check_streams()?;
+        }
         let params = model.parameter_count();
-        let slots = (0..batch.div_ceil(tile).min(SLOTS)).map(|_| {
+        let tiles = batch.div_ceil(tile);
+        let used = tiles.min(SLOTS);
+        let slots = (0..used).map(|i| {
             let mut ws = Workspace::new(model, tile, Mode::Train);
             ws.expect_targets(data.target_shape());
-            Slot { ws, grads: vec![R::ZERO; params], tally: Tally::default(), classes: (0, 0) }
+            let streams = if settings.stateful { share(i, tiles, used).len() } else { 0 };
+            let states = vec![R::ZERO; streams * ws.state_len()];
+            Slot { ws, grads: vec![R::ZERO; params], tally: Tally::default(), classes: (0, 0), states }
         });
         Ok(Self {
             loss,
@@ -106,6 +119,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             clip: settings.clip,
             seed: settings.seed,
             tile,
+            streams: settings.stateful.then_some(batch),
             slots: slots.collect(),
             moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
@@ -143,7 +157,8 @@ impl<'a, R: Real> Stepper<'a, R> {
     /// One step on the samples `batch` of `data`: gradients, clipping, update.
     ///
     /// `epoch` and `first`, the place of the batch in the epoch, key the randomness of this step's draws. The batch
-    /// may be smaller than the trainer's batch size, as the last of an epoch is, but not larger.
+    /// may be smaller than the trainer's batch size, as the last of an epoch is, but not larger. Where the trainer is
+    /// [stateful](super::Trainer::stateful) all batches are of one size, and states begin at 0 where `first` is 0.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if the loss or the gradient is no finite number; the parameters stay as they were.
@@ -181,6 +196,10 @@ impl<'a, R: Real> Stepper<'a, R> {
             let expected = format!("1 to {}", self.slots.len() * tile);
             return Err(Error::mismatch("a batch", format!("{} samples", batch.len()), expected));
         }
+        if let Some(streams) = self.streams.filter(|&streams| streams != batch.len()) {
+            let expected = format!("{streams}, one for each stream");
+            return Err(Error::mismatch("a batch", format!("{} samples", batch.len()), expected));
+        }
         if self.epoch.0 != epoch {
             self.epoch = (epoch, self.steps);
         }
@@ -188,10 +207,13 @@ impl<'a, R: Real> Stepper<'a, R> {
         par::for_each(slots, |i, slot| {
             slot.grads.fill(R::ZERO);
             (slot.tally, slot.classes) = (Tally::default(), (0, 0));
-            for t in i * tiles / used..(i + 1) * tiles / used {
+            if first == 0 {
+                slot.states.fill(R::ZERO);
+            }
+            for (k, t) in share(i, tiles, used).enumerate() {
                 let start = t * tile;
                 let indices = &batch[start..batch.len().min(start + tile)];
-                slot.tile(model, data, loss, samples(indices, seed, epoch as u64, first + start))?;
+                slot.tile(k, model, data, loss, samples(indices, seed, epoch as u64, first + start))?;
             }
             Ok(())
         })?;
@@ -283,13 +305,15 @@ impl<'a, R: Real> Stepper<'a, R> {
     pub(super) fn carried(&self) -> Carried<&[R]> {
         let average = self.average.as_ref().map(Average::state);
         let (average, averaged) = (average.map(|a| a.0), average.is_some_and(|a| a.1));
-        Carried { steps: self.steps, moments: &self.moments, average, averaged }
+        let states = self.slots.iter().map(|slot| &slot.states[..]).collect();
+        Carried { steps: self.steps, moments: &self.moments, average, averaged, states }
     }
 
     /// Goes on from what [`carried`](Self::carried) gave, `done` steps into `epoch`.
     pub(super) fn restore(&mut self, carried: Carried<Vec<R>>, epoch: usize, done: usize) {
-        let Carried { steps, moments, average, averaged } = carried;
+        let Carried { steps, moments, average, averaged, states } = carried;
         (self.steps, self.moments) = (steps, moments);
+        self.slots.iter_mut().zip(states).for_each(|(slot, states)| slot.states = states);
         self.epoch = (epoch, steps - done as u64);
         if let (Some(own), Some(average)) = (&mut self.average, average) {
             own.restore(average, averaged);
@@ -318,8 +342,10 @@ impl<'a, R: Real> Stepper<'a, R> {
 }
 
 impl<R: Real> Slot<R> {
+    /// Passes the slot's `k`-th tile of the batch forward and back.
     fn tile(
         &mut self,
+        k: usize,
         model: &Model<R>,
         data: &dyn Dataset<Elem = R>,
         loss: &dyn Loss<R>,
@@ -327,7 +353,14 @@ impl<R: Real> Slot<R> {
     ) -> Result<()> {
         let ws = &mut self.ws;
         ws.gather(model, data, samples)?;
-        model.forward(ws);
+        match self.states.chunks_exact_mut(ws.state_len().max(1)).nth(k) {
+            None => model.forward(ws),
+            Some(states) => {
+                ws.load_states(states);
+                model.forward(ws);
+                ws.save_states(states);
+            }
+        }
         let (mut all, mut right) = (0, 0);
         ws.each_class(|truth, predicted| {
             all += 1;
@@ -340,6 +373,11 @@ impl<R: Real> Slot<R> {
         model.backward(ws, &mut self.grads, false);
         Ok(())
     }
+}
+
+/// The tiles of slot `i`, of `tiles` that go to `slots`.
+fn share(i: usize, tiles: usize, slots: usize) -> std::ops::Range<usize> {
+    i * tiles / slots..(i + 1) * tiles / slots
 }
 
 /// Adds all slots into the first, by a tree that depends on their number alone.

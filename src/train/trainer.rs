@@ -8,7 +8,7 @@ use super::group::{Group, Patterns};
 use super::schedule::Schedule;
 use super::step::has_classes;
 use super::{Callback, Clip, History, Stepper};
-use crate::data::Dataset;
+use crate::data::{Batches, Dataset};
 use crate::loss::Loss;
 use crate::nn::MAX_LANES;
 use crate::optim::Optimizer;
@@ -53,6 +53,7 @@ pub(super) struct Settings<R: Real> {
     pub(super) clip: Clip,
     pub(super) ema: Option<f64>,
     pub(super) tile: Option<usize>,
+    pub(super) stateful: bool,
     threads: Option<usize>,
     pub(super) checkpoint: Option<PathBuf>,
     pub(super) every: Option<usize>,
@@ -83,6 +84,7 @@ impl<R: Real> Trainer<R> {
             clip: Clip::None,
             ema: None,
             tile: None,
+            stateful: false,
             threads: None,
             checkpoint: None,
             every: None,
@@ -197,6 +199,47 @@ impl<R: Real> Trainer<R> {
     /// with it the last bits of a result.
     pub fn tile(mut self, samples: usize) -> Self {
         self.settings.tile = Some(samples);
+        self
+    }
+
+    /// Hands the states of recurrent layers on from each step to the next, for sequences too long to go back through at
+    /// once: truncated backpropagation through time.
+    ///
+    /// The samples must follow one another, as windows of a long sequence do. They are cut into as many contiguous
+    /// streams as a batch has samples, and each step has the next sample of each stream, as [`Batches::streams`] says;
+    /// nothing is shuffled, and the last samples, which fill no batch, are left out. States begin at 0 with each epoch. They
+    /// are values: no gradient goes back beyond a sample's own steps.
+    ///
+    /// Validation begins each sample at 0, as everywhere else; [`Model::session`] measures a stream as one.
+    ///
+    /// # Source
+    /// Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
+    /// trajectories"; Keras's `stateful=True` with `shuffle=False`.
+    /// # Examples
+    /// A bit that comes back eight steps later, and samples of four:
+    /// ```
+    /// use bptt::prelude::*;
+    /// use bptt::ndarray::{Array2, Array3};
+    ///
+    /// let bit = |i: usize| i.wrapping_mul(0x9E37_79B9) >> 20 & 1;
+    /// let x = Array3::from_shape_fn((400, 4, 1), |(i, t, _)| bit(4 * i + t) as f32);
+    /// let y = Array2::from_shape_fn((400, 4), |(i, t)| bit((4 * i + t).saturating_sub(8)) as i64);
+    /// let data = Arrays::step_classes(x, y, ["0", "1"])?;
+    /// let trained = |stateful| {
+    ///     let mut model = Model::builder(data.shape())
+    ///         .layer("lstm", Lstm::new(24))
+    ///         .layer("linear", Linear::new(2))
+    ///         .build(1)?;
+    ///     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(15).batch_size(10);
+    ///     trainer = trainer.stateful(stateful);
+    ///     Ok::<_, bptt::Error>(trainer.fit(&mut model, &data, None)?.epochs[14].train.loss)
+    /// };
+    /// assert!(trained(true)? < trained(false)?);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    #[doc(alias = "tbptt")]
+    pub fn stateful(mut self, stateful: bool) -> Self {
+        self.settings.stateful = stateful;
         self
     }
 
@@ -325,6 +368,15 @@ impl<R: Real> Settings<R> {
             return Err(Error::config("ema", format!("found {decay}, expected a number from 0 to 1")));
         }
         Stepper::new(self, model, data)
+    }
+
+    /// The batches of each epoch, of `n` samples.
+    pub(super) fn batches(&self, n: usize) -> Result<Batches> {
+        if self.stateful {
+            Batches::streams(n, self.batch_size)
+        } else {
+            Batches::new(n, self.batch_size, self.seed)
+        }
     }
 
     /// Checks what the trainer alone can tell: that schedule and callbacks find the scores that they watch.

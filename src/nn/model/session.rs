@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+use ndarray::{Array2, ArrayView2, Axis, aview1};
+
 use super::{Model, Workspace};
 use crate::nn::Mode;
 use crate::{Error, Real, Result};
@@ -10,7 +12,7 @@ use crate::{Error, Real, Result};
 ///
 /// Any number of independent streams share one model, on any threads: `M` is a `&Model` or an `Arc<Model>`. What
 /// comes out is, bit for bit, what a pass over the whole sequence gives at that step (where the machine fuses
-/// multiply and add). Nothing is allocated after the stream is opened.
+/// multiply and add). [`push`](Self::push) allocates nothing.
 ///
 /// # Examples
 /// ```
@@ -26,6 +28,9 @@ use crate::{Error, Real, Result};
 /// assert_ne!(stream.push(&[0.1, 0.2, 0.3]), first, "the state has moved on");
 /// stream.reset();
 /// assert_eq!(stream.push(&[0.1, 0.2, 0.3]), first);
+/// stream.reset();
+/// let chunk = stream.push_all(&ndarray::array![[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]);
+/// assert_eq!(chunk.row(0).to_vec(), first);
 /// # Ok(())
 /// # }
 /// ```
@@ -44,6 +49,18 @@ impl<R: Real> Model<R> {
     pub fn session(&self) -> Result<Session<&Self, R>> {
         Session::new(self)
     }
+
+    /// Checks that every layer can hand its state on.
+    pub(crate) fn check_streams(&self) -> Result<()> {
+        match self.places().iter().find(|place| !place.layer.streams()) {
+            None => Ok(()),
+            Some(place) => {
+                let fault =
+                    "found a layer that needs the whole sequence, expected one that goes step by step";
+                Err(Error::config(&place.name, fault))
+            }
+        }
+    }
 }
 
 impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
@@ -52,13 +69,7 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// # Errors
     /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional one does.
     pub fn new(model: M) -> Result<Self> {
-        for place in model.places() {
-            if !place.layer.streams() {
-                let fault =
-                    "found a layer that needs the whole sequence, expected one that goes step by step";
-                return Err(Error::config(&place.name, fault));
-            }
-        }
+        model.check_streams()?;
         let ws = Workspace::for_steps(&model, 1, 1, Mode::Infer)?;
         let output = vec![R::ZERO; model.output().f];
         Ok(Self { model, ws, output })
@@ -77,6 +88,23 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
         &self.output
     }
 
+    /// Takes in raw steps one after another, `[steps, F]`, and hands out the model's output for each, `[steps, F']`.
+    ///
+    /// # Panics
+    /// If the steps have not as many features as the model takes.
+    #[track_caller]
+    pub fn push_all<'a>(&mut self, steps: impl Into<ArrayView2<'a, R>>) -> Array2<R> {
+        let steps = steps.into();
+        let (mut out, mut step) =
+            (Array2::from_elem((steps.nrows(), self.output.len()), R::ZERO), Vec::new());
+        for (from, mut to) in steps.rows().into_iter().zip(out.rows_mut()) {
+            step.clear();
+            step.extend(from.iter().copied());
+            to.assign(&aview1(self.push(&step)));
+        }
+        out
+    }
+
     /// Goes back to the zero state.
     pub fn reset(&mut self) {
         self.ws.reset_states();
@@ -93,6 +121,6 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// If it has another length.
     #[track_caller]
     pub fn set_state(&mut self, layer: usize, state: &[R]) {
-        self.ws.set_state(layer, ndarray::aview1(state).insert_axis(ndarray::Axis(0)));
+        self.ws.set_state(layer, aview1(state).insert_axis(Axis(0)));
     }
 }

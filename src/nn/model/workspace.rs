@@ -154,6 +154,29 @@ impl<R: Real> Workspace<R> {
         self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
     }
 
+    /// Values of all states of a tile.
+    pub(crate) fn state_len(&self) -> usize {
+        self.states.iter().map(|state| state.len()).sum()
+    }
+
+    /// Begins where [`save_states`](Self::save_states) left off: with the same number of samples.
+    pub(crate) fn load_states(&mut self, mut from: &[R]) {
+        for state in &mut self.states {
+            let (own, rest) = from.split_at(state.len());
+            state.copy_from_slice(own);
+            from = rest;
+        }
+    }
+
+    /// Hands out all states, as they lie in the lanes.
+    pub(crate) fn save_states(&self, mut to: &mut [R]) {
+        for state in &self.states {
+            let (own, rest) = to.split_at_mut(state.len());
+            own.copy_from_slice(state);
+            to = rest;
+        }
+    }
+
     /// Makes room for the targets of `data`, so that [`gather`](Self::gather) allocates nothing.
     pub(crate) fn expect_targets(&mut self, target_shape: TargetShape) {
         self.target_shape = target_shape;

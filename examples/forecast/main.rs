@@ -1,0 +1,149 @@
+//! Forecasts of a real series: monthly CO₂ at Mauna Loa, up to a year ahead, against forecasts that need no learning.
+//!
+//! The series is split by time: settings are chosen on the years after those learnt from, and the last years, which
+//! nothing was chosen on, say how good the forecasts are.
+
+mod plot;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bptt::ndarray::{Array2, Array3, Axis};
+use bptt::prelude::*;
+use bptt::{Error, Result};
+use clap::Parser;
+
+const SERIES: &str = "data/mauna-loa/co2.csv";
+/// Months ahead.
+const AHEAD: usize = 12;
+/// The first months, since March 1958, of validation (January 1986) and of the test (January 1994).
+const SPLIT: [usize; 2] = [334, 430];
+/// What values are divided by, so that they are of the order of 1, in ppm.
+const SCALE: f32 = 4.0;
+
+#[derive(Parser)]
+#[command(about = "Forecasts CO2 at Mauna Loa up to a year ahead, against naive forecasts")]
+struct Args {
+    /// Epochs at the most; the best one on the validation years is kept
+    #[arg(long, default_value_t = 400)]
+    epochs: usize,
+    /// Of weights and shuffles
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the picture goes
+    #[arg(long, default_value = "target/forecast")]
+    out: PathBuf,
+}
+
+/// Means of months out of those of weeks, `yyyymmdd,value`; the few months without a value lie on a straight line.
+fn months(path: &Path) -> Result<Vec<f32>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let mut weeks: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    for (i, line) in text.lines().enumerate().skip(1) {
+        let bad = || Error::file(path, format!("line {}: found `{line}`, expected yyyymmdd,value", i + 1));
+        let (date, value) = line.split_once(',').ok_or_else(bad)?;
+        let date: usize = date.parse().map_err(|_| bad())?;
+        let month = weeks.entry(date / 10_000 * 12 + date / 100 % 100).or_default();
+        if !value.is_empty() {
+            month.push(value.parse().map_err(|_| bad())?);
+        }
+    }
+    let mean = |values: &Vec<f32>| values.iter().sum::<f32>() / values.len() as f32;
+    let known: Vec<(usize, f32)> =
+        weeks.iter().filter(|(_, v)| !v.is_empty()).map(|(&m, v)| (m, mean(v))).collect();
+    let between = |pair: &[(usize, f32)]| {
+        let ((a, from), (b, to)) = (pair[0], pair[1]);
+        (a..b).map(move |m| from + (to - from) * (m - a) as f32 / (b - a) as f32)
+    };
+    let last = known.last().ok_or_else(|| Error::file(path, "found no values"))?.1;
+    Ok(known.windows(2).flat_map(between).chain([last]).collect())
+}
+
+/// The months of a year ahead of each month from `from` on that lie before `to`, with the `window` months before
+/// them: `[n, window, 1]` and `[n, AHEAD]`, as differences from the last month known.
+fn windows(series: &[f32], window: usize, from: usize, to: usize) -> (Array3<f32>, Array2<f32>) {
+    let first = from.max(window);
+    let at = |i: usize, t: usize| (series[first + i - window + t] - series[first + i - 1]) / SCALE;
+    let n = to - AHEAD + 1 - first;
+    (
+        Array3::from_shape_fn((n, window, 1), |(i, t, _)| at(i, t)),
+        Array2::from_shape_fn((n, AHEAD), |(i, k)| at(i, window + k)),
+    )
+}
+
+/// The root mean squared errors of forecasts, `[n, AHEAD]`, in ppm: over all months ahead, and of each.
+fn errors(forecast: &Array2<f32>, truth: &Array2<f32>) -> (f32, Vec<f32>) {
+    let squares = (forecast - truth).mapv(|d| (SCALE * d).powi(2));
+    let each = squares.mean_axis(Axis(0)).expect("some months");
+    (each.mean().expect("some months").sqrt(), each.mapv(f32::sqrt).to_vec())
+}
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let args = Args::parse();
+    let series = months(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SERIES))?;
+    let [valid_from, test_from] = SPLIT;
+    println!(
+        "{} months: {valid_from} to learn from, {} to choose by, {} to test on",
+        series.len(),
+        test_from - valid_from,
+        series.len() - test_from
+    );
+
+    let mut best: Option<(f32, usize, Model)> = None;
+    println!("\nmonths seen  units  epochs  validation RMSE, ppm");
+    for window in [12, 24, 36] {
+        for units in [8, 24] {
+            let data = |from, to| {
+                let (x, y) = windows(&series, window, from, to);
+                Arrays::vectors(x, y)
+            };
+            let (train, valid) = (data(0, valid_from)?, data(valid_from, test_from)?);
+            let mut model = Model::builder(train.shape())
+                .layer("lstm", Lstm::new(units).last())
+                .layer("linear", Linear::new(AHEAD))
+                .build(args.seed)?;
+            let mut trainer = Trainer::new(Mse, Adam::new(5e-3))
+                .epochs(args.epochs)
+                .batch_size(32)
+                .seed(args.seed)
+                .with(EarlyStopping::patience(60));
+            let epochs = trainer.fit(&mut model, &train, Some(&valid))?.epochs.len();
+            let rmse = SCALE * model.evaluate_with(&valid, &Mse)?.loss().sqrt() as f32;
+            println!("{window:>11}  {units:>5}  {epochs:>6}  {rmse:>9.3}");
+            if best.as_ref().is_none_or(|(least, ..)| rmse < *least) {
+                best = Some((rmse, window, model));
+            }
+        }
+    }
+    let (_, window, model) = best.expect("some settings");
+
+    // What the years that nothing was chosen on say. Differences from the last month known, here and above.
+    let (x, truth) = windows(&series, window, test_from, series.len());
+    let lstm = model.predict(&x)?.remove_axis(Axis(1));
+    let year_ago = |i: usize, k: usize| (series[test_from + i + k - 12] - series[test_from + i - 1]) / SCALE;
+    let growth = |i: usize| (series[test_from + i - 1] - series[test_from + i - 13]) / SCALE;
+    let forecasts = [
+        ("last value", Array2::zeros(truth.dim())),
+        ("a year ago", Array2::from_shape_fn(truth.dim(), |(i, k)| year_ago(i, k))),
+        ("a year ago + growth", Array2::from_shape_fn(truth.dim(), |(i, k)| year_ago(i, k) + growth(i))),
+        ("LSTM", lstm),
+    ];
+    println!("\n{} forecasts from {window} months, RMSE in ppm", truth.nrows());
+    println!("{:>20}  {:>6}  1, 3, 6 and 12 months ahead", "", "all");
+    let mut curves = Vec::new();
+    for (name, forecast) in &forecasts {
+        let (all, each) = errors(forecast, &truth);
+        println!("{name:>20}  {all:>6.3}  {:.3}  {:.3}  {:.3}  {:.3}", each[0], each[2], each[5], each[11]);
+        curves.push((*name, each));
+    }
+    std::fs::create_dir_all(&args.out)?;
+    let months = |of: &Array2<f32>, i: usize| {
+        of.row(i).iter().map(|d| SCALE * d + series[test_from + i - 1]).collect()
+    };
+    let shown: Vec<(usize, Vec<f32>)> =
+        (0..truth.nrows()).step_by(12).map(|i| (test_from + i, months(&forecasts[3].1, i))).collect();
+    let path = args.out.join("forecast.svg");
+    plot::draw(&path, &series, test_from - 24, &shown, &curves)?;
+    println!("\nthe test years and the errors are drawn in {}", path.display());
+    Ok(())
+}
