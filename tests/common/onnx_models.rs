@@ -14,15 +14,15 @@ use ndarray::{Array2, Array3};
 pub struct Case<R> {
     pub name: String,
     pub model: Model<R>,
-    pub stacks: Vec<Stack>,
+    stacks: Vec<Stack>,
     /// Whether the input is indices, below this.
     indices: Option<usize>,
 }
 
 /// A recurrent layer of a case.
 #[derive(Clone)]
-pub struct Stack {
-    pub name: &'static str,
+struct Stack {
+    name: &'static str,
     /// Which layer of the model it is.
     layer: usize,
     /// Layers times directions.
@@ -82,10 +82,9 @@ fn stack((name, layer, parts, hidden, cell): (&'static str, usize, usize, usize,
 
 fn case<R: Real>(name: &str, builder: Builder<R>, stacks: Vec<Stack>) -> Case<R> {
     // Parameters that are 0 or 1 at first would hide mistakes.
-    let model = builder.build(3).unwrap();
-    let mut model: Model<R> = model;
-    for pattern in ["*norm.weight", "*norm.bias"] {
-        let _ = model.init(pattern, Init::Uniform(1.0), 4);
+    let mut model = builder.build(3).unwrap();
+    if model.params().get("norm.bias").is_some() {
+        model.init("norm.*", Init::Uniform(1.0), 4).unwrap();
     }
     Case { name: name.into(), model, stacks, indices: None }
 }
@@ -131,7 +130,7 @@ fn everything<R: Real>() -> Case<R> {
         .layer("dropout", Dropout::new(0.2))
         .layer("gru", Gru::new(4))
         .layer("tanh", Activation::tanh())
-        .layer("rnn", Rnn::new(6).relu())
+        .layer("rnn", Rnn::new(6))
         .layer("pool", Pool::mean())
         .layer("linear", Linear::new(3))
         .layer("log_softmax", LogSoftmax);
@@ -150,6 +149,11 @@ fn uniform<R: Real>(shape: (usize, usize, usize), key: &[u64]) -> Array3<R> {
 }
 
 impl<R: Real> Case<R> {
+    /// How many recurrent layers there are.
+    pub fn recurrent(&self) -> usize {
+        self.stacks.len()
+    }
+
     /// Samples of full length, without states: what `predict` says of them.
     pub fn plain(&self, batch: usize) -> Run<R> {
         let x = self.x(batch);
