@@ -66,7 +66,7 @@ def draw(i, rng):
         # Every cell in both scalars; the rest at random.
         "cell": cells[i % 4],
         "scalar": scalars[i // 4 % 2],
-        "style": styles[i // 2 % 4],
+        "style": styles[(i + i // 4) % 4],
         "layers": rng.randint(1, 3),
         "bidirectional": rng.random() < 0.5,
         "input": rng.randint(1, 40),

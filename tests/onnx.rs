@@ -55,7 +55,7 @@ fn graphs_hold_together() {
     for case in cases::<f64>() {
         let file = decoded(&Export::new(), &case.model);
         graph_holds_together(&case.name, &file);
-        let types = file.graph.input.iter().chain(&file.graph.output).map(|value| element_type(value));
+        let types = file.graph.input.iter().chain(&file.graph.output).map(element_type);
         assert!(types.into_iter().all(|element| element == 11), "{}: all in double precision", case.name);
     }
 }
@@ -359,16 +359,17 @@ fn write_cases() {
 
 fn write_cases_in<R: Real>(folder: &Path, scalar: &str) {
     for case in cases::<R>() {
-        let kinds: [(&str, Export, &dyn Fn(usize) -> Run<R>); 3] = [
-            ("plain", Export::new(), &|batch| case.plain(batch)),
-            ("states", Export::new().states(), &|batch| case.full(batch, false)),
-            ("lengths", Export::new().states().lengths(), &|batch| case.full(batch, true)),
-        ];
-        for (kind, export, run) in kinds {
+        let full = Export::new().states();
+        for (kind, export) in
+            [("plain", Export::new()), ("states", full.clone()), ("lengths", full.lengths())]
+        {
             let name = format!("{}.{scalar}.{kind}", case.name);
             export.write(&case.model, folder.join(format!("{name}.onnx"))).unwrap();
             for batch in [1, 64] {
-                let Run { inputs, lengths, outputs } = run(batch);
+                let Run { inputs, lengths, outputs } = match kind {
+                    "plain" => case.plain(batch),
+                    _ => case.full(batch, kind == "lengths"),
+                };
                 let bytes = |values: &ndarray::Array3<R>| {
                     let mut bytes = Vec::new();
                     values.iter().for_each(|x| x.push_le(&mut bytes));

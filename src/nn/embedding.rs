@@ -123,12 +123,12 @@ impl<R: Real> Layer<R> for Embedding {
         let weight = graph.param("weight")?;
         let feature = graph.ints(&[-1]);
         let indices = graph.node("Squeeze", &[&x, &feature], &[]);
-        let mut indices = graph.to_int64(&indices);
+        let mut indices = graph.cast_int64(&indices);
         let mask = graph.mask(&x);
         if let Some(mask) = &mask {
             // Whatever stands beyond a sequence's end, it is looked up nowhere.
             let counts = graph.node("Squeeze", &[mask, &feature], &[]);
-            let counts = graph.to_int64(&counts);
+            let counts = graph.cast_int64(&counts);
             indices = graph.node("Mul", &[&indices, &counts], &[]);
         }
         let y = graph.node("Gather", &[&weight, &indices], &[]);

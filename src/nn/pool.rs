@@ -117,7 +117,7 @@ impl<R: Real> Layer<R> for Pool {
             let y = graph.node("Where", &[&mask, &x, &lowest], &[]);
             return Ok(graph.node("ReduceMax", &[&y], &over_time));
         }
-        let counts = graph.to_real(&mask);
+        let counts = graph.cast_real(&mask);
         let (zero, time) = (graph.scalar(R::ZERO), graph.ints(&[0]));
         if self.0 == Over::Mean {
             let y = graph.node("Where", &[&mask, &x, &zero], &[]);

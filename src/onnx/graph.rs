@@ -249,12 +249,12 @@ impl<'a, R: Real> Graph<'a, R> {
     }
 
     /// `x` as whole numbers of 64 bits.
-    pub(crate) fn to_int64(&mut self, x: &Value) -> Value {
+    pub(crate) fn cast_int64(&mut self, x: &Value) -> Value {
         self.node("Cast", &[x], &[("to", Attribute::Int(INT64.into()))])
     }
 
     /// `x` as numbers of the model's type.
-    pub(crate) fn to_real(&mut self, x: &Value) -> Value {
+    pub(crate) fn cast_real(&mut self, x: &Value) -> Value {
         self.node("Cast", &[x], &[("to", Attribute::Int(element_type::<R>().into()))])
     }
 

@@ -25,6 +25,18 @@
 //! `f64` is exported in double precision, in which ONNX Runtime has no recurrent operators: save it, load it as a
 //! `Model<f32>`, and export that.
 //!
+//! # Runtimes
+//!
+//! `scripts/onnx_check.py` compares every kind of layer with ONNX Runtime (1.32), `tests/tract` with tract (0.23.9), both at
+//! batches of 1 and 64. ONNX Runtime does all of it in `f32`. Of tract it is to be known:
+//!
+//! - It wants to be told the batch of a recurrent layer's input (`set_input_fact`), unless the export has `states`.
+//! - It takes no `lengths` in a recurrent layer: "Non constant seq_len is not supported".
+//! - It reads no activation of an RNN. One with ReLU is *silently* run with tanh: do not use
+//!   [`Rnn::relu`](crate::nn::Rnn::relu) there.
+//! - A GRU of one feature fails from four steps on, "xw not contiguous", unless the number of steps is left open, as
+//!   `states` does.
+//!
 //! # Layers of one's own
 //!
 //! A layer is exported by [`Layer::export_onnx`](crate::nn::Layer::export_onnx), which writes operators into a [`Graph`].

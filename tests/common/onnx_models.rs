@@ -1,11 +1,11 @@
 //! Models of every kind of layer, with something to run through them: for whoever compares what they hand out here
 //! with what their exported files hand out elsewhere.
+#![allow(dead_code)] // each test uses its part
 
 use bptt::data::Normalize;
-use bptt::nn::Builder;
 use bptt::nn::{
-    Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, Pool, Rnn,
-    Workspace,
+    Activation, Builder, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, Pool,
+    Rnn, Workspace,
 };
 use bptt::{Init, Model, Real, Shape, rng};
 use ndarray::{Array2, Array3};
