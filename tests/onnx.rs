@@ -119,6 +119,14 @@ fn shapes(values: &[ValueInfoProto]) -> Vec<(&str, String)> {
 
 // --- inputs, outputs, metadata ---
 
+#[test]
+fn settings_come_back() {
+    for export in exports() {
+        let json = serde_json::to_string(&export).unwrap();
+        assert_eq!(serde_json::from_str::<Export>(&json).unwrap(), export, "{json}");
+    }
+}
+
 fn chain() -> Model {
     let lstm = Lstm::new(5).layers(2).bidirectional();
     let builder = Model::builder(Shape::new(4, 3)).layer("lstm", lstm).layer("gru", Gru::new(6).last());

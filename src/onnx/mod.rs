@@ -48,6 +48,7 @@ mod proto;
 use std::path::Path;
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 pub use graph::{Attribute, Graph, Value};
 
@@ -85,7 +86,8 @@ const MAX_BYTES: usize = i32::MAX as usize;
 /// # std::fs::remove_dir_all(&folder).unwrap();
 /// # Ok::<(), bptt::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Export {
     lengths: bool,
     states: bool,

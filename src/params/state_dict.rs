@@ -5,6 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
 
 use crate::{Arena, Error, Real, Result, files};
 
@@ -47,12 +48,13 @@ use crate::{Arena, Error, Real, Result, files};
 /// # std::fs::remove_file(&file).unwrap();
 /// # Ok::<(), bptt::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StateDict {
+    lenient: bool,
+    only_renamed: bool,
     /// What a module is called in the file, and in the model.
     renames: Vec<[String; 2]>,
-    only: bool,
-    lenient: bool,
 }
 
 /// What a state dict and a model have not in common.
@@ -83,7 +85,7 @@ impl StateDict {
 
     /// Leaves out, on either way, what no rename fits: a part of the model for a part of the file.
     pub fn only_renamed(mut self) -> Self {
-        self.only = true;
+        self.only_renamed = true;
         self
     }
 
@@ -130,7 +132,7 @@ impl StateDict {
             Some((from.len(), to, rest?))
         });
         match fitting.max_by_key(|&(len, ..)| len) {
-            None => (!self.only).then(|| name.to_owned()),
+            None => (!self.only_renamed).then(|| name.to_owned()),
             Some((_, to, rest)) if to.is_empty() || rest.is_empty() => Some(format!("{to}{rest}")),
             Some((_, to, rest)) => Some(format!("{to}.{rest}")),
         }

@@ -125,7 +125,7 @@ fn recurrent<R: Real>(cell: &str, layers: usize, bidirectional: bool, last: bool
 fn everything<R: Real>() -> Case<R> {
     let builder = builder(Shape::new(7, 1))
         .layer("embedding", Embedding::new(9, 6))
-        .layer("lstm", Lstm::new(5).layers(2).bidirectional())
+        .layer("lstm", Lstm::new(5).layers(2).bidirectional().dropout(0.3))
         .layer("norm", LayerNorm::new())
         .layer("dropout", Dropout::new(0.2))
         .layer("gru", Gru::new(4))
