@@ -53,8 +53,8 @@
 //! # Features
 //!
 //! - `rayon` (default) spreads minibatches over all cores. Without it one thread works, and the results are the same.
-//! - `onnx` adds [`onnx`](https://docs.rs/bptt/latest/bptt/onnx/index.html) and `Model::export_onnx`: models as ONNX
-//!   files, for inference elsewhere. It brings in six crates, prost among them.
+//! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere. It brings in
+//!   six crates, prost among them.
 //!
 //! # Debug builds
 //!
