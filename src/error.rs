@@ -83,6 +83,14 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
+    /// The same, where a [`Error::Config`] is of the part `name` of a whole.
+    pub(crate) fn within(self, name: &str) -> Self {
+        match self {
+            Self::Config { field, fault } => Self::config(format!("{name}: {field}"), fault),
+            other => other,
+        }
+    }
+
     /// An [`Error::File`].
     pub fn file(path: impl Into<PathBuf>, fault: impl Into<String>) -> Self {
         Self::File { path: path.into(), fault: fault.into() }

@@ -52,7 +52,9 @@
 //!
 //! # Features
 //!
-//! `rayon` (default) spreads minibatches over all cores. Without it one thread works, and the results are the same.
+//! - `rayon` (default) spreads minibatches over all cores. Without it one thread works, and the results are the same.
+//! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere. It brings in
+//!   six crates, prost among them.
 //!
 //! # Debug builds
 //!
@@ -74,6 +76,8 @@ mod kernels;
 pub mod loss;
 pub mod metrics;
 pub mod nn;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod optim;
 mod par;
 pub mod params;

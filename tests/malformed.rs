@@ -3,8 +3,10 @@
 //!
 //! `cargo test --test malformed -- --nocapture` prints the list.
 
+#[path = "common/tensors.rs"]
+mod tensors;
+
 use std::alloc::{GlobalAlloc, System};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bptt::data::{Arrays, Dataset, Normalize};
@@ -15,9 +17,9 @@ use bptt::prune::Magnitude;
 use bptt::train::EarlyStopping;
 use bptt::{Error, Model, Shape, Trainer, rng};
 use ndarray::Array3;
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
+use tensors::{Tensor, Tensors, file, parts, zeros};
 
 /// The system's allocator, out of memory for whoever asks for more than 64 MB at once: these models are small, and
 /// a file must not talk anyone into more.
@@ -190,40 +192,6 @@ fn wrong_formats(key: &str) -> Vec<Case> {
 }
 
 // --- models ---
-
-/// One tensor of a file.
-struct Tensor {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: Vec<u8>,
-}
-
-fn zeros(dtype: Dtype, shape: &[usize]) -> Tensor {
-    let data = vec![0; shape.iter().product::<usize>() * dtype.bitsize() / 8];
-    Tensor { dtype, shape: shape.to_vec(), data }
-}
-
-type Tensors = BTreeMap<String, Tensor>;
-
-/// The tensors of a file, and what stands under its metadata's one key.
-fn parts(bytes: &[u8], key: &str) -> (Tensors, String) {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).unwrap();
-    let text = metadata.metadata().as_ref().unwrap()[key].clone();
-    let tensor = |view: TensorView<'_>| Tensor {
-        dtype: view.dtype(),
-        shape: view.shape().to_vec(),
-        data: view.data().to_vec(),
-    };
-    let file = SafeTensors::deserialize(bytes).unwrap();
-    (file.tensors().into_iter().map(|(name, view)| (name, tensor(view))).collect(), text)
-}
-
-fn file(tensors: &Tensors, key: &str, text: Option<String>) -> Vec<u8> {
-    let views = tensors.iter().map(|(name, tensor)| {
-        (name.as_str(), TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data).unwrap())
-    });
-    safetensors::serialize(views, text.map(|text| [(key.to_owned(), text)].into())).unwrap()
-}
 
 /// The saved model with one value of its description replaced, and its fault.
 fn described(cases: &[(&str, Value, &str)]) -> Vec<Case> {

@@ -10,6 +10,7 @@ use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Pool, Rnn, Workspace,
 };
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd};
+use bptt::params::StateDict;
 use bptt::prune::{Magnitude, Random};
 use bptt::reduce::{ByLoss, RandomSubset, Reduce};
 use bptt::train::schedule::{
@@ -106,8 +107,9 @@ fn all_settings_come_back() {
         ByLoss::hardest(0.2).stratified(),
         ByLoss::band(0.1, 0.9),
         GradCheck::default().batch(5).seed(2),
+        StateDict::new().rename("fc", "linear").only_renamed().lenient(),
     ];
-    assert_eq!((optimizers, losses, schedules, layers, rest), (5, 8, 9, 14, 18));
+    assert_eq!((optimizers, losses, schedules, layers, rest), (5, 8, 9, 14, 19));
 }
 
 /// A layer's own JSON is what a saved model says of it.

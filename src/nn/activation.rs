@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, Sizes};
 use crate::kernels::activation::Function;
+#[cfg(feature = "onnx")]
+use crate::onnx::{Graph, Value};
 use crate::{Real, Result, Seq, SeqMut, Shape};
 
 /// An activation function, element by element.
@@ -73,5 +75,15 @@ impl<R: Real> Layer<R> for Activation {
         if let Some(dx) = dx {
             R::activate_backward(self.0, y.data, dy.data, dx.data);
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        let op = match self.0 {
+            Function::Relu => "Relu",
+            Function::Tanh => "Tanh",
+            Function::Sigmoid => "Sigmoid",
+        };
+        Ok(graph.node(op, &[&x], &[]))
     }
 }

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, Sizes, Unfit};
 use crate::kernels::layers::Lookup;
+#[cfg(feature = "onnx")]
+use crate::onnx::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -114,6 +116,25 @@ impl<R: Real> Layer<R> for Embedding {
         if let Some(dx) = dx {
             dx.data.fill(R::ZERO);
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        let weight = graph.param("weight")?;
+        let feature = graph.ints(&[-1]);
+        let indices = graph.node("Squeeze", &[&x, &feature], &[]);
+        let mut indices = graph.cast_int64(&indices);
+        let mask = graph.mask(&x);
+        if let Some(mask) = &mask {
+            // Whatever stands beyond a sequence's end, it is looked up nowhere.
+            let counts = graph.node("Squeeze", &[mask, &feature], &[]);
+            let counts = graph.cast_int64(&counts);
+            indices = graph.node("Mul", &[&indices, &counts], &[]);
+        }
+        let y = graph.node("Gather", &[&weight, &indices], &[]);
+        let Some(mask) = mask else { return Ok(y) };
+        let zero = graph.scalar(R::ZERO);
+        Ok(graph.node("Where", &[&mask, &y, &zero], &[]))
     }
 }
 

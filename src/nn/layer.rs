@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "onnx")]
+use crate::onnx::{Graph, Value};
 use crate::params::{Axis, Layout};
 use crate::{Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -173,4 +175,16 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
         grads: &mut [R],
         dx: Option<SeqMut<'_, R>>,
     );
+
+    /// Writes what the layer does in inference into an ONNX graph, from `x`, `[T, batch, F]`, to what it hands out.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if it cannot be done, as without an `export_onnx` of the layer's own.
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        let _ = (graph, x);
+        let kind = self.describe().kind;
+        let fault = format!("found a layer of kind `{kind}`, expected one that has `Layer::export_onnx`");
+        Err(crate::Error::config("onnx", fault))
+    }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Context, Declare, Description, Layer, Sizes};
 use crate::kernels::Band;
 use crate::kernels::layers::Norm;
+#[cfg(feature = "onnx")]
+use crate::onnx::{Attribute, Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -122,6 +124,19 @@ impl<R: Real> Layer<R> for LayerNorm {
         if let Some(dx) = dx {
             R::norm_backward(norm, x.data, dy.data, stats, dx.data);
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        let features = graph.input().f;
+        let (weight, bias) = if self.elementwise_affine {
+            (graph.param("weight")?, graph.param("bias")?)
+        } else {
+            // The operator wants a weight.
+            (graph.tensor("weight", &[features], &vec![R::ONE; features]), Value::absent())
+        };
+        let settings = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(self.eps as f32))];
+        Ok(graph.node("LayerNormalization", &[&x, &weight, &bias], &settings))
     }
 }
 

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, Sizes};
 use crate::kernels::{Band, Matrix, Start, packed_len};
+#[cfg(feature = "onnx")]
+use crate::onnx::{Attribute, Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -99,5 +101,13 @@ impl<R: Real> Layer<R> for Linear {
                 R::product(packed, [dy.step(t), &[], &[]], Start::Bias, dx.step(t), x.lanes);
             }
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        let (weight, bias) = (graph.param("weight")?, graph.param("bias")?);
+        let transposed = graph.node("Transpose", &[&weight], &[("perm", Attribute::Ints(&[1, 0]))]);
+        let product = graph.node("MatMul", &[&x, &transposed], &[]);
+        Ok(graph.node("Add", &[&product, &bias], &[]))
     }
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, MAX_LANES, Sizes};
+#[cfg(feature = "onnx")]
+use crate::onnx::{Attribute, Graph, Value};
 use crate::{Real, Result, Seq, SeqMut, Shape};
 
 /// The logarithm of softmax, over the features of each time step; PyTorch's `LogSoftmax(-1)`.
@@ -85,5 +87,10 @@ impl<R: Real> Layer<R> for LogSoftmax {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        Ok(graph.node("LogSoftmax", &[&x], &[("axis", Attribute::Int(-1))]))
     }
 }

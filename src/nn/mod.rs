@@ -19,6 +19,8 @@ pub use layer::{Context, Declare, Description, Layer, Mode, Sizes, Unfit};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
+#[cfg(feature = "onnx")]
+pub(crate) use model::Place;
 pub use model::{Builder, Evaluation, Model, ParamsMut, Session, Workspace};
 pub(crate) use model::{MAX_LANES, same_mask, tile_lanes};
 pub use pool::Pool;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Declare, Description, Layer, Sizes};
 use crate::kernels::layers::{Lane, Over};
+#[cfg(feature = "onnx")]
+use crate::onnx::{Attribute, Graph, Value};
 use crate::{Real, Result, Seq, SeqMut, Shape};
 
 /// Makes one step of all time steps: the last, their mean, or the largest value of each feature.
@@ -95,6 +97,40 @@ impl<R: Real> Layer<R> for Pool {
                 R::pool_lane_backward(self.0, x.data, y.data, dy.data, dx.data, lane);
             }
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        let over_time = [("axes", Attribute::Ints(&[0]))];
+        let Some(mask) = graph.mask(&x) else {
+            return Ok(match self.0 {
+                Over::Last => {
+                    let [from, to, axis] = [-1, i64::MAX, 0].map(|number| graph.ints(&[number]));
+                    graph.node("Slice", &[&x, &from, &to, &axis], &[])
+                }
+                Over::Mean => graph.node("ReduceMean", &[&x], &over_time),
+                Over::Max => graph.node("ReduceMax", &[&x], &over_time),
+            });
+        };
+        if self.0 == Over::Max {
+            let lowest = graph.scalar(R::NEG_INFINITY);
+            let y = graph.node("Where", &[&mask, &x, &lowest], &[]);
+            return Ok(graph.node("ReduceMax", &[&y], &over_time));
+        }
+        let counts = graph.cast_real(&mask);
+        let (zero, time) = (graph.scalar(R::ZERO), graph.ints(&[0]));
+        if self.0 == Over::Mean {
+            let y = graph.node("Where", &[&mask, &x, &zero], &[]);
+            let sum = graph.node("ReduceSum", &[&y, &time], &[]);
+            let count = graph.node("ReduceSum", &[&counts, &time], &[]);
+            return Ok(graph.node("Div", &[&sum, &count], &[]));
+        }
+        // The last step is the one from which on a single one counts.
+        let (axis, one) = (graph.int(0), graph.scalar(R::ONE));
+        let left = graph.node("CumSum", &[&counts, &axis], &[("reverse", Attribute::Int(1))]);
+        let last = graph.node("Equal", &[&left, &one], &[]);
+        let y = graph.node("Where", &[&last, &x, &zero], &[]);
+        Ok(graph.node("ReduceSum", &[&y, &time], &[]))
     }
 }
 

@@ -96,10 +96,7 @@ impl<R: Real> Builder<R> {
             }
             let start = layout.len();
             let mut declare = Declare { layout: &mut layout, prefix: &name };
-            let (output, sizes) = layer.build(shape, &mut declare).map_err(|e| match e {
-                Error::Config { field, fault } => Error::config(format!("{name}: {field}"), fault),
-                other => other,
-            })?;
+            let (output, sizes) = layer.build(shape, &mut declare).map_err(|e| e.within(&name))?;
             let params = start..layout.len();
             let place = packed..packed + sizes.packed;
             packed = place.end;

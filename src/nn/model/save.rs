@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Builder, Model};
 use crate::data::Normalize;
 use crate::nn::{Description, Layer, registry};
-use crate::params::{read_tensors, write_tensors};
+use crate::params::{IncompatibleKeys, StateDict, read_tensors, write_tensors};
 use crate::prune::Mask;
 use crate::{Error, Real, Result, Shape};
 
@@ -56,7 +56,7 @@ impl<R: Real> Model<R> {
             version: VERSION,
         };
         let json = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
-        write_tensors(path, &self.params, KEY, json)
+        write_tensors(path, &self.params, &StateDict::new(), Some((KEY, json)))
     }
 
     /// Loads a model that [`save`](Model::save) wrote; nothing but the file is needed.
@@ -98,12 +98,36 @@ impl<R: Real> Model<R> {
         }
         // What the description promises must be in the file before room is made for it.
         let mut model = builder.build_checked(|len| file.check_room(len)).map_err(at)?;
-        file.load_into(&mut model.params)?;
+        file.load_into(&mut model.params, &StateDict::new())?;
         model.pack();
         if let Some(runs) = &header.mask {
             let mask = Mask::from_runs(model.params.layout().clone(), runs);
             mask.and_then(|mask| model.restore_mask(mask)).map_err(|fault| Error::file(path, fault))?;
         }
         Ok(model)
+    }
+
+    /// Saves the tensors alone, under the names that a PyTorch module has for them: what `safetensors.torch.load_file`
+    /// makes of the file is a state dict for its `load_state_dict`. [`Model::load`] needs more; see [`Model::save`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the renames cannot be; [`Error::Io`] or [`Error::File`] naming the file.
+    pub fn save_state_dict(&self, path: impl AsRef<Path>, names: &StateDict) -> Result<()> {
+        write_tensors(path.as_ref(), &self.params, names, None)
+    }
+
+    /// Loads the tensors of a PyTorch module from a safetensors file into this model; [`StateDict`] says what they are
+    /// called there. f32 and f64 convert into one another; what is pruned stays 0.
+    ///
+    /// Hands out what file and model have not in common, which is nothing unless `names` is
+    /// [lenient](StateDict::lenient); what is missing keeps the values that it has.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the renames cannot be; [`Error::Io`] or [`Error::File`] naming the file and every fault in
+    /// it: tensors missing, unexpected, of a wrong shape or type. The model is as it was then.
+    pub fn load_state_dict(&mut self, path: impl AsRef<Path>, names: &StateDict) -> Result<IncompatibleKeys> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        read_tensors(path, &bytes, KEY)?.load_into(&mut self.params_mut(), names)
     }
 }

@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Real;
+#[cfg(feature = "onnx")]
+use crate::onnx::Attribute;
 
 /// One time step of a cell, after W x + U h + b. All but `gates` are `[H, lanes]`.
 #[derive(Debug)]
@@ -61,6 +63,20 @@ impl Block {
     }
 }
 
+/// What a cell is in ONNX.
+#[cfg(feature = "onnx")]
+#[derive(Clone, Copy, Debug)]
+pub struct Operator {
+    /// The operator's name.
+    pub name: &'static str,
+    /// Which blocks of the weights' rows follow one another in ONNX.
+    pub gates: &'static [usize],
+    /// The activation of each direction, where it is not the operator's own.
+    pub activation: Option<&'static str>,
+    /// Settings that are the cell's own.
+    pub settings: &'static [(&'static str, Attribute<'static>)],
+}
+
 /// A recurrent cell.
 pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The layer's kind in saved models.
@@ -77,4 +93,8 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
 
     /// The pointwise part of a step back.
     fn backward<R: Real>(&self, step: StepBack<'_, R>);
+
+    /// What the cell is in ONNX.
+    #[cfg(feature = "onnx")]
+    fn operator(&self) -> Operator;
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "onnx")]
+use super::cell::Operator;
 use super::cell::{Block, Cell, Step, StepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
@@ -59,5 +61,15 @@ impl Cell for RnnCell {
 
     fn backward<R: Real>(&self, step: StepBack<'_, R>) {
         R::activate_backward(self.0, step.h, step.dh, step.gates);
+    }
+
+    #[cfg(feature = "onnx")]
+    fn operator(&self) -> Operator {
+        let activation = match self.0 {
+            Function::Relu => "Relu",
+            Function::Tanh => "Tanh",
+            Function::Sigmoid => "Sigmoid",
+        };
+        Operator { name: "RNN", gates: &[0], activation: Some(activation), settings: &[] }
     }
 }

@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "onnx")]
+use super::cell::Operator;
 use super::cell::{Block, Cell, Step, StepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::gru;
+#[cfg(feature = "onnx")]
+use crate::onnx::Attribute;
 
 /// The pointwise part of a GRU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,5 +59,12 @@ impl Cell for GruCell {
 
     fn backward<R: Real>(&self, StepBack { gates, h_prev, dh, dh_prev, .. }: StepBack<'_, R>) {
         R::gru_backward(gru::Backward { gates, h_prev, dh, dh_prev });
+    }
+
+    #[cfg(feature = "onnx")]
+    fn operator(&self) -> Operator {
+        // r, z, n here; z, r, h there.
+        let settings = &[("linear_before_reset", Attribute::Int(1))];
+        Operator { name: "GRU", gates: &[1, 0, 2], activation: None, settings }
     }
 }

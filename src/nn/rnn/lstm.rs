@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "onnx")]
+use super::cell::Operator;
 use super::cell::{Block, Cell, Step, StepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
@@ -57,5 +59,11 @@ impl Cell for LstmCell {
 
     fn backward<R: Real>(&self, StepBack { gates, c_prev, kept, dh, dc, .. }: StepBack<'_, R>) {
         R::lstm_backward(lstm::Backward { gates, c_prev, tanh_c: kept, dh, dc });
+    }
+
+    #[cfg(feature = "onnx")]
+    fn operator(&self) -> Operator {
+        // i, f, g, o here; i, o, f, c there.
+        Operator { name: "LSTM", gates: &[0, 3, 1, 2], activation: None, settings: &[] }
     }
 }

@@ -2,11 +2,15 @@
 
 mod cell;
 mod elman;
+#[cfg(feature = "onnx")]
+mod export;
 mod gru;
 mod lstm;
 mod plan;
 mod recurrent;
 
+#[cfg(feature = "onnx")]
+pub use cell::Operator;
 pub use cell::{Block, Cell, Step, StepBack};
 pub use elman::{Rnn, RnnCell};
 pub use gru::{Gru, GruCell};

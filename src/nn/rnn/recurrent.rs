@@ -6,6 +6,8 @@ use super::cell::{Cell, Step, StepBack};
 use super::plan::{History, Plan, pair, step};
 use crate::kernels::{Band, Start};
 use crate::nn::{Context, Declare, Description, Layer, Mode, Sizes};
+#[cfg(feature = "onnx")]
+use crate::onnx::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
 
@@ -31,7 +33,7 @@ pub struct Recurrent<C> {
     #[serde(default)]
     pub(super) dropout: f64,
     pub(super) hidden_size: usize,
-    last: bool,
+    pub(super) last: bool,
     pub(super) layers: usize,
 }
 
@@ -224,6 +226,11 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "onnx")]
+    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        self.export(graph, x)
     }
 }
 

@@ -1,0 +1,324 @@
+//! A graph as layers write themselves into it.
+
+use super::Export;
+use super::proto::{
+    AttributeProto, DimensionProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto,
+};
+use crate::nn::Place;
+use crate::{Error, Model, Real, Result, Shape};
+
+/// ONNX's numbers of element types.
+const INT32: i32 = 6;
+const INT64: i32 = 7;
+
+/// A value that flows through a [`Graph`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value(pub(super) String);
+
+impl Value {
+    /// What stands in the place of an optional input that is not given.
+    pub fn absent() -> Self {
+        Self(String::new())
+    }
+}
+
+/// The setting of an operator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Attribute<'a> {
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f32),
+    /// A text.
+    Text(&'a str),
+    /// Whole numbers.
+    Ints(&'a [i64]),
+    /// Texts.
+    Texts(&'a [&'a str]),
+}
+
+/// How long an axis of an input or output is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Dimension {
+    Fixed(usize),
+    Named(&'static str),
+    Unknown,
+}
+
+/// An ONNX graph that is being written, as the layer sees it whose turn it is.
+///
+/// Values that go from layer to layer are `[T, batch, F]`; T may be unknown until the graph is run, and the batch always
+/// is. Operators are those of opset [`OPSET`](super::OPSET) and of ONNX's own domain.
+///
+/// # Examples
+/// What a layer of one's own, y = g ⊙ x, does to be exported; `gain` is the tensor that its `build` declares.
+///
+/// ```
+/// use bptt::onnx::{Graph, Value};
+/// use bptt::{Real, Result};
+///
+/// fn export_onnx<R: Real>(graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+///     let gain = graph.param("gain")?;
+///     Ok(graph.node("Mul", &[&gain, &x], &[]))
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Graph<'a, R> {
+    model: &'a Model<R>,
+    export: &'a Export,
+    place: &'a Place<R>,
+    pub(super) proto: GraphProto,
+}
+
+impl<'a, R: Real> Graph<'a, R> {
+    pub(super) fn new(model: &'a Model<R>, export: &'a Export) -> Self {
+        let proto = GraphProto { name: "bptt".into(), ..GraphProto::default() };
+        Self { model, export, place: &model.places()[0], proto }
+    }
+
+    /// Gives the turn to another layer.
+    pub(super) fn enter(&mut self, place: &'a Place<R>) {
+        self.place = place;
+    }
+
+    /// The layer's name.
+    pub fn layer(&self) -> &'a str {
+        &self.place.name
+    }
+
+    /// The shape of a sample that goes into the layer; the graph may be run on sequences of another length.
+    pub fn input(&self) -> Shape {
+        self.place.input
+    }
+
+    /// The layer's parameters, tensor after tensor as declared.
+    pub fn params(&self) -> &'a [R] {
+        &self.model.params().as_slice()[self.place.params.clone()]
+    }
+
+    /// A tensor that the layer declared, under its full name and in its shape.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it declared none of that name.
+    pub fn param(&mut self, name: &str) -> Result<Value> {
+        let params = self.model.params();
+        let full = format!("{}.{name}", self.layer());
+        let tensor = params.layout().get(&full).filter(|t| self.place.params.contains(&t.offset));
+        let tensor = tensor.ok_or_else(|| {
+            Error::config(name, "found no parameter of this name, expected one that `build` declares")
+        })?;
+        Ok(self.tensor(name, &tensor.shape(), &params.as_slice()[tensor.range()]))
+    }
+
+    /// A tensor of constants under a name of the layer's; of two that have one name, the first counts.
+    ///
+    /// # Panics
+    /// If there are not as many values as the shape says.
+    #[track_caller]
+    pub fn tensor(&mut self, name: &str, shape: &[usize], values: &[R]) -> Value {
+        let name = format!("{}.{name}", self.layer());
+        self.constant(name, shape, values)
+    }
+
+    /// A constant that is one number, of shape `[]`.
+    pub fn scalar(&mut self, x: R) -> Value {
+        let name = self.name("value");
+        self.constant(name, &[], &[x])
+    }
+
+    /// One axis of constants, wherever the graph stands.
+    pub(super) fn constant(&mut self, name: String, shape: &[usize], values: &[R]) -> Value {
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "values of the tensor {name}");
+        let mut bytes = Vec::with_capacity(size_of_val(values));
+        values.iter().for_each(|x| x.push_le(&mut bytes));
+        self.initializer(name, element_type::<R>(), shape, bytes)
+    }
+
+    /// Constant whole numbers (64 bits), `[n]`: axes or shapes.
+    pub fn ints(&mut self, values: &[i64]) -> Value {
+        let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let name = self.name("ints");
+        self.initializer(name, INT64, &[values.len()], bytes)
+    }
+
+    fn initializer(&mut self, name: String, data_type: i32, shape: &[usize], raw_data: Vec<u8>) -> Value {
+        if !self.proto.initializer.iter().any(|tensor| tensor.name == name) {
+            let dims = shape.iter().map(|&size| size as i64).collect();
+            self.proto.initializer.push(TensorProto { dims, data_type, name: name.clone(), raw_data });
+        }
+        Value(name)
+    }
+
+    /// Appends an operator with one output.
+    pub fn node(&mut self, op: &str, inputs: &[&Value], attributes: &[(&str, Attribute<'_>)]) -> Value {
+        let [output] = self.nodes(op, inputs, attributes);
+        output
+    }
+
+    /// Appends an operator with `N` outputs.
+    pub fn nodes<const N: usize>(
+        &mut self,
+        op: &str,
+        inputs: &[&Value],
+        attributes: &[(&str, Attribute<'_>)],
+    ) -> [Value; N] {
+        let name = self.name(op);
+        let outputs = std::array::from_fn(|i| match N {
+            1 => Value(name.clone()),
+            _ => Value(format!("{name}_{i}")),
+        });
+        self.push(name, op, inputs, attributes, &outputs);
+        outputs
+    }
+
+    fn push(
+        &mut self,
+        name: String,
+        op: &str,
+        inputs: &[&Value],
+        attributes: &[(&str, Attribute<'_>)],
+        outputs: &[Value],
+    ) {
+        let mut input: Vec<_> = inputs.iter().map(|value| value.0.clone()).collect();
+        while input.last().is_some_and(String::is_empty) {
+            input.pop();
+        }
+        self.proto.node.push(NodeProto {
+            input,
+            output: outputs.iter().map(|value| value.0.clone()).collect(),
+            name,
+            op_type: op.to_owned(),
+            attribute: attributes.iter().map(|&(name, value)| value.named(name)).collect(),
+        });
+    }
+
+    /// The initial state `[parts, batch, size]` as an input of the graph, `layer.name`; nothing where the export has no
+    /// states, and the state is 0.
+    pub fn state(&mut self, name: &str, parts: usize, size: usize) -> Option<Value> {
+        self.export.states.then(|| self.add_input(format!("{}.{name}", self.layer()), state(parts, size)))
+    }
+
+    /// The final state `[parts, batch, size]` as an output of the graph, `layer.name`, where the export has states.
+    pub fn final_state(&mut self, name: &str, value: &Value, parts: usize, size: usize) {
+        if self.export.states {
+            self.add_output(format!("{}.{name}", self.layer()), "Identity", value, &[], state(parts, size));
+        }
+    }
+
+    /// How many steps of `x`, `[T, batch, F]`, count: whole numbers (32 bits), `[batch]`; nothing where all do.
+    pub fn lengths(&mut self, x: &Value) -> Option<Value> {
+        if !self.export.lengths {
+            return None;
+        }
+        let lengths = Value(super::LENGTHS.into());
+        if self.place.input.t == self.model.input().t {
+            return Some(lengths);
+        }
+        // Beyond a layer that left fewer steps, no more than these count.
+        let steps = self.steps(x);
+        let steps = self.node("Cast", &[&steps], &[("to", Attribute::Int(INT32.into()))]);
+        Some(self.node("Min", &[&lengths, &steps], &[]))
+    }
+
+    /// Whether a step of `x`, `[T, batch, F]`, counts: truth values, `[T, batch, 1]`; nothing where all do.
+    pub fn mask(&mut self, x: &Value) -> Option<Value> {
+        let lengths = self.lengths(x)?;
+        let [first, last] = [0, -1].map(|axis| self.ints(&[axis]));
+        // In 64 bits as shapes are: readers that work out a shape beforehand expect it of Range.
+        let [zero, one] = [0, 1].map(|number| self.int(number));
+        let steps = self.steps(x);
+        let steps = self.node("Squeeze", &[&steps, &first], &[]);
+        let numbers = self.node("Range", &[&zero, &steps, &one], &[]);
+        let numbers = self.node("Cast", &[&numbers], &[("to", Attribute::Int(INT32.into()))]);
+        let numbers = self.node("Unsqueeze", &[&numbers, &last], &[]);
+        let counts = self.node("Less", &[&numbers, &lengths], &[]);
+        Some(self.node("Unsqueeze", &[&counts, &last], &[]))
+    }
+
+    /// A constant whole number (64 bits), `[]`.
+    pub fn int(&mut self, x: i64) -> Value {
+        let name = self.name("int");
+        self.initializer(name, INT64, &[], x.to_le_bytes().into())
+    }
+
+    /// T, `[1]`, in 64 bits.
+    fn steps(&mut self, x: &Value) -> Value {
+        self.node("Shape", &[x], &[("start", Attribute::Int(0)), ("end", Attribute::Int(1))])
+    }
+
+    /// `x` as whole numbers of 64 bits.
+    pub(crate) fn cast_int64(&mut self, x: &Value) -> Value {
+        self.node("Cast", &[x], &[("to", Attribute::Int(INT64.into()))])
+    }
+
+    /// `x` as numbers of the model's type.
+    pub(crate) fn cast_real(&mut self, x: &Value) -> Value {
+        self.node("Cast", &[x], &[("to", Attribute::Int(element_type::<R>().into()))])
+    }
+
+    /// A name that nothing has yet.
+    fn name(&self, what: &str) -> String {
+        format!("{}/{what}_{}", self.layer(), self.proto.node.len() + self.proto.initializer.len())
+    }
+
+    pub(super) fn add_input(&mut self, name: String, shape: [Dimension; 3]) -> Value {
+        self.proto.input.push(value_info(&name, element_type::<R>(), &shape));
+        Value(name)
+    }
+
+    pub(super) fn add_lengths(&mut self) {
+        self.proto.input.push(value_info(super::LENGTHS, INT32, &[Dimension::Named("batch")]));
+    }
+
+    /// An output of the graph that `op` makes of `value`.
+    pub(super) fn add_output(
+        &mut self,
+        name: String,
+        op: &str,
+        value: &Value,
+        attributes: &[(&str, Attribute<'_>)],
+        shape: [Dimension; 3],
+    ) {
+        self.proto.output.push(value_info(&name, element_type::<R>(), &shape));
+        self.push(name.clone(), op, &[value], attributes, &[Value(name)]);
+    }
+}
+
+fn state(parts: usize, size: usize) -> [Dimension; 3] {
+    [Dimension::Fixed(parts), Dimension::Named("batch"), Dimension::Fixed(size)]
+}
+
+/// ONNX's number of the model's type: FLOAT or DOUBLE.
+fn element_type<R: Real>() -> i32 {
+    if R::DTYPE == safetensors::Dtype::F32 { 1 } else { 11 }
+}
+
+fn value_info(name: &str, elem_type: i32, shape: &[Dimension]) -> ValueInfoProto {
+    let dimension = |&dimension: &Dimension| match dimension {
+        Dimension::Fixed(size) => DimensionProto { dim_value: Some(size as i64), dim_param: None },
+        Dimension::Named(name) => DimensionProto { dim_value: None, dim_param: Some(name.to_owned()) },
+        Dimension::Unknown => DimensionProto::default(),
+    };
+    let shape = TensorShapeProto { dim: shape.iter().map(dimension).collect() };
+    let tensor_type = Some(TensorTypeProto { elem_type, shape: Some(shape) });
+    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type }) }
+}
+
+impl Attribute<'_> {
+    fn named(self, name: &str) -> AttributeProto {
+        let attribute = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        match self {
+            Self::Float(f) => AttributeProto { f: Some(f), r#type: 1, ..attribute },
+            Self::Int(i) => AttributeProto { i: Some(i), r#type: 2, ..attribute },
+            Self::Text(text) => AttributeProto { s: Some(bytes(text)), r#type: 3, ..attribute },
+            Self::Ints(ints) => AttributeProto { ints: ints.to_vec(), r#type: 7, ..attribute },
+            Self::Texts(texts) => {
+                let strings = texts.iter().map(|text| bytes(text)).collect();
+                AttributeProto { strings, r#type: 8, ..attribute }
+            }
+        }
+    }
+}

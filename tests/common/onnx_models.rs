@@ -1,0 +1,215 @@
+//! Models of every kind of layer, with something to run through them: for whoever compares what they hand out here
+//! with what their exported files hand out elsewhere.
+#![allow(dead_code)] // each test uses its part
+
+use bptt::data::Normalize;
+use bptt::nn::{
+    Activation, Builder, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, Pool,
+    Rnn, Workspace,
+};
+use bptt::{Init, Model, Real, Shape, rng};
+use ndarray::{Array2, Array3};
+
+/// A model and the recurrent layers in it.
+pub struct Case<R> {
+    pub name: String,
+    pub model: Model<R>,
+    stacks: Vec<Stack>,
+    /// Whether the input is indices, below this.
+    indices: Option<usize>,
+}
+
+/// A recurrent layer of a case.
+#[derive(Clone)]
+struct Stack {
+    name: &'static str,
+    /// Which layer of the model it is.
+    layer: usize,
+    /// Layers times directions.
+    parts: usize,
+    hidden: usize,
+    /// Whether there is a cell state too.
+    cell: bool,
+}
+
+/// Inputs or outputs by name, all `[_, _, _]` but for the lengths.
+pub type Values<R> = Vec<(String, Array3<R>)>;
+
+/// One run of a case.
+pub struct Run<R> {
+    pub inputs: Values<R>,
+    pub lengths: Vec<i32>,
+    pub outputs: Values<R>,
+}
+
+/// All cases: every kind of layer, of sizes that differ from case to case.
+pub fn cases<R: Real>() -> Vec<Case<R>> {
+    let mut cases = Vec::new();
+    for cell in ["lstm", "gru", "rnn_tanh", "rnn_relu"] {
+        for (layers, bidirectional, last) in (0..12).map(|i| (1 + i / 4, i % 2 == 1, i / 2 % 2 == 1)) {
+            cases.push(recurrent(cell, layers, bidirectional, last, cases.len() as u64));
+        }
+    }
+    let (relu, tanh, sigmoid) = (Activation::relu(), Activation::tanh(), Activation::sigmoid());
+    alone(&mut cases, "linear", Linear::new(4));
+    alone(&mut cases, "relu", relu);
+    alone(&mut cases, "tanh", tanh);
+    alone(&mut cases, "sigmoid", sigmoid);
+    alone(&mut cases, "dropout", Dropout::new(0.5).locked());
+    alone(&mut cases, "layer_norm", LayerNorm::new());
+    alone(&mut cases, "layer_norm_plain", LayerNorm::new().eps(1e-3).elementwise_affine(false));
+    alone(&mut cases, "log_softmax", LogSoftmax);
+    alone(&mut cases, "pool_last", Pool::last());
+    alone(&mut cases, "pool_mean", Pool::mean());
+    alone(&mut cases, "pool_max", Pool::max());
+    let words = builder(Shape::new(6, 1)).layer("embedding", Embedding::new(11, 5));
+    cases.push(Case { indices: Some(11), ..case("embedding", words, vec![]) });
+    cases.push(everything());
+    // Layers above one that has left a single step.
+    let steps = builder(Shape::new(5, 3)).layer("below", Gru::new(4).last()).layer("mean", Pool::mean());
+    let stacks = [("below", 0, 1, 4, false), ("above", 2, 2, 3, true)].map(stack).to_vec();
+    cases.push(case("one_step", steps.layer("above", Lstm::new(3).bidirectional()), stacks));
+    cases
+}
+
+fn builder<R: Real>(input: Shape) -> Builder<R> {
+    Model::builder(input)
+}
+
+fn stack((name, layer, parts, hidden, cell): (&'static str, usize, usize, usize, bool)) -> Stack {
+    Stack { name, layer, parts, hidden, cell }
+}
+
+fn case<R: Real>(name: &str, builder: Builder<R>, stacks: Vec<Stack>) -> Case<R> {
+    // Parameters that are 0 or 1 at first would hide mistakes.
+    let mut model = builder.build(3).unwrap();
+    if model.params().get("norm.bias").is_some() {
+        model.init("norm.*", Init::Uniform(1.0), 4).unwrap();
+    }
+    Case { name: name.into(), model, stacks, indices: None }
+}
+
+fn alone<R: Real>(cases: &mut Vec<Case<R>>, name: &str, layer: impl Layer<R> + 'static) {
+    let [t, f] = [2, 3].map(|n| 1 + size(cases.len() as u64, n, 7));
+    cases.push(case(name, builder(Shape::new(t, f)).layer("norm", layer), vec![]));
+}
+
+fn recurrent<R: Real>(cell: &str, layers: usize, bidirectional: bool, last: bool, seed: u64) -> Case<R> {
+    let [t, f, h, out] = [0, 1, 2, 3].map(|n| 1 + size(seed, n, 9));
+    macro_rules! boxed {
+        ($layer:expr) => {{
+            let layer = $layer.layers(layers);
+            let layer = if bidirectional { layer.bidirectional() } else { layer };
+            Box::new(if last { layer.last() } else { layer }) as Box<dyn Layer<R>>
+        }};
+    }
+    let layer = match cell {
+        "lstm" => boxed!(Lstm::new(h)),
+        "gru" => boxed!(Gru::new(h)),
+        "rnn_tanh" => boxed!(Rnn::new(h)),
+        _ => boxed!(Rnn::new(h).relu()),
+    };
+    let mean_sd = (0..f).map(|i| (i as f64 / 10.0 - 0.2, 0.5 + i as f64 / 5.0)).unzip();
+    let builder = builder(Shape::new(t, f))
+        .normalize(Normalize::per_feature(mean_sd.0, mean_sd.1).unwrap())
+        .boxed("rnn", layer)
+        .layer("linear", Linear::new(out))
+        .classes((0..out).map(|i| format!("class {i}")));
+    let directions = 1 + usize::from(bidirectional);
+    let stacks = vec![stack(("rnn", 0, layers * directions, h, cell == "lstm"))];
+    let direction = ["", "_bi"][directions - 1];
+    case(&format!("{cell}_{layers}{direction}{}", if last { "_last" } else { "" }), builder, stacks)
+}
+
+/// A chain of every kind.
+fn everything<R: Real>() -> Case<R> {
+    let builder = builder(Shape::new(7, 1))
+        .layer("embedding", Embedding::new(9, 6))
+        .layer("lstm", Lstm::new(5).layers(2).bidirectional().dropout(0.3))
+        .layer("norm", LayerNorm::new())
+        .layer("dropout", Dropout::new(0.2))
+        .layer("gru", Gru::new(4))
+        .layer("tanh", Activation::tanh())
+        .layer("rnn", Rnn::new(6))
+        .layer("pool", Pool::mean())
+        .layer("linear", Linear::new(3))
+        .layer("log_softmax", LogSoftmax);
+    let stacks = [("lstm", 1, 4, 5, true), ("gru", 4, 1, 4, false), ("rnn", 6, 1, 6, false)].map(stack);
+    Case { indices: Some(9), ..case("everything", builder, stacks.to_vec()) }
+}
+
+fn size(seed: u64, n: u64, below: usize) -> usize {
+    (rng::key(&[seed, n]) % below as u64) as usize
+}
+
+fn uniform<R: Real>(shape: (usize, usize, usize), key: &[u64]) -> Array3<R> {
+    let mut x = Array3::zeros(shape).mapv(|_: f64| R::ZERO);
+    Init::Uniform(1.5).fill(x.as_slice_mut().unwrap(), rng::key(key));
+    x
+}
+
+impl<R: Real> Case<R> {
+    /// How many recurrent layers there are.
+    pub fn recurrent(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// Samples of full length, without states: what `predict` says of them.
+    pub fn plain(&self, batch: usize) -> Run<R> {
+        let x = self.x(batch);
+        let outputs = vec![("output".into(), self.model.predict(&x).unwrap())];
+        Run { inputs: vec![("input".into(), x)], lengths: vec![], outputs }
+    }
+
+    /// Samples of any length from 1, with initial states and final ones; `ragged` or all of full length.
+    pub fn full(&self, batch: usize, ragged: bool) -> Run<R> {
+        let t = self.model.input().t;
+        let lengths: Vec<_> = (0..batch).map(|i| if ragged { 1 + size(9, i as u64, t) } else { t }).collect();
+        let x = self.x(batch);
+        let mut ws = Workspace::new(&self.model, batch, Mode::Infer);
+        let mut normalized = x.clone();
+        normalized.indexed_iter_mut().for_each(|((.., f), x)| *x = self.model.normalize().apply(*x, f));
+        ws.set_input(normalized.view());
+        ws.set_lengths(&lengths);
+        let (mut inputs, mut outputs) = (vec![("input".to_owned(), x)], vec![]);
+        for stack in &self.stacks {
+            let state = uniform::<R>((batch, stack.size(), 1), &[7, stack.layer as u64]);
+            let state = state.into_shape_with_order((batch, stack.size())).unwrap();
+            ws.set_state(stack.layer, state.view());
+            inputs.extend(stack.split("0", &state));
+        }
+        self.model.forward(&mut ws);
+        outputs.push(("output".to_owned(), ws.output()));
+        for stack in &self.stacks {
+            outputs.extend(stack.split("n", &ws.state(stack.layer)));
+        }
+        Run { inputs, lengths: lengths.iter().map(|&len| len as i32).collect(), outputs }
+    }
+
+    fn x(&self, batch: usize) -> Array3<R> {
+        let Shape { t, f } = self.model.input();
+        match self.indices {
+            None => uniform((batch, t, f), &[5, batch as u64]),
+            Some(n) => Array3::from_shape_fn((batch, t, f), |(i, t, _)| {
+                R::from_f64(size(i as u64, t as u64, n) as f64)
+            }),
+        }
+    }
+}
+
+impl Stack {
+    fn size(&self) -> usize {
+        self.parts * self.hidden * (1 + usize::from(self.cell))
+    }
+
+    /// A state `[batch, h of every part, then c of every part]` as `name.h…`, `name.c…`: `[parts, batch, hidden]`.
+    fn split<R: Real>(&self, suffix: &str, state: &Array2<R>) -> Values<R> {
+        let of = |(i, letter): (usize, char)| {
+            let shape = (self.parts, state.dim().0, self.hidden);
+            let start = i * self.parts * self.hidden;
+            let value = |(part, lane, unit)| state[[lane, start + part * self.hidden + unit]];
+            (format!("{}.{letter}{suffix}", self.name), Array3::from_shape_fn(shape, value))
+        };
+        ['h', 'c'][..1 + usize::from(self.cell)].iter().copied().enumerate().map(of).collect()
+    }
+}

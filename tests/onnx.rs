@@ -1,0 +1,403 @@
+//! Models as ONNX files: what is in the file, and what cannot be one. That other runtimes compute from these files what
+//! we do is the subject of `tests/tract` and of `scripts/onnx_check.py`.
+
+#[path = "common/onnx_models.rs"]
+mod models;
+#[allow(dead_code, missing_docs)]
+#[path = "../src/onnx/proto.rs"]
+mod proto;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use bptt::nn::{
+    Context, Declare, Description, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, Lstm, Sizes,
+};
+use bptt::onnx::{Export, Graph, OPSET, Value};
+use bptt::prune::Magnitude;
+use bptt::{Init, Model, Real, Result, Seq, SeqMut, Shape};
+use models::{Run, cases};
+use prost::Message;
+use proto::{DimensionProto, GraphProto, ModelProto, TensorProto, ValueInfoProto};
+
+fn decoded<R: Real>(export: &Export, model: &Model<R>) -> ModelProto {
+    ModelProto::decode(&export.to_bytes(model).unwrap()[..]).unwrap()
+}
+
+fn exports() -> [Export; 4] {
+    [Export::new(), Export::new().states(), Export::new().lengths(), Export::new().lengths().states()]
+}
+
+// --- every kind ---
+
+/// A kind that the registry knows and no case has is a kind that was forgotten.
+#[test]
+fn every_kind_of_layer_is_among_the_cases() {
+    let registry = include_str!("../src/nn/registry.rs");
+    let arms = registry.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" =>"));
+    let known: BTreeSet<_> = arms.map(|(kind, _)| kind).collect();
+    assert!(known.len() >= 10 && known.contains("lstm"), "{known:?}");
+    let tables: Vec<_> = cases::<f32>().iter().map(|case| case.model.to_string()).collect();
+    // The rows of a model's summary, of which the second column is the kind.
+    let rows = tables.iter().flat_map(|table| table.lines());
+    let found: BTreeSet<_> = rows.filter_map(|row| row.split_whitespace().nth(1)).collect();
+    let forgotten: Vec<_> = known.difference(&found).collect();
+    assert!(forgotten.is_empty(), "not exported by any case: {forgotten:?}");
+}
+
+#[test]
+fn graphs_hold_together() {
+    for case in cases::<f32>() {
+        for export in exports() {
+            graph_holds_together(&format!("{} {export:?}", case.name), &decoded(&export, &case.model));
+        }
+    }
+    for case in cases::<f64>() {
+        let file = decoded(&Export::new(), &case.model);
+        graph_holds_together(&case.name, &file);
+        let types = file.graph.input.iter().chain(&file.graph.output).map(element_type);
+        assert!(types.into_iter().all(|element| element == 11), "{}: all in double precision", case.name);
+    }
+}
+
+/// What is used was defined before, once, and what is defined is used or handed out.
+fn graph_holds_together(what: &str, file: &ModelProto) {
+    let graph = &file.graph;
+    assert_eq!((file.ir_version, file.producer_name.as_str()), (8, "bptt"), "{what}");
+    assert_eq!(file.producer_version, env!("CARGO_PKG_VERSION"));
+    let opsets: Vec<_> = file.opset_import.iter().map(|o| (o.domain.as_str(), o.version)).collect();
+    assert_eq!(opsets, [("", OPSET)], "{what}");
+    let mut defined = BTreeSet::new();
+    let given = graph.input.iter().map(|input| &input.name);
+    for name in given.chain(graph.initializer.iter().map(|tensor| &tensor.name)) {
+        assert!(defined.insert(name.as_str()), "{what}: {name} twice");
+    }
+    let (mut used, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for node in &graph.node {
+        assert!(names.insert(&node.name), "{what}: node {} twice", node.name);
+        for name in node.input.iter().filter(|name| !name.is_empty()) {
+            assert!(defined.contains(name.as_str()), "{what}: {name} is used and not defined");
+            used.insert(name.as_str());
+        }
+        for name in &node.output {
+            assert!(!name.is_empty() && defined.insert(name), "{what}: {name} twice");
+        }
+    }
+    for output in &graph.output {
+        assert!(defined.contains(output.name.as_str()), "{what}: {} is no value", output.name);
+    }
+    for tensor in &graph.initializer {
+        assert!(used.contains(tensor.name.as_str()), "{what}: {} is not used", tensor.name);
+        let size = match tensor.data_type {
+            1 | 6 => 4,
+            7 | 11 => 8,
+            other => panic!("{what}: {} is of type {other}", tensor.name),
+        };
+        let len = tensor.dims.iter().product::<i64>() as usize;
+        assert_eq!(tensor.raw_data.len(), len * size, "{what}: {}", tensor.name);
+    }
+}
+
+fn element_type(value: &ValueInfoProto) -> i32 {
+    value.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap().elem_type
+}
+
+/// Name and shape, as `batch,5,3`.
+fn shapes(values: &[ValueInfoProto]) -> Vec<(&str, String)> {
+    let axis = |axis: &DimensionProto| match (&axis.dim_value, &axis.dim_param) {
+        (Some(size), None) => size.to_string(),
+        (None, Some(name)) => name.clone(),
+        (None, None) => "?".into(),
+        both => panic!("{both:?}"),
+    };
+    let shape = |value: &ValueInfoProto| {
+        let shape = value.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap().shape.as_ref().unwrap();
+        shape.dim.iter().map(axis).collect::<Vec<_>>().join(",")
+    };
+    values.iter().map(|value| (value.name.as_str(), shape(value))).collect()
+}
+
+// --- inputs, outputs, metadata ---
+
+#[test]
+fn settings_come_back() {
+    for export in exports() {
+        let json = serde_json::to_string(&export).unwrap();
+        assert_eq!(serde_json::from_str::<Export>(&json).unwrap(), export, "{json}");
+    }
+}
+
+fn chain() -> Model {
+    let lstm = Lstm::new(5).layers(2).bidirectional();
+    let builder = Model::builder(Shape::new(4, 3)).layer("lstm", lstm).layer("gru", Gru::new(6).last());
+    builder.layer("linear", Linear::new(2)).classes(["no", "\"yes\""]).build(1).unwrap()
+}
+
+#[test]
+fn inputs_and_outputs_are_as_documented() {
+    let strings = |shapes: &[(&'static str, &str)]| -> Vec<(&str, String)> {
+        shapes.iter().map(|&(name, shape)| (name, shape.to_owned())).collect()
+    };
+    let file = decoded(&Export::new(), &chain());
+    assert_eq!(shapes(&file.graph.input), strings(&[("input", "batch,4,3")]));
+    assert_eq!(shapes(&file.graph.output), strings(&[("output", "batch,1,2")]));
+
+    let file = decoded(&Export::new().states().lengths(), &chain());
+    let (c, h) = ("lstm.c0", "lstm.h0");
+    let inputs = [
+        ("input", "batch,time,3"),
+        ("lengths", "batch"),
+        (h, "4,batch,5"),
+        (c, "4,batch,5"),
+        ("gru.h0", "1,batch,6"),
+    ];
+    assert_eq!(shapes(&file.graph.input), strings(&inputs));
+    assert_eq!(file.graph.input.iter().map(element_type).collect::<Vec<_>>(), [1, 6, 1, 1, 1]);
+    let states = [("lstm.hn", "4,batch,5"), ("lstm.cn", "4,batch,5"), ("gru.hn", "1,batch,6")];
+    assert_eq!(shapes(&file.graph.output), strings(&[&[("output", "batch,1,2")][..], &states].concat()));
+
+    // T is open on both sides where every step hands one out, even if the model was built for one step.
+    for t in [1, 4] {
+        let builder = Model::<f32>::builder(Shape::new(t, 3)).layer("gru", Gru::new(6));
+        let file = decoded(&Export::new().states(), &builder.build(1).unwrap());
+        assert_eq!(shapes(&file.graph.output)[0], ("output", "batch,time,6".into()));
+    }
+}
+
+#[test]
+fn classes_are_in_the_metadata() {
+    let entries = |model: &Model| {
+        let entries = decoded(&Export::new(), model).metadata_props;
+        entries.into_iter().map(|entry| (entry.key, entry.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(entries(&chain()), [("classes".to_owned(), r#"["no","\"yes\""]"#.to_owned())]);
+    let nameless = Model::builder(Shape::new(1, 2)).layer("linear", Linear::new(2)).build(1).unwrap();
+    assert_eq!(entries(&nameless), []);
+}
+
+// --- parameters ---
+
+fn initializers(graph: &GraphProto) -> BTreeMap<&str, &TensorProto> {
+    graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect()
+}
+
+fn floats(tensor: &TensorProto) -> Vec<f32> {
+    assert_eq!(tensor.data_type, 1, "{}", tensor.name);
+    tensor.raw_data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+#[test]
+fn parameters_keep_their_names_shapes_and_values() {
+    let mut model: Model = Model::builder(Shape::new(4, 1))
+        .layer("words", Embedding::new(7, 3))
+        .layer("norm", LayerNorm::new())
+        .layer("dropout", Dropout::new(0.5))
+        .layer("head", Linear::new(2))
+        .build(1)
+        .unwrap();
+    model.prune(Magnitude::share(0.5)).unwrap();
+    let file = decoded(&Export::new(), &model);
+    let found = initializers(&file.graph);
+    for tensor in model.params().layout().tensors() {
+        let initializer = found[tensor.name.as_str()];
+        assert_eq!(initializer.dims, tensor.shape().iter().map(|&n| n as i64).collect::<Vec<_>>());
+        assert_eq!(floats(initializer), &model.params().as_slice()[tensor.range()], "{}", tensor.name);
+    }
+    assert!(floats(found["head.weight"]).contains(&0.0), "what is pruned is 0");
+}
+
+/// By hand: one unit, one input, so that each gate is one number, and the parameters are 1, 2, 3, …
+#[test]
+fn gates_are_in_the_order_of_onnx() {
+    fn numbered(layer: impl Layer<f32> + 'static) -> GraphProto {
+        let mut model = Model::builder(Shape::new(2, 1)).layer("rnn", layer).build(1).unwrap();
+        let mut params = model.params_mut();
+        params.as_mut_slice().iter_mut().enumerate().for_each(|(i, p)| *p = 1.0 + i as f32);
+        drop(params);
+        decoded(&Export::new(), &model).graph
+    }
+    let check = |graph: &GraphProto, name: &str, dims: &[i64], values: &[f32]| {
+        let tensor = initializers(graph)[name];
+        assert_eq!((&tensor.dims[..], &floats(tensor)[..]), (dims, values), "{name}");
+    };
+    // i, f, g, o → i, o, f, c; forward has 1 to 16, backward 17 to 32.
+    let lstm = numbered(Lstm::new(1).bidirectional());
+    check(&lstm, "rnn.weight_ih_l0", &[2, 4, 1], &[1., 4., 2., 3., 17., 20., 18., 19.]);
+    check(&lstm, "rnn.weight_hh_l0", &[2, 4, 1], &[5., 8., 6., 7., 21., 24., 22., 23.]);
+    let bias = [9., 12., 10., 11., 13., 16., 14., 15., 25., 28., 26., 27., 29., 32., 30., 31.];
+    check(&lstm, "rnn.bias_l0", &[2, 8], &bias);
+    // r, z, n → z, r, h
+    let gru = numbered(Gru::new(1));
+    check(&gru, "rnn.weight_ih_l0", &[1, 3, 1], &[2., 1., 3.]);
+    check(&gru, "rnn.weight_hh_l0", &[1, 3, 1], &[5., 4., 6.]);
+    check(&gru, "rnn.bias_l0", &[1, 6], &[8., 7., 9., 11., 10., 12.]);
+    let node = gru.node.iter().find(|node| node.op_type == "GRU").unwrap();
+    let reset = node.attribute.iter().find(|a| a.name == "linear_before_reset").unwrap();
+    assert_eq!(reset.i, Some(1), "as in PyTorch, the reset gate comes after the product");
+}
+
+// --- files ---
+
+#[test]
+fn the_same_model_is_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    chain().export_onnx(&path).unwrap();
+    assert!(std::fs::read(&path).unwrap() == Export::new().to_bytes(&chain()).unwrap());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the file");
+    let nowhere = folder.path().join("missing").join("model.onnx");
+    let message = chain().export_onnx(&nowhere).unwrap_err().to_string();
+    assert!(message.starts_with(&nowhere.display().to_string()), "{message}");
+}
+
+// --- layers of one's own ---
+
+/// y = g ⊙ x, which can be exported or not.
+#[derive(Debug)]
+struct Gain {
+    exported: Option<&'static str>,
+}
+
+impl Layer<f32> for Gain {
+    fn describe(&self) -> Description {
+        Description::new("gain", ())
+    }
+
+    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        declare.tensor("gain", [input.f.into()], Init::Uniform(1.0))?;
+        Ok((input, Sizes::default()))
+    }
+
+    fn forward(&self, _: &Context<f32>, _: Seq<f32>, _: &mut [f32], _: SeqMut<f32>, _: &mut [f32]) {
+        unreachable!("it is not run here")
+    }
+
+    fn backward(
+        &self,
+        _: &Context<f32>,
+        _: Seq<f32>,
+        _: Seq<f32>,
+        _: Seq<f32>,
+        _: &mut [f32],
+        _: &mut [f32],
+        _: &mut [f32],
+        _: Option<SeqMut<f32>>,
+    ) {
+        unreachable!("it is not trained here")
+    }
+
+    fn export_onnx(&self, graph: &mut Graph<'_, f32>, x: Value) -> Result<Value> {
+        match self.exported {
+            Some(name) => {
+                let gain = graph.param(name)?;
+                Ok(graph.node("Mul", &[&gain, &x], &[]))
+            }
+            None => Plain.export_onnx(graph, x),
+        }
+    }
+}
+
+/// A layer that does not know of ONNX.
+#[derive(Debug)]
+struct Plain;
+
+impl Layer<f32> for Plain {
+    fn describe(&self) -> Description {
+        Description::new("plain", ())
+    }
+
+    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+        Ok((input, Sizes::default()))
+    }
+
+    fn forward(&self, _: &Context<f32>, _: Seq<f32>, _: &mut [f32], _: SeqMut<f32>, _: &mut [f32]) {
+        unreachable!("it is not run here")
+    }
+
+    fn backward(
+        &self,
+        _: &Context<f32>,
+        _: Seq<f32>,
+        _: Seq<f32>,
+        _: Seq<f32>,
+        _: &mut [f32],
+        _: &mut [f32],
+        _: &mut [f32],
+        _: Option<SeqMut<f32>>,
+    ) {
+        unreachable!("it is not trained here")
+    }
+}
+
+#[test]
+fn layers_of_ones_own_export_themselves() {
+    let model = |exported| {
+        let builder = Model::builder(Shape::new(2, 3)).layer("own", Gain { exported });
+        builder.layer("linear", Linear::new(2)).build(1).unwrap()
+    };
+    let file = decoded(&Export::new(), &model(Some("gain")));
+    assert_eq!(floats(initializers(&file.graph)["own.gain"]), &model(None).params().as_slice()[..3]);
+    graph_holds_together("own", &file);
+
+    let message = Export::new().to_bytes(&model(Some("weight"))).unwrap_err().to_string();
+    assert_eq!(message, "`own: weight`: found no parameter of this name, expected one that `build` declares");
+}
+
+#[test]
+fn a_layer_that_cannot_be_exported_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let builder = Model::builder(Shape::new(2, 3)).layer("linear", Linear::new(2)).layer("mine", Plain);
+    let message = builder.build(1).unwrap().export_onnx(&path).unwrap_err().to_string();
+    let expected = "`mine: onnx`: found a layer of kind `plain`, expected one that has `Layer::export_onnx`";
+    assert_eq!(message, expected);
+    assert!(!path.exists());
+}
+
+// --- for other runtimes ---
+
+/// Writes each case to `$BPTT_ONNX_CASES`: `<name>.onnx`, and what goes in and comes out in `<name>.<batch>.safetensors`.
+#[test]
+#[ignore = "run by scripts/onnx_check.py"]
+fn write_cases() {
+    let folder = PathBuf::from(std::env::var_os("BPTT_ONNX_CASES").expect("a folder in BPTT_ONNX_CASES"));
+    write_cases_in::<f32>(&folder, "f32");
+    write_cases_in::<f64>(&folder, "f64");
+}
+
+fn write_cases_in<R: Real>(folder: &Path, scalar: &str) {
+    for case in cases::<R>() {
+        let full = Export::new().states();
+        for (kind, export) in
+            [("plain", Export::new()), ("states", full.clone()), ("lengths", full.lengths())]
+        {
+            let name = format!("{}.{scalar}.{kind}", case.name);
+            export.write(&case.model, folder.join(format!("{name}.onnx"))).unwrap();
+            for batch in [1, 64] {
+                let Run { inputs, lengths, outputs } = match kind {
+                    "plain" => case.plain(batch),
+                    _ => case.full(batch, kind == "lengths"),
+                };
+                let bytes = |values: &ndarray::Array3<R>| {
+                    let mut bytes = Vec::new();
+                    values.iter().for_each(|x| x.push_le(&mut bytes));
+                    (R::DTYPE, values.shape().to_vec(), bytes)
+                };
+                let named = |group: &str, (name, values): &(String, ndarray::Array3<R>)| {
+                    (format!("{group}/{name}"), bytes(values))
+                };
+                let mut tensors: Vec<_> = inputs.iter().map(|value| named("in", value)).collect();
+                tensors.extend(outputs.iter().map(|value| named("out", value)));
+                if kind == "lengths" {
+                    let bytes = lengths.iter().flat_map(|len| len.to_le_bytes()).collect();
+                    tensors.push(("in/lengths".into(), (safetensors::Dtype::I32, vec![batch], bytes)));
+                }
+                let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+                    (name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+                });
+                let bytes = safetensors::serialize(views, None).unwrap();
+                std::fs::write(folder.join(format!("{name}.{batch}.safetensors")), bytes).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! State dicts of PyTorch's: modules renamed both ways, strict and lenient loading, and every fault named at once.
+
+#[path = "common/tensors.rs"]
+mod tensors;
+
+use std::path::{Path, PathBuf};
+
+use bptt::nn::{Linear, Lstm};
+use bptt::params::StateDict;
+use bptt::{Model, Real, Shape};
+use ndarray::Array3;
+use safetensors::Dtype;
+use tensors::{Tensors, file, parts, zeros};
+
+/// A folder that is gone at the end, and the path of a file in it.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    (folder, path)
+}
+
+/// The tensors of a file.
+fn tensors(path: &Path) -> Tensors {
+    parts(&std::fs::read(path).unwrap(), "").0
+}
+
+fn x() -> Array3<f32> {
+    Array3::from_shape_fn((5, 4, 3), |(i, t, f)| (i * 12 + t * 3 + f) as f32 / 30.0 - 1.0)
+}
+
+/// An LSTM and a linear layer, and what PyTorch calls them in these tests.
+fn chain<R: Real>(seed: u64) -> Model<R> {
+    let builder = Model::builder(Shape::new(4, 3)).layer("lstm", Lstm::new(5).last());
+    builder.layer("linear", Linear::new(2)).build(seed).unwrap()
+}
+
+fn names() -> StateDict {
+    StateDict::new().rename("module.encoder", "lstm").rename("module.fc", "linear")
+}
+
+/// What [`chain`] with seed 1 saves under [`names`], altered; and a model of seed 2 that it is for.
+fn altered(alter: impl FnOnce(&mut Tensors)) -> (tempfile::TempDir, PathBuf, Model) {
+    let (folder, path) = place();
+    chain::<f32>(1).save_state_dict(&path, &names()).unwrap();
+    let mut tensors = tensors(&path);
+    alter(&mut tensors);
+    std::fs::write(&path, file(&tensors, "", None)).unwrap();
+    (folder, path, chain(2))
+}
+
+#[test]
+fn modules_are_renamed_both_ways() {
+    let (_folder, path) = place();
+    let (theirs, mut ours) = (chain::<f32>(1), chain::<f32>(2));
+    theirs.save_state_dict(&path, &names()).unwrap();
+    let keys: Vec<_> = tensors(&path).into_keys().collect();
+    let parts = ["bias_hh_l0", "bias_ih_l0", "weight_hh_l0", "weight_ih_l0"];
+    let expected = parts.map(|part| format!("module.encoder.{part}")).into_iter();
+    assert_eq!(
+        keys,
+        expected.chain(["module.fc.bias".into(), "module.fc.weight".into()]).collect::<Vec<_>>()
+    );
+
+    let loaded = ours.load_state_dict(&path, &names()).unwrap();
+    assert!(loaded.missing.is_empty() && loaded.unexpected.is_empty());
+    assert_eq!(ours.params().as_slice(), theirs.params().as_slice());
+    // What the kernels use is renewed as well.
+    assert_eq!(ours.predict(&x()).unwrap(), theirs.predict(&x()).unwrap());
+}
+
+#[test]
+fn a_file_that_save_wrote_is_a_state_dict() {
+    let (_folder, path) = place();
+    chain::<f32>(1).save(&path).unwrap();
+    let mut model = chain::<f32>(2);
+    model.load_state_dict(&path, &StateDict::new()).unwrap();
+    assert_eq!(model.params().as_slice(), chain::<f32>(1).params().as_slice());
+    // But not the other way round: a model is more than its tensors.
+    model.save_state_dict(&path, &StateDict::new()).unwrap();
+    let message = Model::<f32>::load(&path).unwrap_err().to_string();
+    assert!(message.contains("no description of a model"), "{message}");
+}
+
+#[test]
+fn modules_without_a_prefix_and_within_another() {
+    let (_folder, path) = place();
+    let build = |seed| {
+        let builder = Model::<f32>::builder(Shape::new(4, 3)).layer("lstm", Lstm::new(5).last());
+        builder.build(seed).unwrap()
+    };
+    for (names, first) in [
+        (StateDict::new().rename("", "lstm"), "bias_hh_l0"),
+        (StateDict::new().rename("module", ""), "module.lstm.bias_hh_l0"),
+        // The longest name counts, in either order, and a tensor can have a name of its own.
+        (StateDict::new().rename("module", "").rename("module.rnn", "lstm"), "module.rnn.bias_hh_l0"),
+        (StateDict::new().rename("module.rnn", "lstm").rename("module", ""), "module.rnn.bias_hh_l0"),
+        (StateDict::new().rename("a", "lstm.bias_hh_l0").rename("b", "lstm"), "a"),
+        // Whole names only.
+        (StateDict::new().rename("rnn", "lst").rename("bias", "lstm.bias"), "lstm.bias_hh_l0"),
+    ] {
+        build(1).save_state_dict(&path, &names).unwrap();
+        assert_eq!(tensors(&path).into_keys().next().unwrap(), first, "{names:?}");
+        let mut model = build(2);
+        model.load_state_dict(&path, &names).unwrap();
+        assert_eq!(model.params().as_slice(), build(1).params().as_slice(), "{names:?}");
+    }
+}
+
+#[test]
+fn a_part_of_the_model_for_a_module_alone() {
+    let (_folder, path) = place();
+    let alone = StateDict::new().rename("", "lstm");
+    chain::<f32>(1).save_state_dict(&path, &alone.clone().only_renamed()).unwrap();
+    // The keys of `nn.LSTM(3, 5).state_dict()`.
+    let keys: Vec<_> = tensors(&path).into_keys().collect();
+    assert_eq!(keys, ["bias_hh_l0", "bias_ih_l0", "weight_hh_l0", "weight_ih_l0"]);
+
+    let mut model = chain::<f32>(2);
+    let message = model.load_state_dict(&path, &alone).unwrap_err().to_string();
+    assert!(message.ends_with("missing tensor `linear.weight` [2, 5]; missing tensor `linear.bias` [2]"));
+    let keys = model.load_state_dict(&path, &alone.clone().lenient()).unwrap();
+    assert_eq!(
+        (&keys.missing[..], keys.unexpected.len()),
+        (&["linear.weight", "linear.bias"].map(Into::into)[..], 0)
+    );
+    let mixed = model.params().as_slice().to_vec();
+    let count = mixed.len() - 12;
+    assert_eq!(mixed[..count], chain::<f32>(1).params().as_slice()[..count]);
+    assert_eq!(mixed[count..], chain::<f32>(2).params().as_slice()[count..]);
+
+    // Strict within the part.
+    let mut model = chain::<f32>(2);
+    let keys = model.load_state_dict(&path, &alone.clone().only_renamed()).unwrap();
+    assert!(keys.missing.is_empty() && keys.unexpected.is_empty());
+    assert_eq!(model.params().as_slice(), mixed);
+    let linear = StateDict::new().rename("fc", "linear").only_renamed();
+    let message = model.load_state_dict(&path, &linear).unwrap_err().to_string();
+    assert!(message.ends_with("missing tensor `fc.bias` (here `linear.bias`) [2]"), "{message}");
+}
+
+#[test]
+fn state_dicts_convert_scalars() {
+    let (_folder, path) = place();
+    chain::<f64>(1).save_state_dict(&path, &names()).unwrap();
+    assert!(tensors(&path).values().all(|tensor| tensor.dtype == Dtype::F64));
+    let (mut single, mut double) = (chain::<f32>(2), chain::<f64>(2));
+    single.load_state_dict(&path, &names()).unwrap();
+    double.load_state_dict(&path, &names()).unwrap();
+    let exact = chain::<f64>(1).params().as_slice().to_vec();
+    assert_eq!(double.params().as_slice(), exact);
+    assert_eq!(single.params().as_slice(), exact.iter().map(|&p| p as f32).collect::<Vec<_>>());
+
+    single.save_state_dict(&path, &names()).unwrap();
+    double.load_state_dict(&path, &names()).unwrap();
+    let widened: Vec<f64> = single.params().as_slice().iter().map(|&p| f64::from(p)).collect();
+    assert_eq!(double.params().as_slice(), widened);
+}
+
+#[test]
+fn every_fault_of_a_state_dict_is_named_at_once() {
+    let (_folder, path, mut model) = altered(|tensors| {
+        tensors.remove("module.fc.bias");
+        tensors.insert("module.fc.weight".into(), zeros(Dtype::F32, &[2, 6]));
+        tensors.insert("module.encoder.bias_hh_l0".into(), zeros(Dtype::F16, &[20]));
+        tensors.insert("module.norm.running_mean".into(), zeros(Dtype::F32, &[5]));
+    });
+    let message = model.load_state_dict(&path, &names()).unwrap_err().to_string();
+    let faults = [
+        "tensor `module.encoder.bias_hh_l0` (here `lstm.bias_hh_l0`): found type F16, expected F32 or F64",
+        "tensor `module.fc.weight` (here `linear.weight`): found shape [2, 6], expected [2, 5]",
+        "missing tensor `module.fc.bias` (here `linear.bias`) [2]",
+        "unexpected tensor `module.norm.running_mean`",
+    ];
+    assert_eq!(message, format!("{}: {}", path.display(), faults.join("; ")));
+    assert_eq!(model.params().as_slice(), chain::<f32>(2).params().as_slice(), "nothing is changed");
+}
+
+#[test]
+fn lenient_loading_says_what_was_not_there() {
+    let (_folder, path, mut model) = altered(|tensors| {
+        tensors.remove("module.fc.bias");
+        tensors.insert("module.norm.running_mean".into(), zeros(Dtype::I64, &[5]));
+        tensors.insert("a".into(), zeros(Dtype::F32, &[1]));
+    });
+    let keys = model.load_state_dict(&path, &names().lenient()).unwrap();
+    assert_eq!(keys.missing, ["linear.bias"]);
+    assert_eq!(keys.unexpected, ["a", "module.norm.running_mean"]);
+    let (before, after) = (chain::<f32>(2), chain::<f32>(1));
+    for ((name, found), (_, theirs)) in model.params().iter().zip(after.params().iter()) {
+        let range = before.params().layout().get(name).unwrap().range();
+        let expected = if name == "linear.bias" { &before.params().as_slice()[range] } else { theirs };
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn lenient_loading_bears_no_wrong_shape() {
+    for wrong in [zeros(Dtype::F32, &[2, 6]), zeros(Dtype::F32, &[10]), zeros(Dtype::BF16, &[2, 5])] {
+        let (_folder, path, mut model) = altered(|tensors| {
+            tensors.remove("module.fc.bias");
+            tensors.insert("module.fc.weight".into(), wrong);
+        });
+        let message = model.load_state_dict(&path, &names().lenient()).unwrap_err().to_string();
+        assert!(message.contains("tensor `module.fc.weight` (here `linear.weight`): found"), "{message}");
+        assert!(!message.contains("missing"), "{message}");
+        assert_eq!(model.params().as_slice(), chain::<f32>(2).params().as_slice());
+    }
+}
+
+#[test]
+fn renames_that_cannot_be() {
+    let (_folder, path, mut model) = altered(|_| ());
+    let before = std::fs::read(&path).unwrap();
+    for (names, message) in [
+        (names().rename("a.", "b"), "`rename`: found `a.`, expected a name without a dot at its ends"),
+        (names().rename("a", ".b"), "`rename`: found `.b`, expected a name without a dot at its ends"),
+        (names().rename("module.fc", "b"), "`rename`: found `module.fc` twice, expected it once"),
+        (names().rename("b", "linear"), "`rename`: found `linear` twice, expected it once"),
+    ] {
+        assert_eq!(model.load_state_dict(&path, &names).unwrap_err().to_string(), message);
+        assert_eq!(model.save_state_dict(&path, &names).unwrap_err().to_string(), message);
+    }
+    // Two that become one.
+    let clash = StateDict::new().rename("lstm.bias_hh_l0", "linear.bias");
+    let message = model.save_state_dict(&path, &clash).unwrap_err().to_string();
+    assert!(message.ends_with("found two tensors to be named `lstm.bias_hh_l0`, expected one"), "{message}");
+    assert!(before == std::fs::read(&path).unwrap(), "the file is as it was");
+
+    let (_folder, path, mut model) = altered(|tensors| {
+        tensors.insert("linear.bias".into(), zeros(Dtype::F32, &[2]));
+    });
+    for names in [names(), names().lenient()] {
+        let message = model.load_state_dict(&path, &names).unwrap_err().to_string();
+        let fault = "tensors `linear.bias` and `module.fc.bias`: found both for `linear.bias`, expected one";
+        assert!(message.ends_with(fault), "{message}");
+    }
+}
