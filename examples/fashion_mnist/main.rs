@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod paper;
 mod phases;
+#[path = "../shared/plots.rs"]
 mod plots;
 mod progress;
 #[path = "../shared/recipe.rs"]

@@ -1,0 +1,151 @@
+//! Charts as SVG, in a few known colours without a background, so that the page can give them others in the dark.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use crate::plots::{Axis, GRID, INK, Result, bold, font, range, text};
+
+/// A curve, and the sd of each of its values.
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+    pub sd: Vec<f64>,
+    /// The paper's are dashed.
+    pub dashed: bool,
+    /// The place of its colour.
+    pub color: usize,
+}
+
+/// The page has a lighter one for each in the dark.
+pub const COLORS: [RGBColor; 4] =
+    [RGBColor(31, 119, 180), RGBColor(200, 70, 20), RGBColor(30, 130, 60), RGBColor(130, 80, 170)];
+
+/// A small chart, legible on a phone.
+const SIZE: (u32, u32) = (520, 340);
+
+/// Lines with their names above, and whiskers of one sd.
+///
+/// # Errors
+/// If there is nothing to draw.
+pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<String> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let ends = lines
+        .iter()
+        .flat_map(|line| line.points.iter().zip(&line.sd).flat_map(|((_, y), sd)| [y - sd, y + sd]));
+    let (Some(x), Some(y)) = (range(points().map(|p| p.0)), range(ends.chain(points().map(|p| p.1)))) else {
+        return Err(format!("{title}: nothing to draw").into());
+    };
+    let (wide, high) = ((x.end - x.start).max(1e-9), (y.end - y.start).max(0.1));
+    let (x, y) = (x.start - 0.04 * wide..x.end + 0.04 * wide, y.start - 0.06 * high..y.end + 0.06 * high);
+
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.draw_text(title, &bold(16, HPos::Left), (12, 18))?;
+        let mut left = 14;
+        for line in lines {
+            let color = COLORS[line.color];
+            for dash in dashes(left, left + 26, line.dashed) {
+                area.draw(&PathElement::new(dash.map(|x| (x, 42)), color.stroke_width(2)))?;
+            }
+            area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, 42))?;
+            left += 48 + 8 * line.name.chars().count() as i32;
+        }
+        let mut chart = ChartBuilder::on(&area)
+            .margin_top(58)
+            .margin_right(18)
+            .margin_bottom(6)
+            .margin_left(8)
+            .x_label_area_size(46)
+            .y_label_area_size(58)
+            .build_cartesian_2d(Axis::new(x, 8, 0.0), Axis::new(y, 7, 0.0))?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(INK)
+            .label_style(font(13).color(&INK))
+            .axis_desc_style(font(14).color(&INK))
+            .x_desc(x_name)
+            .y_desc(y_name)
+            .draw()?;
+        for Line { points, sd, dashed, color, .. } in lines {
+            let color = COLORS[*color];
+            if *dashed {
+                let dashed = DashedLineSeries::new(points.iter().copied(), 6, 4, color.stroke_width(2));
+                chart.draw_series(dashed)?;
+            } else {
+                chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
+            }
+            chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
+            let whiskers = points.iter().zip(sd).filter(|(_, sd)| **sd > 0.0);
+            chart
+                .draw_series(whiskers.map(|(&(x, y), sd)| {
+                    PathElement::new([(x, y - sd), (x, y + sd)], color.stroke_width(1))
+                }))?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// The strokes of a line in the legend.
+fn dashes(from: i32, to: i32, dashed: bool) -> Vec<[i32; 2]> {
+    if !dashed {
+        return vec![[from, to]];
+    }
+    (from..to).step_by(10).map(|left| [left, (left + 6).min(to)]).collect()
+}
+
+/// Counts of bins of this width around their middles, before and after, one behind the other. The bin around 0 may be
+/// far larger than all others after pruning; it is cut off, and its count written beside it.
+pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result<String> {
+    let middle = before.len() / 2;
+    let others = (0..before.len()).filter(|&i| i != middle).map(|i| before[i].max(after[i]));
+    let top = 1.25 * before.get(middle).copied().unwrap_or(0).max(others.max().unwrap_or(0)).max(4) as f64;
+    let place = |i: usize| (i as f64 - middle as f64) * bin;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.draw_text(title, &bold(16, HPos::Left), (12, 18))?;
+        for (left, name, color) in [(14, "before", COLORS[1]), (120, "after", COLORS[0])] {
+            area.draw(&Rectangle::new([(left, 36), (left + 22, 48)], color.filled()))?;
+            area.draw_text(name, &text(14, HPos::Left, &INK), (left + 30, 42))?;
+        }
+        let mut chart = ChartBuilder::on(&area)
+            .margin_top(58)
+            .margin_right(18)
+            .margin_bottom(6)
+            .margin_left(8)
+            .x_label_area_size(46)
+            .y_label_area_size(58)
+            .build_cartesian_2d(Axis::new(-1.0 - bin..1.0 + bin, 8, 0.0), Axis::new(0.0..top, 7, 0.0))?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(INK)
+            .label_style(font(13).color(&INK))
+            .axis_desc_style(font(14).color(&INK))
+            .x_desc("weight")
+            .y_desc("weights")
+            .draw()?;
+        for (counts, color) in [(before, COLORS[1]), (after, COLORS[0])] {
+            chart.draw_series(counts.iter().enumerate().filter(|(_, count)| **count > 0).map(
+                |(i, &count)| {
+                    let (left, right) = (place(i) - 0.45 * bin, place(i) + 0.45 * bin);
+                    Rectangle::new([(left, 0.0), (right, (count as f64).min(top))], color.filled())
+                },
+            ))?;
+        }
+        if let Some(&zeros) = after.get(middle).filter(|&&zeros| zeros as f64 > top) {
+            let label = format!("{zeros} around 0");
+            let place = chart.backend_coord(&(0.0, top));
+            area.draw_text(&label, &text(13, HPos::Left, &INK), (place.0 + 8, place.1 + 10))?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
