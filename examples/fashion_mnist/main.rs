@@ -142,13 +142,15 @@ impl Args {
 }
 
 fn main() {
-    if let Err(error) = run(&Args::parse()) {
+    let args = Args::parse();
+    if let Err(error) = stop_on_ctrl_c().map_err(Into::into).and_then(|stop| run(&args, stop)) {
         eprintln!("error: {error}");
         std::process::exit(1);
     }
 }
 
-fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+/// All phases; none after one in which `stop` was set.
+fn run(args: &Args, stop: Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
     let data = FashionMnist::find_in(args.data.as_deref())?;
     let official = data.train().len();
     let patterns = args.patterns(official)?;
@@ -168,7 +170,6 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
 
     fs::create_dir_all(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
-    let stop = stop_on_ctrl_c()?;
     let valid = valid.as_ref().map(|valid| valid as _);
     let phases = Phases { args, recipe: &recipe, train: &train, valid, stop };
     let mut report = Report::new(args, &recipe, data.test());
@@ -204,4 +205,67 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, ctrlc::Error> {
         );
     })?;
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn go(out: &Path, stop: bool, flags: &str) -> Result<(), String> {
+        let fixed = "fashion_mnist --patterns 300 --hidden 4 --threads 2 --out";
+        let args = fixed.split(' ').map(Into::into).chain([out.as_os_str().to_owned()]);
+        let args = Args::try_parse_from(args.chain(flags.split_whitespace().map(Into::into)));
+        let args = args.map_err(|e| e.to_string())?;
+        run(&args, Arc::new(AtomicBool::new(stop))).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_was_cut_short_in_either_phase_goes_on_to_the_same_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+        go(&whole, false, "--epochs 2 --retrain-epochs 2").unwrap();
+
+        go(&cut, true, "--epochs 2").unwrap();
+        assert!(!cut.join("metrics.json").exists(), "no test image is looked at before training is done");
+        go(&cut, false, "--resume --epochs 2 --retrain-epochs 1").unwrap();
+        let model = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();
+        assert_ne!(model(&cut), model(&whole));
+        let fault = go(&cut, false, "--resume --epochs 2 --retrain-epochs 2 --prune 0.05").unwrap_err();
+        assert!(fault.contains("`prune`: found 0.03, expected 0.05"), "{fault}");
+        go(&cut, false, "--resume --epochs 2 --retrain-epochs 2").unwrap();
+        assert_eq!(model(&cut), model(&whole));
+
+        let metrics: serde_json::Value =
+            serde_json::from_slice(&fs::read(cut.join("metrics.json")).unwrap()).unwrap();
+        let phases = metrics["phases"].as_array().unwrap();
+        assert_eq!(
+            phases.iter().map(|phase| &phase["name"]).collect::<Vec<_>>(),
+            ["train", "prune", "retrain"]
+        );
+        assert!(phases.iter().all(|phase| phase["test"]["accuracy"].is_f64()));
+        assert_eq!(phases[1]["threshold"], 0.03);
+        assert!(phases[1]["sparsity"].as_f64().unwrap() > 0.0);
+        assert_eq!(phases[2]["epochs"].as_array().unwrap().len(), 2);
+
+        // An epoch more of training makes another model to prune: what was retrained is void.
+        go(&whole, false, "--epochs 3 --retrain-epochs 1").unwrap();
+        go(&cut, false, "--resume --epochs 3 --retrain-epochs 1").unwrap();
+        assert_eq!(model(&cut), model(&whole));
+    }
+
+    #[test]
+    fn shares_and_thresholds() {
+        let parse = |flags: &str| Args::try_parse_from(["x"].into_iter().chain(flags.split_whitespace()));
+        assert_eq!(parse("").unwrap().patterns(60_000), Ok(48_000));
+        assert_eq!(parse("--fraction 0.2").unwrap().patterns(60_000), Ok(12_000));
+        for flags in ["--fraction 0", "--fraction -1", "--fraction 1.1", "--fraction nan", "--patterns 0"] {
+            assert!(parse(flags).unwrap().patterns(60_000).is_err(), "{flags}");
+        }
+        assert!(parse("--fraction 0.5 --patterns 9").is_err());
+        assert_eq!(parse("--prune none").unwrap().prune.0, None);
+        assert!(["-1", "inf", "nan", "much"].iter().all(|bad| parse(&format!("--prune {bad}")).is_err()));
+        assert_eq!(parse("--recipe tuned --lr 0.1").unwrap().recipe(), Recipe { lr: 0.1, ..Recipe::tuned() });
+    }
 }

@@ -105,6 +105,8 @@ pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result
     let others = (0..before.len()).filter(|&i| i != middle).map(|i| before[i].max(after[i]));
     let top = 1.25 * before.get(middle).copied().unwrap_or(0).max(others.max().unwrap_or(0)).max(4) as f64;
     let place = |i: usize| (i as f64 - middle as f64) * bin;
+    let farthest = (0..before.len()).filter(|&i| before[i] > 0).map(|i| i.abs_diff(middle)).max();
+    let end = (farthest.unwrap_or(1) + 2) as f64 * bin;
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -120,7 +122,7 @@ pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result
             .margin_left(8)
             .x_label_area_size(46)
             .y_label_area_size(58)
-            .build_cartesian_2d(Axis::new(-1.0 - bin..1.0 + bin, 8, 0.0), Axis::new(0.0..top, 7, 0.0))?;
+            .build_cartesian_2d(Axis::new(-end..end, 8, 0.0), Axis::new(0.0..top, 7, 0.0))?;
         chart
             .configure_mesh()
             .disable_x_mesh()
