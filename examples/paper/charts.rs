@@ -21,7 +21,7 @@ pub const COLORS: [RGBColor; 4] =
     [RGBColor(31, 119, 180), RGBColor(200, 70, 20), RGBColor(30, 130, 60), RGBColor(130, 80, 170)];
 
 /// A small chart, legible on a phone.
-const SIZE: (u32, u32) = (520, 340);
+const SIZE: (u32, u32) = (440, 310);
 
 /// Lines with their names above, and whiskers of one sd.
 ///
@@ -42,17 +42,21 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.draw_text(title, &bold(16, HPos::Left), (12, 18))?;
-        let mut left = 14;
+        let (mut left, mut top) = (14, 42);
         for line in lines {
             let color = COLORS[line.color];
-            for dash in dashes(left, left + 26, line.dashed) {
-                area.draw(&PathElement::new(dash.map(|x| (x, 42)), color.stroke_width(2)))?;
+            let width = 46 + 7 * line.name.chars().count() as i32;
+            if left + width > SIZE.0 as i32 {
+                (left, top) = (14, top + 18);
             }
-            area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, 42))?;
-            left += 48 + 8 * line.name.chars().count() as i32;
+            for dash in dashes(left, left + 26, line.dashed) {
+                area.draw(&PathElement::new(dash.map(|x| (x, top)), color.stroke_width(2)))?;
+            }
+            area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, top))?;
+            left += width;
         }
         let mut chart = ChartBuilder::on(&area)
-            .margin_top(58)
+            .margin_top(top + 16)
             .margin_right(18)
             .margin_bottom(6)
             .margin_left(8)
@@ -134,13 +138,15 @@ pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result
             .x_desc("weight")
             .y_desc("weights")
             .draw()?;
-        for (counts, color) in [(before, COLORS[1]), (after, COLORS[0])] {
-            chart.draw_series(counts.iter().enumerate().filter(|(_, count)| **count > 0).map(
-                |(i, &count)| {
-                    let (left, right) = (place(i) - 0.45 * bin, place(i) + 0.45 * bin);
-                    Rectangle::new([(left, 0.0), (right, (count as f64).min(top))], color.filled())
-                },
-            ))?;
+        // What did not change is drawn once: edges of the colour below would show.
+        let changed =
+            before.iter().zip(after).map(|(&before, &after)| if before > after { before } else { 0 });
+        for (counts, color) in [(changed.collect(), COLORS[1]), (after.to_vec(), COLORS[0])] {
+            let bars = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            chart.draw_series(bars.map(|(i, &count): (usize, &u64)| {
+                let (left, right) = (place(i) - 0.45 * bin, place(i) + 0.45 * bin);
+                Rectangle::new([(left, 0.0), (right, (count as f64).min(top))], color.filled())
+            }))?;
         }
         if let Some(&zeros) = after.get(middle).filter(|&&zeros| zeros as f64 > top) {
             let label = format!("{zeros} around 0");

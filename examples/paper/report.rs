@@ -125,7 +125,11 @@ impl Report<'_> {
         if times {
             heads.push("paper s/epoch");
         }
-        heads.push("s/epoch");
+        // Rows that tell of the same runs have the same seconds.
+        let timed = of.rows.len() == 1 || of.rows.iter().any(|row| row.runs != of.rows[0].runs);
+        if timed {
+            heads.push("s/epoch");
+        }
         let rows = of.rows.iter().map(|row| {
             let ours = self.ours(row);
             let mut cells = vec![row.label.clone()];
@@ -142,7 +146,9 @@ impl Report<'_> {
             if times {
                 cells.push(row.paper_seconds.map_or("–".into(), |seconds| format!("{seconds:.1}")));
             }
-            cells.push(number(ours.map(|ours| ours.seconds.mean)));
+            if timed {
+                cells.push(number(ours.map(|ours| ours.seconds.mean)));
+            }
             cells
         });
         table(&of.caption, &heads, &rows.collect::<Vec<_>>())
@@ -179,10 +185,11 @@ impl Report<'_> {
                 let paper: Vec<Vec<u64>> = paper.iter().map(|row| row.to_vec()).collect();
                 let (names, theirs) = (FashionMnist::CLASSES, ConfusionMatrix::from_rows(&paper)?);
                 let caption =
-                    |whose: &str, accuracy: f64| format!("{title}: {whose}, {:.2} %", 100.0 * accuracy);
+                    |whose: &str, accuracy: f64| format!("{title}: {whose}, {:.2}\u{a0}%", 100.0 * accuracy);
                 let seed = format!("ours, seed {}", run.seed);
-                Ok(confusion(&caption(&seed, ours.accuracy()), &names, &ours.rows())
-                    + &confusion(&caption("the paper's", theirs.accuracy()), &names, &paper))
+                let ours = confusion(&caption(&seed, ours.accuracy()), &names, &ours.rows());
+                let theirs = confusion(&caption("the paper's", theirs.accuracy()), &names, &paper);
+                Ok(format!("<div class=\"parts pair\">\n{ours}{theirs}</div>\n"))
             }
             Figure::Histograms { run } => {
                 let Some(outcome) = self.outcome(run) else { return Ok(element("p", "The run failed.")) };
@@ -284,6 +291,7 @@ impl Metric {
             Self::ValidAfter(epoch) => *outcome.valid.get(epoch - 1)?,
             Self::Test(stage) => stage.of(outcome)?.accuracy(),
             Self::Precision(stage) => stage.of(outcome)?.precision_macro(),
+            Self::Zeros(i) => outcome.pruned.get(i)?.sparsity,
         };
         Some(100.0 * share)
     }

@@ -56,6 +56,8 @@ pub enum Metric {
     Test(Stage),
     /// Macro precision on the test images.
     Precision(Stage),
+    /// The share of the parameters that a threshold's pruning sets to 0.
+    Zeros(usize),
 }
 
 /// Which model of a run; the number is the threshold's.
@@ -456,6 +458,11 @@ impl Plan {
                 rows: rows.collect(),
             }
         };
+        let zeros = paper::TABLE_3
+            .iter()
+            .enumerate()
+            .map(|(i, known)| row(known.0, Metric::Zeros(i), None, runs.clone()).at(known.0));
+        let zeros = Table { caption: "Parameters at 0".into(), head: "threshold", rows: zeros.collect() };
         Section {
             name: "table3",
             title: "Table 3: pruning",
@@ -464,6 +471,7 @@ impl Plan {
             tables: vec![
                 table("Pruned", Stage::Pruned, |known| known.1),
                 table("Pruned and retrained", Stage::Retrained, |known| known.2),
+                zeros,
             ],
             figures: vec![Figure::Lines {
                 title: "Accuracy over the threshold",
@@ -567,7 +575,7 @@ mod tests {
         assert_eq!(patterns.collect::<Vec<_>>(), [60_000, 48_000, 36_000, 24_000, 12_000]);
         assert_eq!(table2.rows[4].paper, Some(84.10));
 
-        let [pruned, retrained] = &section(FULL, "table3").tables[..] else { panic!("two tables") };
+        let [pruned, retrained, _] = &section(FULL, "table3").tables[..] else { panic!("three tables") };
         assert_eq!(pruned.rows.len(), 6);
         assert_eq!(pruned.rows[5].runs[0].prune, [0.03, 0.06, 0.09, 0.12, 0.15, 0.18]);
         assert_eq!(
