@@ -198,6 +198,18 @@ pub fn run(
         told.inc(Run::deserialize(finished.config).map_or(0, |run| millis(run.cost())));
         if finished.resumed {
             told.reset_eta();
+        } else if told.is_hidden() {
+            // Where there is no terminal, as in a log.
+            let (share, minutes) = (
+                told.position() as f64 / told.length().unwrap_or(1) as f64,
+                told.elapsed().as_secs_f64() / 60.0,
+            );
+            println!(
+                "{}/{} runs, {:.0} % of the work, {minutes:.1} minutes",
+                finished.done,
+                finished.total,
+                100.0 * share
+            );
         }
         if let Err(fault) = finished.result {
             told.suspend(|| eprintln!("{}: {fault}", finished.config));

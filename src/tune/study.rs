@@ -228,8 +228,10 @@ impl Log {
         let result = match result {
             Ok((result, json)) => {
                 let entry = Entry { config: config.clone(), result: json, seconds };
-                let kept = self.journal.as_mut().map_or(Ok(()), |journal| journal.add(&entry));
-                self.fault = self.fault.take().or(kept.err());
+                // After a fault the file may end in half a line, to which nothing may be added.
+                if let (None, Some(journal)) = (&self.fault, &mut self.journal) {
+                    self.fault = journal.add(&entry).err();
+                }
                 self.tell(config, Ok(&entry.result), seconds, false);
                 return Ok(result);
             }
