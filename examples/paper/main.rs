@@ -137,7 +137,6 @@ mod tests {
             run.network.hidden = run.network.hidden.min(4);
             run.patterns.pool = 120;
             run.patterns.valid = run.patterns.valid.min(40);
-            run.prune.truncate(2);
             run.recipe.epochs = 1;
             run.recipe.retrain_epochs = run.recipe.retrain_epochs.min(1);
         };
