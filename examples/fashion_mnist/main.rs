@@ -49,13 +49,13 @@ struct Args {
     /// How the model is trained, where no other flag says so
     #[arg(long, value_enum, default_value_t = Named::Paper)]
     recipe: Named,
-    /// How often each image is seen before pruning [default: the recipe's, 20]
+    /// How often each image is seen before pruning [default: the recipe's; the paper's is 20]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// How often each image is seen after pruning; 0 to leave that out [default: the recipe's, 20]
+    /// How often each image is seen after pruning; 0 to leave that out [default: the recipe's; the paper's is 20]
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<usize>,
-    /// Images of a step [default: the recipe's, 64]
+    /// Images of a step [default: the recipe's; the paper's is 64]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Learning rate [default: the recipe's; the paper's is 0.001]
@@ -90,7 +90,7 @@ struct Args {
 enum Named {
     /// The paper's
     Paper,
-    /// One chosen on validation images: averaged weights, a cycle of the rate, images moved and mirrored
+    /// One whose settings were chosen on validation images
     Tuned,
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::charts::{self, Line};
 use crate::html::{confusion, element, escape, figure, table};
+use crate::recipe::Recipe;
 use crate::sections::{Figure, Metric, Plan, Row, Section, Stage, Table};
 use crate::study::{BIN, Outcome, Run};
 
@@ -207,6 +208,15 @@ impl Report<'_> {
                 });
                 histograms.collect()
             }
+            Figure::Settings => {
+                let (paper, tuned) = (json!(Recipe::paper()), json!(Recipe::tuned()));
+                let settings =
+                    paper.as_object().into_iter().flatten().filter(|(name, value)| tuned[*name] != **value);
+                let rows =
+                    settings.map(|(name, value)| vec![name.clone(), plain(value), plain(&tuned[name])]);
+                let heads = ["setting", "the paper's", "tuned"];
+                Ok(table("Where the recipes differ", &heads, &rows.collect::<Vec<_>>()))
+            }
             Figure::Ranking(rows) => {
                 let mut ranked: Vec<(f64, Vec<String>)> = rows
                     .iter()
@@ -320,6 +330,15 @@ fn chart(title: &str, x: &str, y: &str, lines: &[Line]) -> Result<String, Box<dy
     let values: Vec<_> = lines.iter().map(values).collect();
     let text = format!("{title}: {y} over {x}. {}", values.join(" "));
     Ok(figure(&charts::lines(title, x, y, lines)?, &text))
+}
+
+/// A setting as it is, without quotes.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
 }
 
 fn number(value: Option<f64>) -> String {

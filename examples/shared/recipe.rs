@@ -110,6 +110,7 @@ impl Recipe {
             one_cycle: true,
             optimizer: Rule::AdamW,
             shift: 1,
+            weight_decay: 0.01,
             ..Self::paper()
         }
     }
