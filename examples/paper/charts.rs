@@ -1,9 +1,12 @@
 //! Charts as SVG, in a few known colours without a background, so that the page can give them others in the dark.
 
+use std::ops::Range;
+
+use plotters::coord::cartesian::Cartesian2d;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::plots::{Axis, GRID, INK, Result, bold, font, range, text};
+use crate::plots::{Area, Axis, GRID, INK, Result, bold, font, range, text};
 
 /// A curve, and the sd of each of its values.
 pub struct Line {
@@ -55,25 +58,7 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
             area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, top))?;
             left += width;
         }
-        let mut chart = ChartBuilder::on(&area)
-            .margin_top(top + 16)
-            .margin_right(18)
-            .margin_bottom(6)
-            .margin_left(8)
-            .x_label_area_size(46)
-            .y_label_area_size(58)
-            .build_cartesian_2d(Axis::new(x, 8, 0.0), Axis::new(y, 7, 0.0))?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .axis_style(INK)
-            .label_style(font(13).color(&INK))
-            .axis_desc_style(font(14).color(&INK))
-            .x_desc(x_name)
-            .y_desc(y_name)
-            .draw()?;
+        let mut chart = axes(&area, top + 16, (x, x_name), (y, y_name))?;
         for Line { points, sd, dashed, color, .. } in lines {
             let color = COLORS[*color];
             if *dashed {
@@ -92,6 +77,35 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
         area.present()?;
     }
     Ok(svg)
+}
+
+/// Axes with their names, `top` pixels from above.
+fn axes<'a, 'b>(
+    area: &'a Area<'b>,
+    top: i32,
+    (x, x_name): (Range<f64>, &str),
+    (y, y_name): (Range<f64>, &str),
+) -> Result<ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>> {
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(top)
+        .margin_right(18)
+        .margin_bottom(6)
+        .margin_left(8)
+        .x_label_area_size(46)
+        .y_label_area_size(58)
+        .build_cartesian_2d(Axis::new(x, 8, 0.0), Axis::new(y, 7, 0.0))?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style(font(13).color(&INK))
+        .axis_desc_style(font(14).color(&INK))
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .draw()?;
+    Ok(chart)
 }
 
 /// The strokes of a line in the legend.
@@ -119,25 +133,7 @@ pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result
             area.draw(&Rectangle::new([(left, 36), (left + 22, 48)], color.filled()))?;
             area.draw_text(name, &text(14, HPos::Left, &INK), (left + 30, 42))?;
         }
-        let mut chart = ChartBuilder::on(&area)
-            .margin_top(58)
-            .margin_right(18)
-            .margin_bottom(6)
-            .margin_left(8)
-            .x_label_area_size(46)
-            .y_label_area_size(58)
-            .build_cartesian_2d(Axis::new(-end..end, 8, 0.0), Axis::new(0.0..top, 7, 0.0))?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .axis_style(INK)
-            .label_style(font(13).color(&INK))
-            .axis_desc_style(font(14).color(&INK))
-            .x_desc("weight")
-            .y_desc("weights")
-            .draw()?;
+        let mut chart = axes(&area, 58, (-end..end, "weight"), (0.0..top, "weights"))?;
         // What did not change is drawn once: edges of the colour below would show.
         let changed =
             before.iter().zip(after).map(|(&before, &after)| if before > after { before } else { 0 });
@@ -156,4 +152,43 @@ pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result
         area.present()?;
     }
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::html::unbalanced;
+
+    fn line(name: &str, dashed: bool, sd: f64) -> Line {
+        let points = vec![(1.0, 80.0), (2.0, 85.0), (4.0, 86.0)];
+        Line { name: name.into(), sd: vec![sd; points.len()], points, dashed, color: usize::from(dashed) }
+    }
+
+    fn count(svg: &str, tag: &str, color: RGBColor) -> usize {
+        let color = format!("\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2);
+        svg.lines().filter(|line| line.starts_with(tag) && line.contains(&color)).count()
+    }
+
+    #[test]
+    fn lines_have_names_dots_and_whiskers() {
+        let svg = lines("a & b", "x", "y", &[line("ours", false, 0.5), line("paper", true, 0.0)]).unwrap();
+        assert_eq!(unbalanced(&svg), None);
+        for text in ["a &amp; b", "ours", "paper", "\nx\n", "\ny\n"] {
+            assert!(svg.contains(text), "{text}");
+        }
+        assert_eq!((count(&svg, "<circle", COLORS[0]), count(&svg, "<circle", COLORS[1])), (3, 3));
+        // The legend's, the curve, three whiskers; of the dashed line more than that, but no whisker.
+        assert_eq!(count(&svg, "<polyline", COLORS[0]), 5);
+        assert!(count(&svg, "<polyline", COLORS[1]) > 10);
+        assert!(lines("t", "x", "y", &[]).is_err());
+    }
+
+    #[test]
+    fn histograms_show_what_went() {
+        let svg = histogram("layer", 0.1, &[2, 5, 6, 5, 2], &[2, 0, 16, 5, 2]).unwrap();
+        assert_eq!(unbalanced(&svg), None);
+        assert!(svg.contains("16 around 0"));
+        // The legend's, and the one bin that lost weights; of the others the legend's and four.
+        assert_eq!((count(&svg, "<rect", COLORS[1]), count(&svg, "<rect", COLORS[0])), (2, 5));
+    }
 }
