@@ -239,6 +239,10 @@ mod tests {
 
         let metrics: serde_json::Value =
             serde_json::from_slice(&fs::read(cut.join("metrics.json")).unwrap()).unwrap();
+        assert_eq!(
+            (&metrics["config"]["batch_size"], &metrics["config"]["patterns"]),
+            (&64.into(), &300.into())
+        );
         let phases = metrics["phases"].as_array().unwrap();
         assert_eq!(
             phases.iter().map(|phase| &phase["name"]).collect::<Vec<_>>(),

@@ -17,6 +17,9 @@ use crate::plots::{self, EpochPoint};
 use crate::recipe::{Cell, Phase, Recipe};
 use crate::{Args, Threshold, paper, progress};
 
+/// The official training images.
+const OFFICIAL: usize = 60_000;
+
 type Data<'a> = &'a dyn Dataset<Elem = f32>;
 
 /// What the phases share.
@@ -115,9 +118,15 @@ impl<'a> Report<'a> {
             let (names, rows) = (FashionMnist::CLASSES, confusion.rows());
             plots::confusion(&out.join("confusion.svg"), &names, &rows, confusion.accuracy())?;
         }
+        // What no flag said is what it came to.
+        let (mut config, recipe) = (json!(self.args), json!(self.recipe));
+        for name in ["batch_size", "epochs", "lr", "retrain_epochs"] {
+            config[name] = recipe[name].clone();
+        }
+        config["patterns"] = json!(self.args.patterns(OFFICIAL)?);
         let metrics = json!({
-            "config": self.args,
-            "recipe": self.recipe,
+            "config": config,
+            "recipe": recipe,
             "phases": self.phases.iter().map(|phase| self.json(phase)).collect::<Vec<_>>(),
         });
         let (path, part) = (out.join("metrics.json"), out.join("metrics.json.part"));
@@ -167,7 +176,7 @@ impl<'a> Report<'a> {
             .into_iter()
             .find(|row| Some(row.0) == threshold)
             .map_or((None, None), |row| (Some((row.1, None, "Table 3")), Some((row.2, None, "Table 3"))));
-        let patterns = self.args.patterns(60_000).ok()?;
+        let patterns = self.args.patterns(OFFICIAL).ok()?;
         match (cell, layers, phase) {
             _ if hidden != 35 => None,
             (Cell::Rnn, 2, "train") => Some((paper::RNN, None, "before tuning")),
