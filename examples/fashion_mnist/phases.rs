@@ -94,6 +94,13 @@ struct Outcome {
     sparsity: f64,
 }
 
+/// A figure of the paper's, in percent.
+struct Known {
+    accuracy: f64,
+    precision: Option<f64>,
+    place: &'static str,
+}
+
 impl<'a> Report<'a> {
     pub fn new(args: &'a Args, recipe: &'a Recipe, test: Data<'a>) -> Self {
         Self { args, recipe, test, phases: Vec::new() }
@@ -168,29 +175,26 @@ impl<'a> Report<'a> {
         json
     }
 
-    /// What the paper has for a phase, accuracy and precision in percent, and where.
-    fn paper(&self, phase: &str) -> Option<(f64, Option<f64>, &'static str)> {
-        let Args { cell, hidden, layers, .. } = *self.args;
-        let Threshold(threshold) = self.args.prune;
-        let (pruned, retrained) = paper::TABLE_3
-            .into_iter()
-            .find(|row| Some(row.0) == threshold)
-            .map_or((None, None), |row| (Some((row.1, None, "Table 3")), Some((row.2, None, "Table 3"))));
+    /// What the paper has for the model of a phase.
+    fn paper(&self, phase: &str) -> Option<Known> {
+        let Args { cell, hidden, layers, prune: Threshold(threshold), .. } = *self.args;
         let patterns = self.args.patterns(OFFICIAL).ok()?;
+        let table_2 = paper::TABLE_2.into_iter().find(|row| row.0 == patterns);
+        let table_3 = paper::TABLE_3.into_iter().find(|row| Some(row.0) == threshold);
+        let known = |accuracy, place| Some(Known { accuracy, precision: None, place });
         match (cell, layers, phase) {
-            _ if hidden != 35 => None,
-            (Cell::Rnn, 2, "train") => Some((paper::RNN, None, "before tuning")),
-            (Cell::Lstm, 2, "train") => {
-                let row = paper::TABLE_2.into_iter().find(|row| row.0 == patterns)?;
-                Some((row.1, None, "Table 2"))
-            }
-            (Cell::Lstm, 2, "prune") => pruned,
+            _ if hidden != 35 || (phase != "train" && patterns != 48_000) => None,
+            (Cell::Rnn, 2, "train") => known(paper::RNN, "before tuning"),
+            (Cell::Lstm, 2, "train") => known(table_2?.1, "Table 2"),
+            (Cell::Lstm, 2, "prune") => known(table_3?.1, "Table 3"),
             (Cell::Lstm, 2, _) if threshold == Some(0.03) => {
-                Some((paper::FINAL.0, Some(paper::FINAL.1), "final model; 88.46 % in Table 3"))
+                let (accuracy, precision) = paper::FINAL;
+                Some(Known { accuracy, precision: Some(precision), place: "final model; 88.46 % in Table 3" })
             }
-            (Cell::Lstm, 2, _) => retrained,
+            (Cell::Lstm, 2, _) => known(table_3?.2, "Table 3"),
             (Cell::Lstm, 4, "retrain") => {
-                Some((paper::FOUR_LAYERS.0, Some(paper::FOUR_LAYERS.1), "four layers"))
+                let (accuracy, precision) = paper::FOUR_LAYERS;
+                Some(Known { accuracy, precision: Some(precision), place: "four layers" })
             }
             _ => None,
         }
@@ -214,22 +218,21 @@ impl Display for Report<'_> {
         writeln!(f, "\n{}\n\n{}\n", last.confusion, last.confusion.report())?;
         writeln!(f, "on the test images  accuracy  the paper's  precision  the paper's     zeros")?;
         for Outcome { name, confusion, sparsity, .. } in &self.phases {
-            let (accuracy, precision, place) =
-                self.paper(name).map_or((None, None, ""), |(a, p, place)| (Some(a), p, place));
+            let known = self.paper(name);
             let percent = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
             let model = match *name {
                 "train" => "trained",
                 "prune" => "pruned",
                 _ => "pruned, retrained",
             };
-            let place = if place.is_empty() { String::new() } else { format!("   ({place})") };
+            let place = known.as_ref().map_or(String::new(), |known| format!("   ({})", known.place));
             writeln!(
                 f,
                 "{model:18}  {:>8}  {:>11}  {:>9}  {:>11}  {:>8}{place}",
                 percent(Some(100.0 * confusion.accuracy())),
-                percent(accuracy),
+                percent(known.as_ref().map(|known| known.accuracy)),
                 percent(Some(100.0 * confusion.precision_macro())),
-                percent(precision),
+                percent(known.and_then(|known| known.precision)),
                 percent(Some(100.0 * sparsity)),
             )?;
         }
