@@ -5,6 +5,7 @@
 //! - [`loss`], [`optim`]: what is minimised, and by which rule.
 //! - [`train`]: the [`Trainer`], schedules, callbacks, early stopping, clipping.
 //! - [`prune`]: weights that are 0 and stay 0; [`reduce`]: fewer patterns to learn from.
+//! - [`tune`]: grids, random search, k folds; studies that go on after an interruption.
 //! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
 //! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
 //! - [`prelude`]: what most programs import.
@@ -88,6 +89,7 @@ pub mod reduce;
 pub mod rng;
 mod shape;
 pub mod train;
+pub mod tune;
 
 pub use error::{Error, Result};
 pub use kernels::simd::SimdLevel;

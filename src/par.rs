@@ -35,3 +35,31 @@ pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> 
         Ok(f())
     }
 }
+
+/// Calls `f` on `workers` threads at once, each within a pool of one thread: forks inside stay on it. Without the
+/// feature `rayon`, once on this thread.
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
+///
+/// # Panics
+/// If `f` does, after all have ended.
+pub fn crew(workers: usize, f: impl Fn() + Sync) -> crate::Result<()> {
+    #[cfg(feature = "rayon")]
+    {
+        std::thread::scope(|scope| {
+            let start = |_| scope.spawn(|| within(Some(1), &f));
+            let crew: Vec<_> = (0..workers).map(start).collect();
+            let ends =
+                crew.into_iter().map(|worker| worker.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            ends.collect()
+        })
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        if workers > 0 {
+            f();
+        }
+        Ok(())
+    }
+}

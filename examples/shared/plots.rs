@@ -11,11 +11,11 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-const INK: RGBColor = RGBColor(40, 40, 40);
-const GRID: RGBColor = RGBColor(225, 225, 225);
+pub const INK: RGBColor = RGBColor(40, 40, 40);
+pub const GRID: RGBColor = RGBColor(225, 225, 225);
 const TRAIN: RGBColor = RGBColor(31, 119, 180);
 const VALID: RGBColor = RGBColor(214, 39, 40);
 
@@ -140,12 +140,12 @@ fn panel(area: &Area, title: &str, unit: &str, curves: &[Curve; 2], most: f64) -
 }
 
 /// The smallest range that holds all values.
-fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+pub fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     values.map(|v| v..v).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
 }
 
 /// An axis with ticks at round numbers.
-struct Axis {
+pub struct Axis {
     range: RangedCoordf64,
     ticks: Vec<f64>,
     /// The decimals that tell ticks apart.
@@ -154,7 +154,7 @@ struct Axis {
 
 impl Axis {
     /// Ticks are about `most` at most, and not less than `least` apart.
-    fn new(range: Range<f64>, most: u32, least: f64) -> Self {
+    pub fn new(range: Range<f64>, most: u32, least: f64) -> Self {
         // The smallest of 1, 2, 5 and 10 times a power of ten that is large enough, forgiving errors of rounding.
         let raw = ((range.end - range.start) / f64::from(most)).max(least);
         let magnitude = 10_f64.powf(raw.log10().floor());
@@ -298,16 +298,16 @@ fn advance(c: char) -> f64 {
 }
 
 /// A font of this many pixels.
-fn font(size: i32) -> FontDesc<'static> {
+pub fn font(size: i32) -> FontDesc<'static> {
     // The SVG back end divides sizes by 1.24.
     FontDesc::new(FontFamily::SansSerif, f64::from(size) * 1.24, FontStyle::Normal)
 }
 
-fn text<'a>(size: i32, at: HPos, color: &'a RGBColor) -> TextStyle<'a> {
+pub fn text<'a>(size: i32, at: HPos, color: &'a RGBColor) -> TextStyle<'a> {
     TextStyle::from(font(size)).color(color).pos(Pos::new(at, VPos::Center))
 }
 
-fn bold(size: i32, at: HPos) -> TextStyle<'static> {
+pub fn bold(size: i32, at: HPos) -> TextStyle<'static> {
     TextStyle::from(font(size).style(FontStyle::Bold)).color(&INK).pos(Pos::new(at, VPos::Center))
 }
 

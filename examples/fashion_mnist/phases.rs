@@ -1,0 +1,242 @@
+//! The phases of a run: training, pruning, retraining; and what is reported of each.
+
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bptt::Model;
+use bptt::data::{Dataset, FashionMnist};
+use bptt::metrics::ConfusionMatrix;
+use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History};
+use serde_json::{Value, json};
+
+use crate::plots::{self, EpochPoint};
+use crate::recipe::{Cell, Phase, Recipe};
+use crate::{Args, Threshold, paper, progress};
+
+/// The official training images.
+const OFFICIAL: usize = 60_000;
+
+type Data<'a> = &'a dyn Dataset<Elem = f32>;
+
+/// What the phases share.
+pub struct Phases<'a> {
+    pub args: &'a Args,
+    pub recipe: &'a Recipe,
+    pub train: Data<'a>,
+    pub valid: Option<Data<'a>>,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Phases<'_> {
+    /// The file of the model, which is there after the first epoch.
+    pub fn saved(&self) -> PathBuf {
+        self.args.out.join("model.safetensors")
+    }
+
+    /// Trains, from the phase's checkpoint on if asked for; `None` if it was stopped.
+    pub fn fit(&self, phase: Phase, model: &mut Model) -> bptt::Result<Option<History>> {
+        let Self { args, recipe, .. } = self;
+        let retrained = args.out.join("retrain.ckpt");
+        let mut trainer = recipe
+            .trainer(phase, args.seed)
+            .stop_on(self.stop.clone())
+            .resume(args.resume)
+            .with(Checkpoint::last(self.saved()))
+            .with(progress::Bars::new());
+        trainer = match phase {
+            // An epoch more of training, and whatever was retrained was another model.
+            Phase::Train => trainer.checkpoint(args.out.join("train.ckpt")).with(move |_: &Epoch| {
+                let _ = fs::remove_file(&retrained);
+                Flow::Continue
+            }),
+            Phase::Retrain => trainer.checkpoint(retrained).with(args.prune),
+        };
+        if let Some(threads) = args.threads {
+            trainer = trainer.threads(threads);
+        }
+        let history = recipe.fit(trainer, model, self.train, self.valid)?;
+        Ok((!self.stop.load(Ordering::Relaxed)).then_some(history))
+    }
+}
+
+/// Has the checkpoint of the retraining say where its model was pruned.
+impl Callback<f32> for Threshold {
+    fn save_state(&self) -> Option<CallbackState> {
+        Some(CallbackState { json: json!(self.0), values: Vec::new() })
+    }
+
+    fn load_state(&mut self, state: CallbackState, _: &mut Model) -> bptt::Result<()> {
+        if state.json == json!(self.0) {
+            return Ok(());
+        }
+        Err(bptt::Error::config("prune", format!("found {}, expected {}", state.json, json!(self.0))))
+    }
+}
+
+/// What came of the phases.
+pub struct Report<'a> {
+    args: &'a Args,
+    recipe: &'a Recipe,
+    test: Data<'a>,
+    phases: Vec<Outcome>,
+}
+
+/// A phase's epochs, and its model on the test images.
+struct Outcome {
+    name: &'static str,
+    epochs: Vec<Epoch>,
+    confusion: ConfusionMatrix,
+    /// The share of all parameters that are pruned.
+    sparsity: f64,
+}
+
+/// A figure of the paper's, in percent.
+struct Known {
+    accuracy: f64,
+    precision: Option<f64>,
+    place: &'static str,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(args: &'a Args, recipe: &'a Recipe, test: Data<'a>) -> Self {
+        Self { args, recipe, test, phases: Vec::new() }
+    }
+
+    /// Adds a phase, and measures the model that it led to. It is the one look at the test images that it has.
+    pub fn add(&mut self, name: &'static str, history: Option<&History>, model: &Model) -> bptt::Result<()> {
+        let confusion = model.evaluate(self.test)?.confusion().clone();
+        let epochs = history.map(|history| history.epochs.clone()).unwrap_or_default();
+        self.phases.push(Outcome { name, epochs, confusion, sparsity: model.sparsity().share() });
+        Ok(())
+    }
+
+    /// Writes the pictures and `metrics.json`.
+    pub fn write(&self) -> Result<(), Box<dyn Error>> {
+        let out = &self.args.out;
+        let points: Vec<_> = self.epochs().enumerate().map(|(i, epoch)| point(i + 1, epoch)).collect();
+        if !points.is_empty() {
+            plots::learning_curves(&out.join("learning_curves.svg"), &points)?;
+        }
+        if let Some(Outcome { confusion, .. }) = self.phases.last() {
+            let (names, rows) = (FashionMnist::CLASSES, confusion.rows());
+            plots::confusion(&out.join("confusion.svg"), &names, &rows, confusion.accuracy())?;
+        }
+        // What no flag said is what it came to.
+        let (mut config, recipe) = (json!(self.args), json!(self.recipe));
+        for name in ["batch_size", "epochs", "lr", "retrain_epochs"] {
+            config[name] = recipe[name].clone();
+        }
+        config["patterns"] = json!(self.args.patterns(OFFICIAL)?);
+        let metrics = json!({
+            "config": config,
+            "recipe": recipe,
+            "phases": self.phases.iter().map(|phase| self.json(phase)).collect::<Vec<_>>(),
+        });
+        let (path, part) = (out.join("metrics.json"), out.join("metrics.json.part"));
+        fs::write(&part, serde_json::to_string_pretty(&metrics)? + "\n")?;
+        fs::rename(part, path)?;
+        Ok(())
+    }
+
+    fn epochs(&self) -> impl Iterator<Item = &Epoch> {
+        self.phases.iter().flat_map(|phase| &phase.epochs)
+    }
+
+    fn json(&self, phase: &Outcome) -> Value {
+        let epochs = phase.epochs.iter().map(|epoch| {
+            let point = point(epoch.epoch, epoch);
+            json!({
+                "epoch": point.epoch,
+                "train_loss": point.train_loss,
+                "train_accuracy": point.train_accuracy,
+                "valid_loss": point.valid_loss,
+                "valid_accuracy": point.valid_accuracy,
+                "seconds": epoch.seconds,
+            })
+        });
+        let mut json = json!({
+            "name": phase.name,
+            "test": {
+                "accuracy": phase.confusion.accuracy(),
+                "precision_macro": phase.confusion.precision_macro(),
+                "confusion": phase.confusion.rows(),
+            },
+        });
+        if phase.name == "prune" {
+            json["threshold"] = json!(self.args.prune);
+            json["sparsity"] = json!(phase.sparsity);
+        } else {
+            json["epochs"] = epochs.collect();
+        }
+        json
+    }
+
+    /// What the paper has for the model of a phase.
+    fn paper(&self, phase: &str) -> Option<Known> {
+        let Args { cell, hidden, layers, prune: Threshold(threshold), .. } = *self.args;
+        let patterns = self.args.patterns(OFFICIAL).ok()?;
+        let table_2 = paper::TABLE_2.into_iter().find(|row| row.0 == patterns);
+        let table_3 = paper::TABLE_3.into_iter().find(|row| Some(row.0) == threshold);
+        let known = |accuracy, place| Some(Known { accuracy, precision: None, place });
+        match (cell, layers, phase) {
+            _ if hidden != 35 || (phase != "train" && patterns != 48_000) => None,
+            (Cell::Rnn, 2, "train") => known(paper::RNN, "before tuning"),
+            (Cell::Lstm, 2, "train") => known(table_2?.1, "Table 2"),
+            (Cell::Lstm, 2, "prune") => known(table_3?.1, "Table 3"),
+            (Cell::Lstm, 2, _) if threshold == Some(0.03) => {
+                let (accuracy, precision) = paper::FINAL;
+                Some(Known { accuracy, precision: Some(precision), place: "final model; 88.46 % in Table 3" })
+            }
+            (Cell::Lstm, 2, _) => known(table_3?.2, "Table 3"),
+            (Cell::Lstm, 4, "retrain") => {
+                let (accuracy, precision) = paper::FOUR_LAYERS;
+                Some(Known { accuracy, precision: Some(precision), place: "four layers" })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn point(number: usize, epoch: &Epoch) -> EpochPoint {
+    EpochPoint {
+        epoch: number,
+        train_loss: epoch.train.loss,
+        train_accuracy: epoch.train.accuracy.unwrap_or(0.0),
+        valid_loss: epoch.valid.map(|v| v.loss),
+        valid_accuracy: epoch.valid.and_then(|v| v.accuracy),
+    }
+}
+
+/// The last model's confusion matrix, and all models beside the paper's figures.
+impl Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(last) = self.phases.last() else { return Ok(()) };
+        writeln!(f, "\n{}\n\n{}\n", last.confusion, last.confusion.report())?;
+        writeln!(f, "on the test images  accuracy  the paper's  precision  the paper's     zeros")?;
+        for Outcome { name, confusion, sparsity, .. } in &self.phases {
+            let known = self.paper(name);
+            let percent = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
+            let model = match *name {
+                "train" => "trained",
+                "prune" => "pruned",
+                _ => "pruned, retrained",
+            };
+            let place = known.as_ref().map_or(String::new(), |known| format!("   ({})", known.place));
+            writeln!(
+                f,
+                "{model:18}  {:>8}  {:>11}  {:>9}  {:>11}  {:>8}{place}",
+                percent(Some(100.0 * confusion.accuracy())),
+                percent(known.as_ref().map(|known| known.accuracy)),
+                percent(Some(100.0 * confusion.precision_macro())),
+                percent(known.and_then(|known| known.precision)),
+                percent(Some(100.0 * sparsity)),
+            )?;
+        }
+        let (accuracy, out) = (100.0 * last.confusion.accuracy(), self.args.out.display());
+        write!(f, "\ntest accuracy {accuracy:.2} %; all of it in {out}")
+    }
+}

@@ -1,0 +1,194 @@
+//! Charts as SVG, in a few known colours without a background, so that the page can give them others in the dark.
+
+use std::ops::Range;
+
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use crate::plots::{Area, Axis, GRID, INK, Result, bold, font, range, text};
+
+/// A curve, and the sd of each of its values.
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+    pub sd: Vec<f64>,
+    /// The paper's are dashed.
+    pub dashed: bool,
+    /// The place of its colour.
+    pub color: usize,
+}
+
+/// The page has a lighter one for each in the dark.
+pub const COLORS: [RGBColor; 4] =
+    [RGBColor(31, 119, 180), RGBColor(200, 70, 20), RGBColor(30, 130, 60), RGBColor(130, 80, 170)];
+
+/// A small chart, legible on a phone.
+const SIZE: (u32, u32) = (440, 310);
+
+/// Lines with their names above, and whiskers of one sd.
+///
+/// # Errors
+/// If there is nothing to draw.
+pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<String> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let ends = lines
+        .iter()
+        .flat_map(|line| line.points.iter().zip(&line.sd).flat_map(|((_, y), sd)| [y - sd, y + sd]));
+    let (Some(x), Some(y)) = (range(points().map(|p| p.0)), range(ends.chain(points().map(|p| p.1)))) else {
+        return Err(format!("{title}: nothing to draw").into());
+    };
+    let (wide, high) = ((x.end - x.start).max(1e-9), (y.end - y.start).max(0.1));
+    let (x, y) = (x.start - 0.04 * wide..x.end + 0.04 * wide, y.start - 0.06 * high..y.end + 0.06 * high);
+
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.draw_text(title, &bold(16, HPos::Left), (12, 18))?;
+        let (mut left, mut top) = (14, 42);
+        for line in lines {
+            let color = COLORS[line.color];
+            let width = 46 + 7 * line.name.chars().count() as i32;
+            if left + width > SIZE.0 as i32 {
+                (left, top) = (14, top + 18);
+            }
+            for dash in dashes(left, left + 26, line.dashed) {
+                area.draw(&PathElement::new(dash.map(|x| (x, top)), color.stroke_width(2)))?;
+            }
+            area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, top))?;
+            left += width;
+        }
+        let mut chart = axes(&area, top + 16, (x, x_name), (y, y_name))?;
+        for Line { points, sd, dashed, color, .. } in lines {
+            let color = COLORS[*color];
+            if *dashed {
+                let dashed = DashedLineSeries::new(points.iter().copied(), 6, 4, color.stroke_width(2));
+                chart.draw_series(dashed)?;
+            } else {
+                chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
+            }
+            chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
+            let whiskers = points.iter().zip(sd).filter(|(_, sd)| **sd > 0.0);
+            chart
+                .draw_series(whiskers.map(|(&(x, y), sd)| {
+                    PathElement::new([(x, y - sd), (x, y + sd)], color.stroke_width(1))
+                }))?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// Axes with their names, `top` pixels from above.
+fn axes<'a, 'b>(
+    area: &'a Area<'b>,
+    top: i32,
+    (x, x_name): (Range<f64>, &str),
+    (y, y_name): (Range<f64>, &str),
+) -> Result<ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>> {
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(top)
+        .margin_right(18)
+        .margin_bottom(6)
+        .margin_left(8)
+        .x_label_area_size(46)
+        .y_label_area_size(58)
+        .build_cartesian_2d(Axis::new(x, 8, 0.0), Axis::new(y, 7, 0.0))?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style(font(13).color(&INK))
+        .axis_desc_style(font(14).color(&INK))
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .draw()?;
+    Ok(chart)
+}
+
+/// The strokes of a line in the legend.
+fn dashes(from: i32, to: i32, dashed: bool) -> Vec<[i32; 2]> {
+    if !dashed {
+        return vec![[from, to]];
+    }
+    (from..to).step_by(10).map(|left| [left, (left + 6).min(to)]).collect()
+}
+
+/// Counts of bins of this width around their middles, before and after, one behind the other. The bin around 0 may be
+/// far larger than all others after pruning; it is cut off, and its count written beside it.
+pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result<String> {
+    let middle = before.len() / 2;
+    let others = (0..before.len()).filter(|&i| i != middle).map(|i| before[i].max(after[i]));
+    let top = 1.25 * before.get(middle).copied().unwrap_or(0).max(others.max().unwrap_or(0)).max(4) as f64;
+    let place = |i: usize| (i as f64 - middle as f64) * bin;
+    let farthest = (0..before.len()).filter(|&i| before[i] > 0).map(|i| i.abs_diff(middle)).max();
+    let end = (farthest.unwrap_or(1) + 2) as f64 * bin;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.draw_text(title, &bold(16, HPos::Left), (12, 18))?;
+        for (left, name, color) in [(14, "before", COLORS[1]), (120, "after", COLORS[0])] {
+            area.draw(&Rectangle::new([(left, 36), (left + 22, 48)], color.filled()))?;
+            area.draw_text(name, &text(14, HPos::Left, &INK), (left + 30, 42))?;
+        }
+        let mut chart = axes(&area, 58, (-end..end, "weight"), (0.0..top, "weights"))?;
+        // What did not change is drawn once: edges of the colour below would show.
+        let changed =
+            before.iter().zip(after).map(|(&before, &after)| if before > after { before } else { 0 });
+        for (counts, color) in [(changed.collect(), COLORS[1]), (after.to_vec(), COLORS[0])] {
+            let bars = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+            chart.draw_series(bars.map(|(i, &count): (usize, &u64)| {
+                let (left, right) = (place(i) - 0.45 * bin, place(i) + 0.45 * bin);
+                Rectangle::new([(left, 0.0), (right, (count as f64).min(top))], color.filled())
+            }))?;
+        }
+        if let Some(&zeros) = after.get(middle).filter(|&&zeros| zeros as f64 > top) {
+            let label = format!("{zeros} around 0");
+            let place = chart.backend_coord(&(0.0, top));
+            area.draw_text(&label, &text(13, HPos::Left, &INK), (place.0 + 8, place.1 + 10))?;
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::html::unbalanced;
+
+    fn line(name: &str, dashed: bool, sd: f64) -> Line {
+        let points = vec![(1.0, 80.0), (2.0, 85.0), (4.0, 86.0)];
+        Line { name: name.into(), sd: vec![sd; points.len()], points, dashed, color: usize::from(dashed) }
+    }
+
+    fn count(svg: &str, tag: &str, color: RGBColor) -> usize {
+        let color = format!("\"#{:02X}{:02X}{:02X}\"", color.0, color.1, color.2);
+        svg.lines().filter(|line| line.starts_with(tag) && line.contains(&color)).count()
+    }
+
+    #[test]
+    fn lines_have_names_dots_and_whiskers() {
+        let svg = lines("a & b", "x", "y", &[line("ours", false, 0.5), line("paper", true, 0.0)]).unwrap();
+        assert_eq!(unbalanced(&svg), None);
+        for text in ["a &amp; b", "ours", "paper", "\nx\n", "\ny\n"] {
+            assert!(svg.contains(text), "{text}");
+        }
+        assert_eq!((count(&svg, "<circle", COLORS[0]), count(&svg, "<circle", COLORS[1])), (3, 3));
+        // The legend's, the curve, three whiskers; of the dashed line more than that, but no whisker.
+        assert_eq!(count(&svg, "<polyline", COLORS[0]), 5);
+        assert!(count(&svg, "<polyline", COLORS[1]) > 10);
+        assert!(lines("t", "x", "y", &[]).is_err());
+    }
+
+    #[test]
+    fn histograms_show_what_went() {
+        let svg = histogram("layer", 0.1, &[2, 5, 6, 5, 2], &[2, 0, 16, 5, 2]).unwrap();
+        assert_eq!(unbalanced(&svg), None);
+        assert!(svg.contains("16 around 0"));
+        // The legend's, and the one bin that lost weights; of the others the legend's and four.
+        assert_eq!((count(&svg, "<rect", COLORS[1]), count(&svg, "<rect", COLORS[0])), (2, 5));
+    }
+}

@@ -1,0 +1,219 @@
+//! The paper's tables and figures, run again, beside the paper's own numbers.
+//!
+//! `cargo run --example paper` trains every model that the paper reports, several side by side, and writes one page,
+//! `target/paper/index.html`, and all figures as `results.json`. `-- --quick` does about a tenth of it; `-- --only
+//! table2,fig3` some of its sections; `-- --help` lists more.
+//!
+//! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted goes on from there
+//! when it is started again. Delete the file to begin anew, as after a change of the code.
+
+mod charts;
+mod html;
+#[path = "../shared/paper.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod paper;
+#[path = "../shared/plots.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod plots;
+#[path = "../shared/recipe.rs"]
+mod recipe;
+mod report;
+mod sections;
+mod study;
+
+use std::error::Error;
+use std::fs;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+use bptt::data::FashionMnist;
+use clap::Parser;
+use report::Report;
+use sections::{Plan, Section};
+use study::Run;
+
+/// Run the paper's experiments again, and write a page with its figures and ours.
+#[derive(Parser)]
+struct Args {
+    /// Sections, by the names that this lists when it finds another [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// A fifth of the patterns, half the epochs, fewer repeats: a look at the page, not a reproduction
+    #[arg(long)]
+    quick: bool,
+    /// Seeds of tables 2 and 3 and of the final models; the other studies have 2 at the most [default: 5, quick 2]
+    #[arg(long, value_name = "N")]
+    repeats: Option<usize>,
+    /// Folder for the page, results.json and runs.jsonl [default: target/paper, or target/paper-quick]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Runs side by side, one thread each [default: one a core]
+    #[arg(long, value_name = "N", visible_alias = "threads")]
+    workers: Option<usize>,
+    /// Folder with the four official files [default: looked for, beginning with data/fashion-mnist]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+fn main() {
+    if let Err(error) = run(&Args::parse()) {
+        eprintln!("error: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let plan = Plan { quick: args.quick, repeats: args.repeats.unwrap_or(if args.quick { 2 } else { 5 }) };
+    if plan.repeats == 0 {
+        return Err("--repeats: found 0, expected at least 1".into());
+    }
+    let sections = chosen(plan, &args.only)?;
+    let runs = distinct(&sections);
+    let data = FashionMnist::find_in(args.data.as_deref())?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| if args.quick { "target/paper-quick" } else { "target/paper" }.into());
+    fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+
+    // Without threads there is one worker, whatever is asked for.
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = if cfg!(feature = "rayon") { args.workers.unwrap_or(cores) } else { 1 };
+    let (count, path) = (runs.len(), out.join("runs.jsonl"));
+    let minutes = runs.iter().map(Run::cost).sum::<f64>() / 60.0;
+    println!(
+        "{count} runs, about {minutes:.1} minutes of one thread, {:.1} with {workers} side by side; kept in {}",
+        minutes / workers.max(1) as f64,
+        path.display()
+    );
+    let runs = study::run(runs, &data, args.workers, &path)?;
+    let report = Report { plan, sections: &sections, runs: &runs, workers };
+    write(&out.join("results.json"), &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
+    write(&out.join("index.html"), &report.html()?)?;
+    println!("{}", out.join("index.html").display());
+    runs.results().map_err(|e| format!("a run failed; started again, it is tried again: {e}"))?;
+    Ok(())
+}
+
+/// The sections of these names, or all.
+fn chosen(plan: Plan, names: &[String]) -> Result<Vec<Section>, String> {
+    let mut sections = plan.sections();
+    let known: Vec<_> = sections.iter().map(|section| section.name).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("--only: found {name}, expected some of {}", known.join(",")));
+    }
+    sections.retain(|section| names.is_empty() || names.iter().any(|name| name == section.name));
+    Ok(sections)
+}
+
+/// The sections' runs, each once, the longest first, so that none is left for the end.
+fn distinct(sections: &[Section]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for run in sections.iter().flat_map(Section::runs) {
+        if !runs.contains(run) {
+            runs.push(run.clone());
+        }
+    }
+    runs.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
+    runs
+}
+
+/// Writes beside the place, and renames.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let part = path.with_extension("part");
+    fs::write(&part, text)
+        .and_then(|()| fs::rename(&part, path))
+        .map_err(|e| format!("{}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All sections, at a size that takes a moment.
+    fn tiny() -> Vec<Section> {
+        let mut sections = Plan { quick: true, repeats: 1 }.sections();
+        let shrink = |run: &mut Run| {
+            run.network.hidden = run.network.hidden.min(4);
+            run.patterns.pool = 120;
+            run.patterns.valid = run.patterns.valid.min(40);
+            run.recipe.epochs = 1;
+            run.recipe.retrain_epochs = run.recipe.retrain_epochs.min(1);
+        };
+        for section in &mut sections {
+            for row in section.tables.iter_mut().flat_map(|table| &mut table.rows) {
+                row.runs.iter_mut().for_each(shrink);
+                if let sections::Metric::ValidAfter(epoch) = &mut row.metric {
+                    *epoch = 1;
+                }
+            }
+            for figure in &mut section.figures {
+                match figure {
+                    sections::Figure::Confusion { run, .. } | sections::Figure::Histograms { run } => {
+                        shrink(run)
+                    }
+                    sections::Figure::Ranking(rows) => {
+                        rows.iter_mut().flat_map(|row| &mut row.runs).for_each(shrink)
+                    }
+                    _ => {}
+                }
+            }
+        }
+        sections
+    }
+
+    #[test]
+    fn an_interrupted_study_goes_on_to_the_same_page() {
+        let data = FashionMnist::find().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs.jsonl");
+        let sections = tiny();
+        let all = distinct(&sections);
+        let some = study::run(all[..5].to_vec(), &data, Some(2), &path).unwrap();
+        // The last line was being written when the study was killed.
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 7]).unwrap();
+        let runs = study::run(all.clone(), &data, Some(2), &path).unwrap();
+        let again: Vec<_> = runs.rows()[..5]
+            .iter()
+            .zip(some.rows())
+            .filter(|(new, old)| new.seconds == old.seconds)
+            .collect();
+        assert_eq!(again.len(), 4, "four of five were kept");
+
+        let report =
+            Report { plan: Plan { quick: true, repeats: 1 }, sections: &sections, runs: &runs, workers: 2 };
+        let html = report.html().unwrap();
+        assert_eq!(html::unbalanced(&html), None);
+        assert!(!html.contains("failed") && !html.contains("NaN"));
+        for section in &sections {
+            assert!(html.contains(&format!("id=\"{}\"", section.name)));
+            assert!(html.contains(&html::escape(section.title)));
+        }
+        // Nothing is asked from elsewhere.
+        assert!(
+            !html.contains("<script")
+                && !html.contains("<link")
+                && !html.contains("src=")
+                && !html.contains("@import")
+        );
+        let json = report.json();
+        let rows = json["sections"][8]["tables"][0]["rows"].as_array().unwrap();
+        assert_eq!((rows.len(), &rows[1]["paper"]), (5, &87.41.into()));
+        assert!(rows[1]["ours"]["mean"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn equal_runs_are_done_once() {
+        let plan = Plan { quick: false, repeats: 5 };
+        let named = |names: &[&str]| {
+            chosen(plan, &names.iter().map(|&name| name.into()).collect::<Vec<_>>()).unwrap()
+        };
+        // The final model by the paper's recipe is one of Table 3's, and all that Table 4 tells are final models.
+        assert_eq!(distinct(&named(&["table3"])).len(), 5);
+        assert_eq!(distinct(&named(&["final"])).len(), 20);
+        assert_eq!(distinct(&named(&["table3", "final", "table4"])).len(), 20);
+        let fault = chosen(plan, &["table9".into()]).unwrap_err();
+        assert!(fault.starts_with("--only: found table9, expected some of cells,normalisation,"), "{fault}");
+    }
+}

@@ -1,0 +1,357 @@
+//! The page and the figures: what the runs brought, beside what the paper reports.
+
+use std::error::Error;
+
+use bptt::data::FashionMnist;
+use bptt::metrics::ConfusionMatrix;
+use bptt::tune::{Summary, Table as Runs};
+use serde_json::{Value, json};
+
+use crate::charts::{self, Line};
+use crate::html::{confusion, element, escape, figure, table};
+use crate::recipe::Recipe;
+use crate::sections::{Figure, Metric, Plan, Row, Section, Stage, Table};
+use crate::study::{BIN, Outcome, Run};
+
+/// The outcomes, to be asked for by run.
+pub struct Report<'a> {
+    pub plan: Plan,
+    pub sections: &'a [Section],
+    pub runs: &'a Runs<Run, Outcome>,
+    /// Runs that went side by side.
+    pub workers: usize,
+}
+
+/// What a row's runs brought.
+struct Ours {
+    /// In percent.
+    accuracy: Summary,
+    /// An epoch of the first training.
+    seconds: Summary,
+}
+
+impl Report<'_> {
+    fn outcome(&self, run: &Run) -> Option<&Outcome> {
+        self.runs.rows().iter().find(|row| row.config == *run)?.result.as_ref().ok()
+    }
+
+    /// `None` if a run failed, or there are none.
+    fn ours(&self, row: &Row) -> Option<Ours> {
+        let outcomes: Vec<&Outcome> = row.runs.iter().map(|run| self.outcome(run)).collect::<Option<_>>()?;
+        let values: Vec<f64> =
+            outcomes.iter().map(|outcome| row.metric.of(outcome)).collect::<Option<_>>()?;
+        let seconds = Summary::of(outcomes.iter().map(|outcome| outcome.seconds));
+        (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), seconds })
+    }
+
+    /// The whole page; it needs no other file.
+    pub fn html(&self) -> Result<String, Box<dyn Error>> {
+        let sections =
+            self.sections.iter().map(|section| self.section(section)).collect::<Result<String, _>>()?;
+        let links = self
+            .sections
+            .iter()
+            .map(|s| format!("<li><a href=\"#{}\">{}</a></li>\n", s.name, escape(s.title)));
+        let links: String = links.collect();
+        let quick = "This page was made with --quick: a fifth of the patterns, half the epochs, fewer repeats. Its figures \
+                     are lower than those of the full study, and are no reproduction.";
+        let quick = if self.plan.quick {
+            format!("<p class=\"quick\">{}</p>\n", escape(quick))
+        } else {
+            String::new()
+        };
+        let title = "An LSTM on Fashion-MNIST: the paper's figures and ours";
+        Ok(format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n{}{quick}{}\
+             <nav aria-label=\"Sections\">\n<ul>\n{links}</ul>\n</nav>\n</header>\n<main>\n{sections}</main>\n\
+             <footer>\n{}</footer>\n</body>\n</html>\n",
+            include_str!("page.css"),
+            element("h1", title),
+            element("p", &self.about()),
+            element(
+                "p",
+                "Written by the example paper of the crate bptt. docs/paper.md there says how the paper was read where it can \
+                 be read in several ways. results.json beside this page has every figure, runs.jsonl every run."
+            ),
+        ))
+    }
+
+    fn about(&self) -> String {
+        let (runs, workers) = (self.runs.len(), self.workers);
+        let side = if workers > 1 {
+            format!(
+                "{workers} runs went side by side, one thread each: the seconds of an epoch are those of one thread with others beside it"
+            )
+        } else {
+            "Runs went one after another, on one thread: the seconds of an epoch are those of one thread"
+                .into()
+        };
+        format!(
+            "Kexin Zhang's paper “LSTM: An Image Classification Model Based on Fashion-MNIST Dataset”, run again from its text. \
+             In each table stand the paper's value, ours as mean ± standard deviation over n seeds (1 to n), and the \
+             difference in points. What the paper tuned on validation images is measured on validation images here; the test \
+             images are looked at only where the paper reports them, and for the choice of patterns, which goes on from its \
+             Table 2. {runs} runs. {side}, and the paper's are from other \
+             hardware."
+        )
+    }
+
+    fn section(&self, section: &Section) -> Result<String, Box<dyn Error>> {
+        let tables: String = section.tables.iter().map(|table| self.table(table)).collect();
+        let figures =
+            section.figures.iter().map(|f| self.figure(section, f)).collect::<Result<String, _>>()?;
+        Ok(format!(
+            "<section id=\"{0}\" aria-labelledby=\"{0}-title\">\n<h2 id=\"{0}-title\">{1}</h2>\n{2}\
+             <div class=\"parts\">\n{tables}{figures}</div>\n</section>\n",
+            section.name,
+            escape(section.title),
+            element("p", section.text),
+        ))
+    }
+
+    fn table(&self, of: &Table) -> String {
+        let paper = of.rows.iter().any(|row| row.paper.is_some());
+        let times = of.rows.iter().any(|row| row.paper_seconds.is_some());
+        let mut heads = vec![of.head];
+        if paper {
+            heads.push("paper %");
+        }
+        heads.push("ours %");
+        if paper {
+            heads.push("difference");
+        }
+        heads.push("n");
+        if times {
+            heads.push("paper s/epoch");
+        }
+        // Rows that tell of the same runs have the same seconds.
+        let timed = of.rows.len() == 1 || of.rows.iter().any(|row| row.runs != of.rows[0].runs);
+        if timed {
+            heads.push("s/epoch");
+        }
+        let rows = of.rows.iter().map(|row| {
+            let ours = self.ours(row);
+            let mut cells = vec![row.label.clone()];
+            if paper {
+                cells.push(number(row.paper));
+            }
+            cells.push(ours.as_ref().map_or("failed".into(), |ours| mean_sd(&ours.accuracy)));
+            if paper {
+                cells.push(difference(
+                    ours.as_ref().zip(row.paper).map(|(ours, paper)| ours.accuracy.mean - paper),
+                ));
+            }
+            cells.push(row.runs.len().to_string());
+            if times {
+                cells.push(row.paper_seconds.map_or("–".into(), |seconds| format!("{seconds:.1}")));
+            }
+            if timed {
+                cells.push(number(ours.map(|ours| ours.seconds.mean)));
+            }
+            cells
+        });
+        table(&of.caption, &heads, &rows.collect::<Vec<_>>())
+    }
+
+    fn figure(&self, section: &Section, of: &Figure) -> Result<String, Box<dyn Error>> {
+        match of {
+            Figure::Lines { title, x, lines, paper } => {
+                let mut all = Vec::new();
+                for (color, &(name, place)) in lines.iter().enumerate() {
+                    let rows = &section.tables[place].rows;
+                    all.push(self.line(name, color, rows, |ours| ours.accuracy.clone()));
+                    if *paper {
+                        let points = rows.iter().filter_map(|row| Some((row.x, row.paper?))).collect();
+                        let name = if lines.len() > 1 { format!("{name}, paper") } else { "paper".into() };
+                        all.push(Line { name, points, sd: Vec::new(), dashed: true, color });
+                    }
+                }
+                chart(title, x, "accuracy, %", &all)
+            }
+            Figure::Seconds { title, x, table } => {
+                let rows = &section.tables[*table].rows;
+                chart(
+                    title,
+                    x,
+                    "seconds an epoch",
+                    &[self.line("ours", 0, rows, |ours| ours.seconds.clone())],
+                )
+            }
+            Figure::Confusion { title, run, stage, paper } => {
+                let Some(ours) = self.outcome(run).and_then(|outcome| stage.of(outcome)) else {
+                    return Ok(element("p", &format!("{title}: the run failed.")));
+                };
+                let paper: Vec<Vec<u64>> = paper.iter().map(|row| row.to_vec()).collect();
+                let (names, theirs) = (FashionMnist::CLASSES, ConfusionMatrix::from_rows(&paper)?);
+                let caption =
+                    |whose: &str, accuracy: f64| format!("{title}: {whose}, {:.2}\u{a0}%", 100.0 * accuracy);
+                let seed = format!("ours, seed {}", run.seed);
+                let ours = confusion(&caption(&seed, ours.accuracy()), &names, &ours.rows());
+                let theirs = confusion(&caption("the paper's", theirs.accuracy()), &names, &paper);
+                Ok(format!("<div class=\"parts pair\">\n{ours}{theirs}</div>\n"))
+            }
+            Figure::Histograms { run } => {
+                let Some(outcome) = self.outcome(run) else { return Ok(element("p", "The run failed.")) };
+                let histograms = outcome.histograms.iter().map(|h| {
+                    let title = format!("Layer {}", h.layer);
+                    let svg = charts::histogram(&title, BIN, &h.before, &h.after)?;
+                    let zeros = h.after[h.after.len() / 2];
+                    let text = format!(
+                        "{title}: histogram of its weights from −1 to 1. After pruning {zeros} weights are at 0 or within \
+                         {} of it, before {}.",
+                        BIN / 2.0,
+                        h.before[h.before.len() / 2]
+                    );
+                    Ok(figure(&svg, &text))
+                });
+                histograms.collect()
+            }
+            Figure::Settings => {
+                let (paper, tuned) = (json!(Recipe::paper()), json!(Recipe::tuned()));
+                let settings =
+                    paper.as_object().into_iter().flatten().filter(|(name, value)| tuned[*name] != **value);
+                let rows =
+                    settings.map(|(name, value)| vec![name.clone(), plain(value), plain(&tuned[name])]);
+                let heads = ["setting", "the paper's", "tuned"];
+                Ok(table("Where the recipes differ", &heads, &rows.collect::<Vec<_>>()))
+            }
+            Figure::Ranking(rows) => {
+                let mut ranked: Vec<(f64, Vec<String>)> = rows
+                    .iter()
+                    .map(|row| match (self.ours(row), row.paper) {
+                        (Some(ours), _) => (
+                            ours.accuracy.mean,
+                            vec![row.label.clone(), mean_sd(&ours.accuracy), row.runs.len().to_string()],
+                        ),
+                        (None, Some(paper)) => {
+                            (paper, vec![row.label.clone(), number(Some(paper)), "–".into()])
+                        }
+                        (None, None) => {
+                            (0.0, vec![row.label.clone(), "failed".into(), row.runs.len().to_string()])
+                        }
+                    })
+                    .collect();
+                ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+                let cells: Vec<_> = ranked.into_iter().map(|(_, cells)| cells).collect();
+                Ok(table(
+                    "Accuracy on the test images, in ascending order",
+                    &["model", "accuracy %", "n"],
+                    &cells,
+                ))
+            }
+        }
+    }
+
+    fn line(&self, name: &str, color: usize, rows: &[Row], value: impl Fn(&Ours) -> Summary) -> Line {
+        let values = rows.iter().filter_map(|row| Some((row.x, value(&self.ours(row)?))));
+        let (points, sd) = values.map(|(x, summary)| ((x, summary.mean), summary.sd)).unzip();
+        Line { name: name.into(), points, sd, dashed: false, color }
+    }
+
+    /// Every figure of the page.
+    pub fn json(&self) -> Value {
+        let row = |row: &Row| {
+            let ours = self.ours(row);
+            json!({
+                "label": row.label,
+                "paper": row.paper,
+                "paper_seconds": row.paper_seconds,
+                "ours": ours.as_ref().map(|ours| &ours.accuracy),
+                "seconds": ours.as_ref().map(|ours| &ours.seconds),
+                "seeds": row.runs.iter().map(|run| run.seed).collect::<Vec<_>>(),
+            })
+        };
+        let table = |table: &Table| json!({ "caption": table.caption, "rows": table.rows.iter().map(row).collect::<Vec<_>>() });
+        let section = |section: &Section| {
+            let matrices = section.figures.iter().filter_map(|figure| match figure {
+                Figure::Confusion { title, run, stage, .. } => {
+                    Some(json!({ "title": title, "seed": run.seed, "counts": stage.of(self.outcome(run)?)?.rows() }))
+                }
+                _ => None,
+            });
+            let rankings = section.figures.iter().filter_map(|figure| match figure {
+                Figure::Ranking(rows) => Some(rows.iter().map(row).collect::<Vec<_>>()),
+                _ => None,
+            });
+            json!({
+                "name": section.name,
+                "title": section.title,
+                "tables": section.tables.iter().map(table).collect::<Vec<_>>(),
+                "confusion": matrices.collect::<Vec<_>>(),
+                "ranking": rankings.flatten().collect::<Vec<_>>(),
+            })
+        };
+        json!({
+            "quick": self.plan.quick,
+            "repeats": self.plan.repeats,
+            "runs": self.runs.len(),
+            "workers": self.workers,
+            "sections": self.sections.iter().map(section).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Metric {
+    /// In percent.
+    fn of(self, outcome: &Outcome) -> Option<f64> {
+        let share = match self {
+            Self::Valid => *outcome.valid.last()?,
+            Self::ValidAfter(epoch) => *outcome.valid.get(epoch - 1)?,
+            Self::Test(stage) => stage.of(outcome)?.accuracy(),
+            Self::Precision(stage) => stage.of(outcome)?.precision_macro(),
+            Self::Zeros(i) => outcome.pruned.get(i)?.sparsity,
+        };
+        Some(100.0 * share)
+    }
+}
+
+impl Stage {
+    fn of(self, outcome: &Outcome) -> Option<&ConfusionMatrix> {
+        match self {
+            Self::Trained => outcome.test.as_ref(),
+            Self::Pruned(i) => outcome.pruned.get(i)?.pruned.as_ref(),
+            Self::Retrained(i) => outcome.pruned.get(i)?.retrained.as_ref(),
+        }
+    }
+}
+
+/// A chart, and its values for those who do not see it.
+fn chart(title: &str, x: &str, y: &str, lines: &[Line]) -> Result<String, Box<dyn Error>> {
+    if lines.iter().all(|line| line.points.is_empty()) {
+        return Ok(element("p", &format!("{title}: the runs failed.")));
+    }
+    let values = |line: &Line| {
+        let points: Vec<_> =
+            line.points.iter().map(|(x, y)| format!("{y:.2} at {}", (x * 1e4).round() / 1e4)).collect();
+        format!("{}: {}.", line.name, points.join(", "))
+    };
+    let values: Vec<_> = lines.iter().map(values).collect();
+    let text = format!("{title}: {y} over {x}. {}", values.join(" "));
+    Ok(figure(&charts::lines(title, x, y, lines)?, &text))
+}
+
+/// A setting as it is, without quotes.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".into(), |value| format!("{value:.2}"))
+}
+
+fn mean_sd(summary: &Summary) -> String {
+    match summary.values.len() {
+        1 => format!("{:.2}", summary.mean),
+        _ => format!("{:.2} ± {:.2}", summary.mean, summary.sd),
+    }
+}
+
+fn difference(points: Option<f64>) -> String {
+    points.map_or("–".into(), |points| format!("{points:+.2}").replace('-', "−"))
+}

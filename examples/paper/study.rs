@@ -1,0 +1,256 @@
+//! The runs: what each is, what is kept of it, and what it costs.
+
+use std::path::Path;
+
+use bptt::Model;
+use bptt::data::{Dataset, DatasetExt, FashionMnist, Images};
+use bptt::loss::CrossEntropy;
+use bptt::metrics::ConfusionMatrix;
+use bptt::prune::Magnitude;
+use bptt::reduce::{ByLoss, RandomSubset, Reduce};
+use bptt::tune::{Finished, Study, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::{Cell, Network, Phase, Recipe};
+
+/// A model that is trained and, for each threshold, pruned and retrained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whether the weights are counted, before pruning and after.
+    pub histograms: bool,
+    pub network: Network,
+    pub patterns: Patterns,
+    /// Each prunes a clone of the trained model.
+    pub prune: Vec<f64>,
+    pub recipe: Recipe,
+    pub seed: u64,
+    /// Whether the test images are looked at; validation images are if there are any.
+    pub test: bool,
+}
+
+/// What is trained on, of the official training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Patterns {
+    /// The first so many are there at all.
+    pub pool: usize,
+    /// Of the pool, chosen by `way` once `valid` are taken away.
+    pub share: f64,
+    /// Held out at random.
+    pub valid: usize,
+    pub way: Way,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    Random,
+    /// By the loss under a model trained on all patterns for a quarter of the epochs; within each class.
+    Hardest,
+    Easiest,
+    Middle,
+}
+
+/// What is kept of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub histograms: Vec<Histogram>,
+    pub parameters: usize,
+    pub pruned: Vec<Pruned>,
+    /// The mean epoch's.
+    pub seconds: f64,
+    pub test: Option<ConfusionMatrix>,
+    /// The accuracy after each epoch, 0 to 1.
+    pub valid: Vec<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pruned {
+    pub pruned: Option<ConfusionMatrix>,
+    pub retrained: Option<ConfusionMatrix>,
+    /// The share of all parameters that are 0.
+    pub sparsity: f64,
+}
+
+/// A layer's weights, counted in bins of [`BIN`] around its multiples from −1 to 1; the few beyond are left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    pub after: Vec<u64>,
+    pub before: Vec<u64>,
+    pub layer: String,
+}
+
+pub const BIN: f64 = 0.02;
+const BINS: i64 = 50;
+
+impl Run {
+    /// Does the run. All but the seconds is a function of the run alone.
+    pub fn execute(&self, data: &FashionMnist) -> bptt::Result<Outcome> {
+        let Self { network, recipe, seed, .. } = self;
+        let pool = data.train().first(self.patterns.pool)?;
+        let (train, valid) = match self.patterns.valid {
+            0 => (pool.indices().to_vec(), None),
+            valid => {
+                let (train, valid) = pool.hold_out(valid, *seed)?;
+                (train.indices().to_vec(), Some(data.train().subset(valid.indices().to_vec())?))
+            }
+        };
+        let train = self.choose(data.train(), train)?;
+        let train = data.train().subset(train)?;
+        let valid = valid.as_ref().map(|valid| valid as &dyn Dataset<Elem = f32>);
+        let test = |model: &Model| {
+            self.test.then(|| Ok(model.evaluate(data.test())?.confusion().clone())).transpose()
+        };
+
+        let mut model = recipe.model(network, &train, *seed)?;
+        let history = recipe.fit(recipe.trainer(Phase::Train, *seed), &mut model, &train, valid)?;
+        let mut outcome = Outcome {
+            histograms: Vec::new(),
+            parameters: model.parameter_count(),
+            pruned: Vec::new(),
+            seconds: history.epochs.iter().map(|e| e.seconds).sum::<f64>()
+                / history.epochs.len().max(1) as f64,
+            test: test(&model)?,
+            valid: history.epochs.iter().filter_map(|e| e.valid?.accuracy).collect(),
+        };
+        for &threshold in &self.prune {
+            let mut pruned = model.clone();
+            let sparsity = pruned.prune(Magnitude::below(threshold))?.share();
+            if self.histograms {
+                outcome.histograms = histograms(&model, &pruned);
+            }
+            let before = test(&pruned)?;
+            let mut retrained = None;
+            if recipe.retrain_epochs > 0 {
+                recipe.fit(recipe.trainer(Phase::Retrain, *seed), &mut pruned, &train, valid)?;
+                retrained = test(&pruned)?;
+            }
+            outcome.pruned.push(Pruned { pruned: before, retrained, sparsity });
+        }
+        Ok(outcome)
+    }
+
+    /// The patterns to train on, of these.
+    fn choose(&self, images: &Images, from: Vec<u32>) -> bptt::Result<Vec<u32>> {
+        let Patterns { share, way, .. } = self.patterns;
+        if share == 1.0 {
+            return Ok(from);
+        }
+        let all = images.subset(from.clone())?;
+        let by_loss = match way {
+            Way::Random => None,
+            Way::Hardest => Some(ByLoss::hardest(share)),
+            Way::Easiest => Some(ByLoss::easiest(share)),
+            Way::Middle => Some(ByLoss::band((1.0 - share) / 2.0, (1.0 + share) / 2.0)),
+        };
+        let chosen = match by_loss {
+            None => all.reduce(&RandomSubset::share(share).seed(self.seed))?.indices().to_vec(),
+            Some(select) => {
+                let recipe = Recipe { epochs: self.scorer_epochs(), ..self.recipe.clone() };
+                let mut scorer = recipe.model(&self.network, &all, self.seed)?;
+                recipe.fit(recipe.trainer(Phase::Train, self.seed), &mut scorer, &all, None)?;
+                let losses = scorer.pattern_losses(&all, &CrossEntropy::default())?;
+                all.reduce_by(&select.stratified(), &losses)?.indices().to_vec()
+            }
+        };
+        Ok(chosen.into_iter().map(|i| from[i as usize]).collect())
+    }
+
+    fn scorer_epochs(&self) -> usize {
+        (self.recipe.epochs / 4).max(1)
+    }
+
+    /// About the seconds that the run takes on one thread, of a machine on which the paper's model takes 0.9 s for an
+    /// epoch of 48,000 patterns.
+    pub fn cost(&self) -> f64 {
+        const SECONDS: f64 = 0.9 / 48_000.0;
+        let Self { network, recipe, patterns, .. } = self;
+        let (h, layers) = (network.hidden as f64, network.layers as f64);
+        // Products of the paper's model: 4 · 35 · (28 + 35) + 4 · 35 · (35 + 35); pointwise work goes with the units.
+        let work = |h: f64, layers: f64| h * (28.0 + h) + (layers - 1.0) * h * 2.0 * h + 30.0 * h * layers;
+        let cell = if network.cell == Cell::Rnn { 0.4 } else { 1.0 };
+        let augmented = if recipe.shift > 0 || recipe.flip > 0.0 { 1.3 } else { 1.0 };
+        let epoch = SECONDS * cell * augmented * work(h, layers) / work(35.0, 2.0);
+        let all = (patterns.pool - patterns.valid) as f64;
+        let train = patterns.share * all + 0.3 * patterns.valid as f64;
+        let scoring =
+            if patterns.share < 1.0 && patterns.way != Way::Random { self.scorer_epochs() } else { 0 };
+        let epochs = recipe.epochs + self.prune.len() * recipe.retrain_epochs;
+        epoch * (epochs as f64 * train + scoring as f64 * all)
+    }
+}
+
+/// Runs all, those of `path` excepted, with a bar that shows the time left.
+pub fn run(
+    runs: Vec<Run>,
+    data: &FashionMnist,
+    workers: Option<usize>,
+    path: &Path,
+) -> bptt::Result<Table<Run, Outcome>> {
+    let bar = ProgressBar::new(runs.iter().map(|run| millis(run.cost())).sum());
+    let style = ProgressStyle::with_template("{msg} {wide_bar:.cyan/blue} {elapsed} gone, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(format!("0/{} runs", runs.len()));
+    bar.enable_steady_tick(std::time::Duration::from_millis(500));
+    let told = bar.clone();
+    let mut study = Study::new().file(path).on_run(move |finished: &Finished<'_>| {
+        told.set_message(format!("{}/{} runs", finished.done, finished.total));
+        told.inc(Run::deserialize(finished.config).map_or(0, |run| millis(run.cost())));
+        if finished.resumed {
+            told.reset_eta();
+        } else if told.is_hidden() {
+            // Where there is no terminal, as in a log.
+            let (share, minutes) = (
+                told.position() as f64 / told.length().unwrap_or(1) as f64,
+                told.elapsed().as_secs_f64() / 60.0,
+            );
+            println!(
+                "{}/{} runs, {:.0} % of the work, {minutes:.1} minutes",
+                finished.done,
+                finished.total,
+                100.0 * share
+            );
+        }
+        if let Err(fault) = finished.result {
+            told.suspend(|| eprintln!("{}: {fault}", finished.config));
+        }
+    });
+    if let Some(workers) = workers {
+        study = study.workers(workers);
+    }
+    let table = study.run(runs, |run| run.execute(data));
+    bar.finish_and_clear();
+    table
+}
+
+fn millis(seconds: f64) -> u64 {
+    (1000.0 * seconds) as u64
+}
+
+/// Of each layer's weights together, and of the linear layer's.
+fn histograms(before: &Model, after: &Model) -> Vec<Histogram> {
+    let layer = |name: &str| {
+        let (layer, tensor) = name.split_once('.')?;
+        let number = tensor.rsplit_once("_l").map_or(String::new(), |(_, number)| format!(" l{number}"));
+        tensor.starts_with("weight").then(|| format!("{layer}{number}"))
+    };
+    let count = |model: &Model| {
+        let mut counts: Vec<(String, Vec<u64>)> = Vec::new();
+        for (name, values) in model.params().iter() {
+            let Some(layer) = layer(name) else { continue };
+            if counts.last().is_none_or(|last| last.0 != layer) {
+                counts.push((layer, vec![0; 2 * BINS as usize + 1]));
+            }
+            let Some((_, bins)) = counts.last_mut() else { continue };
+            for &value in values {
+                let bin = (f64::from(value) / BIN).round() as i64 + BINS;
+                if let Some(bin) = usize::try_from(bin).ok().and_then(|bin| bins.get_mut(bin)) {
+                    *bin += 1;
+                }
+            }
+        }
+        counts
+    };
+    let pairs = count(before).into_iter().zip(count(after));
+    pairs.map(|((layer, before), (_, after))| Histogram { after, before, layer }).collect()
+}

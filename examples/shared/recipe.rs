@@ -1,0 +1,186 @@
+//! What the examples train, and how: values that go into files as they are.
+
+use bptt::data::{Augment, Dataset, DatasetExt, FashionMnist};
+use bptt::loss::{CrossEntropy, Loss, MultiMargin, Nll};
+use bptt::nn::{Dropout, Linear, LogSoftmax, Lstm, Rnn};
+use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
+use bptt::train::schedule::OneCycle;
+use bptt::train::{Clip, History};
+use bptt::{Model, Result, Trainer, rng};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// A network that reads images row by row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    pub cell: Cell,
+    pub hidden: usize,
+    pub layers: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Cell {
+    /// Long short-term memory
+    Lstm,
+    /// Traditional recurrent network with tanh
+    Rnn,
+}
+
+/// How a network is trained, and retrained once it is pruned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub batch_size: usize,
+    /// The largest norm of the gradient.
+    pub clip: Option<f64>,
+    /// Between the recurrent layers' output and the linear layer.
+    pub dropout: f64,
+    /// The decay of the averaged weights.
+    pub ema: Option<f64>,
+    pub epochs: usize,
+    /// The probability that an image is mirrored.
+    pub flip: f64,
+    pub loss: Criterion,
+    /// The learning rate; with one cycle, the highest.
+    pub lr: f64,
+    /// By mean and sd of the training images.
+    pub normalize: bool,
+    pub one_cycle: bool,
+    pub optimizer: Rule,
+    pub retrain_epochs: usize,
+    /// Pixels by which an image is moved, at the most.
+    pub shift: usize,
+    pub weight_decay: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Criterion {
+    CrossEntropy,
+    Nll,
+    MultiMargin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    Adam,
+    AdamW,
+    Adamax,
+    RmsProp,
+    Sgd,
+    /// SGD with momentum 0.9.
+    Momentum,
+}
+
+/// The two trainings of a pruned model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    Train,
+    Retrain,
+}
+
+impl Recipe {
+    /// The paper's, and where it is silent PyTorch's defaults.
+    pub fn paper() -> Self {
+        Self {
+            batch_size: 64,
+            clip: None,
+            dropout: 0.0,
+            ema: None,
+            epochs: 20,
+            flip: 0.0,
+            loss: Criterion::CrossEntropy,
+            lr: 0.001,
+            normalize: true,
+            one_cycle: false,
+            optimizer: Rule::Adam,
+            retrain_epochs: 20,
+            shift: 0,
+            weight_decay: 0.0,
+        }
+    }
+
+    /// What did better on validation images, at the same size and the same number of epochs.
+    pub fn tuned() -> Self {
+        Self {
+            flip: 0.5,
+            lr: 0.007,
+            one_cycle: true,
+            optimizer: Rule::AdamW,
+            weight_decay: 0.02,
+            ..Self::paper()
+        }
+    }
+
+    /// The network, for images like `train`'s.
+    pub fn model(&self, network: &Network, train: &dyn Dataset<Elem = f32>, seed: u64) -> Result<Model> {
+        let Network { cell, hidden, layers } = *network;
+        let mut builder = Model::builder(train.shape()).classes(FashionMnist::CLASSES);
+        if self.normalize {
+            builder = builder.normalize(train.mean_sd()?);
+        }
+        builder = match cell {
+            Cell::Lstm => builder.layer("lstm", Lstm::new(hidden).layers(layers).last()),
+            Cell::Rnn => builder.layer("rnn", Rnn::new(hidden).layers(layers).last()),
+        };
+        if self.dropout > 0.0 {
+            builder = builder.layer("dropout", Dropout::new(self.dropout));
+        }
+        builder = builder.layer("linear", Linear::new(FashionMnist::CLASSES.len()));
+        if self.loss == Criterion::Nll {
+            builder = builder.layer("log_softmax", LogSoftmax);
+        }
+        builder.build(seed)
+    }
+
+    /// The trainer of a phase. The phases shuffle and augment from seeds of their own.
+    pub fn trainer(&self, phase: Phase, seed: u64) -> Trainer {
+        match self.loss {
+            Criterion::CrossEntropy => self.trainer_with(CrossEntropy::default(), phase, seed),
+            Criterion::Nll => self.trainer_with(Nll::default(), phase, seed),
+            Criterion::MultiMargin => self.trainer_with(MultiMargin::default(), phase, seed),
+        }
+    }
+
+    fn trainer_with(&self, loss: impl Loss<f32> + 'static, phase: Phase, seed: u64) -> Trainer {
+        let (lr, decay) = (self.lr, self.weight_decay);
+        let trainer = match self.optimizer {
+            Rule::Adam => Trainer::new(loss, Adam::new(lr).weight_decay(decay)),
+            Rule::AdamW => Trainer::new(loss, AdamW::new(lr).weight_decay(decay)),
+            Rule::Adamax => Trainer::new(loss, Adamax::new(lr).weight_decay(decay)),
+            Rule::RmsProp => Trainer::new(loss, RmsProp::new(lr).weight_decay(decay)),
+            Rule::Sgd => Trainer::new(loss, Sgd::new(lr).weight_decay(decay)),
+            Rule::Momentum => Trainer::new(loss, Sgd::new(lr).momentum(0.9).weight_decay(decay)),
+        };
+        let (epochs, seed) = match phase {
+            Phase::Train => (self.epochs, seed),
+            Phase::Retrain => (self.retrain_epochs, rng::key(&[seed, 1])),
+        };
+        let mut trainer = trainer.epochs(epochs).batch_size(self.batch_size).seed(seed);
+        if self.one_cycle {
+            trainer = trainer.schedule(OneCycle::new(lr));
+        }
+        if let Some(norm) = self.clip {
+            trainer = trainer.clip(Clip::Norm(norm));
+        }
+        if let Some(decay) = self.ema {
+            trainer = trainer.ema(decay);
+        }
+        trainer
+    }
+
+    /// Fits, on augmented images if the recipe has it so.
+    pub fn fit(
+        &self,
+        mut trainer: Trainer,
+        model: &mut Model,
+        train: &dyn Dataset<Elem = f32>,
+        valid: Option<&dyn Dataset<Elem = f32>>,
+    ) -> Result<History> {
+        if self.shift == 0 && self.flip == 0.0 {
+            return trainer.fit(model, train, valid);
+        }
+        trainer.fit(model, &Augment::new(train).shift(self.shift).flip(self.flip).build()?, valid)
+    }
+}

@@ -1,0 +1,56 @@
+//! Studies: many configurations tried, side by side, and their results in one table.
+//!
+//! - A [`Space`] makes configurations, every one of a grid or some at random, as values of any type that serde knows.
+//! - A [`Study`] runs a closure on each, one thread a run, and keeps what has come out in a file, from which a study
+//!   that was interrupted goes on.
+//! - A [`Table`] holds configurations and results; it prints, sorts, and goes to CSV and JSON.
+//! - [`cross_validate`] makes one result of k runs; [`Summary`] is the mean and the spread of any repeats.
+//!
+//! # Examples
+//! ```
+//! use bptt::data::{Arrays, Dataset, DatasetExt};
+//! use bptt::loss::CrossEntropy;
+//! use bptt::nn::{Linear, Lstm};
+//! use bptt::optim::Adam;
+//! use bptt::tune::{Order, Space, Study};
+//! use bptt::{Model, Trainer};
+//! use ndarray::{Array1, Array3};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Config {
+//!     hidden: usize,
+//!     lr: f64,
+//! }
+//!
+//! # fn main() -> bptt::Result<()> {
+//! let x = Array3::from_shape_fn((90, 5, 1), |(i, t, _)| if i % 2 == 0 { t as f32 } else { -(t as f32) });
+//! let data = Arrays::classes(x, &Array1::from_shape_fn(90, |i| i % 2), ["up", "down"])?;
+//! let (train, valid) = data.hold_out(30, 1)?;
+//!
+//! let configs: Vec<Config> = Space::new().choice("hidden", [2, 4]).choice("lr", [0.001, 0.03]).grid()?;
+//! let mut table = Study::new().run(configs, |config| {
+//!     let mut model = Model::builder(train.shape())
+//!         .layer("lstm", Lstm::new(config.hidden).last())
+//!         .layer("linear", Linear::new(2))
+//!         .build(1)?;
+//!     Trainer::new(CrossEntropy::default(), Adam::new(config.lr)).epochs(3).fit(&mut model, &train, None)?;
+//!     Ok::<_, bptt::Error>(model.evaluate_with(&valid, &CrossEntropy::default())?.loss())
+//! })?;
+//! table.sort_by("score", Order::Ascending)?;
+//! println!("{table}");
+//! assert_eq!(table.rows()[0].config.lr, 0.03);
+//! # Ok(())
+//! # }
+//! ```
+
+mod folds;
+mod journal;
+mod space;
+mod study;
+mod table;
+
+pub use folds::{Summary, cross_validate};
+pub use space::Space;
+pub use study::{Finished, Study};
+pub use table::{Order, Row, Table};

@@ -1,0 +1,255 @@
+//! Many runs of one closure.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Display};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::journal::{Entry, Journal, key};
+use super::{Row, Table};
+use crate::{Error, Result, par};
+
+/// What is told of a run when it is done.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Finished<'a> {
+    /// The configuration.
+    pub config: &'a Value,
+    /// What the closure returned, or what went wrong.
+    pub result: Result<&'a Value, &'a str>,
+    /// Seconds that the run took.
+    pub seconds: f64,
+    /// Whether it was found in the file, and not done again.
+    pub resumed: bool,
+    /// Runs that are done, this one included.
+    pub done: usize,
+    /// Runs in all.
+    pub total: usize,
+}
+
+type Watch = dyn FnMut(&Finished<'_>) + Send;
+
+/// Runs a closure on many configurations, side by side, and keeps what has come out.
+///
+/// Each run has one thread: whatever of this crate the closure calls stays on it, unless a
+/// [`Trainer::threads`](crate::Trainer::threads) says otherwise. As results of this crate are the same at any number of
+/// threads, so is the table at any number of workers, its seconds apart.
+///
+/// # Examples
+/// A study that is interrupted, and one that goes on from there:
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// use bptt::tune::Study;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("study.jsonl");
+///
+/// let study = |configs: &[f64]| {
+///     let runs = AtomicUsize::new(0);
+///     let table = Study::new().file(&path).workers(2).run(configs.to_vec(), |lr| {
+///         runs.fetch_add(1, Ordering::Relaxed);
+///         Ok::<_, bptt::Error>((lr - 0.3).abs())
+///     })?;
+///     Ok::<_, bptt::Error>((table, runs.into_inner()))
+/// };
+/// assert_eq!(study(&[0.1, 0.2])?.1, 2);
+/// let (table, runs) = study(&[0.1, 0.2, 0.3])?;
+/// assert_eq!((table.len(), runs), (3, 1), "two were in the file");
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Study {
+    file: Option<PathBuf>,
+    workers: Option<usize>,
+    watch: Option<Box<Watch>>,
+}
+
+impl fmt::Debug for Study {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Study")
+            .field("file", &self.file)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Study {
+    /// Kept in no file, as many runs side by side as there are cores.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps each run that succeeds in this file as soon as it is done, one a line, so that an interruption loses no
+    /// more than the runs under way; runs that are in it are not done again.
+    ///
+    /// A run is known by its configuration alone: where the closure or the data change, let the configuration say so,
+    /// or take another file. One study at a time may have the file.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file = Some(path.into());
+        self
+    }
+
+    /// How many runs go side by side; by default as many as there are cores. Without the feature `rayon` it is one.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Is told of each run when it is done: those in the file first, then the others as they end.
+    pub fn on_run(mut self, watch: impl FnMut(&Finished<'_>) + Send + 'static) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
+    }
+
+    /// Runs `run` on each configuration, once on those that are equal. The table has them in the order given.
+    ///
+    /// A run that fails has its error in the table, and is done again when the study is; the others go on. A result
+    /// that cannot be read back from JSON, such as a number that is not finite, is an error of its run.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::File`] naming the file, [`Error::Config`] for no workers or a configuration that
+    /// JSON cannot hold.
+    ///
+    /// # Panics
+    /// If `run` does; what was done before is in the file.
+    pub fn run<C, S, E, F>(self, configs: impl IntoIterator<Item = C>, run: F) -> Result<Table<C, S>>
+    where
+        C: Serialize + Sync,
+        S: Serialize + DeserializeOwned + Send,
+        E: Display,
+        F: Fn(&C) -> Result<S, E> + Sync,
+    {
+        let workers =
+            self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get));
+        if workers == 0 {
+            return Err(Error::config("workers", "found 0, expected at least 1"));
+        }
+        let tasks = tasks(configs)?;
+        let (journal, kept) = match &self.file {
+            Some(path) => Journal::open(path).map(|(journal, kept)| (Some(journal), kept))?,
+            None => (None, HashMap::new()),
+        };
+        let total = tasks.len();
+        let mut log = Log { journal, watch: self.watch, done: 0, total, fault: None };
+        let mut outcomes: Vec<Option<(Result<S, String>, f64)>> = Vec::new();
+        for task in &tasks {
+            // A result of another form is one of another study: it is done again.
+            let found =
+                kept.get(&task.key).and_then(|entry| Some((S::deserialize(&entry.result).ok()?, entry)));
+            outcomes.push(found.map(|(result, entry)| {
+                log.tell(&entry.config, Ok(&entry.result), entry.seconds, true);
+                (Ok(result), entry.seconds)
+            }));
+        }
+
+        let open: Vec<usize> = (0..total).filter(|&i| outcomes[i].is_none()).collect();
+        let (next, log) = (AtomicUsize::new(0), Mutex::new(log));
+        let new = Mutex::new(Vec::new());
+        par::crew(workers.min(open.len()), || {
+            while let Some(&i) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if lock(&log).fault.is_some() {
+                    break;
+                }
+                let (task, start) = (&tasks[i], Instant::now());
+                let result = run(&task.config).map_err(|e| e.to_string()).and_then(through_json);
+                let seconds = start.elapsed().as_secs_f64();
+                let result = lock(&log).keep(&task.json, result, seconds);
+                lock(&new).push((i, (result, seconds)));
+            }
+        })?;
+        let log = log.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fault) = log.fault {
+            return Err(fault);
+        }
+        for (i, outcome) in new.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            outcomes[i] = Some(outcome);
+        }
+        let rows = tasks.into_iter().zip(outcomes).filter_map(|(task, outcome)| {
+            let (result, seconds) = outcome?;
+            Some(Row { config: task.config, result, seconds })
+        });
+        Ok(Table::new(rows.collect()))
+    }
+}
+
+/// A configuration, and what it is known by.
+struct Task<C> {
+    config: C,
+    json: Value,
+    key: String,
+}
+
+/// The configurations, each once.
+fn tasks<C: Serialize>(configs: impl IntoIterator<Item = C>) -> Result<Vec<Task<C>>> {
+    let mut seen = HashSet::new();
+    let mut tasks = Vec::new();
+    for (i, config) in configs.into_iter().enumerate() {
+        let bad = |e| Error::config(format!("configuration {i}"), format!("found one that is no JSON: {e}"));
+        let json = serde_json::to_value(&config).map_err(bad)?;
+        let key = key(&json);
+        if seen.insert(key.clone()) {
+            tasks.push(Task { config, json, key });
+        }
+    }
+    Ok(tasks)
+}
+
+/// A result and its JSON, read back from there: so it is the same whether it was in the file or not.
+fn through_json<S: Serialize + DeserializeOwned>(result: S) -> Result<(S, Value), String> {
+    let back = |e| format!("found a result that cannot be read back from JSON: {e}");
+    let json = serde_json::to_value(result).map_err(back)?;
+    Ok((S::deserialize(&json).map_err(back)?, json))
+}
+
+/// What the workers share.
+struct Log {
+    journal: Option<Journal>,
+    watch: Option<Box<Watch>>,
+    done: usize,
+    total: usize,
+    /// Why nothing can be kept any more.
+    fault: Option<Error>,
+}
+
+impl Log {
+    fn keep<S>(
+        &mut self,
+        config: &Value,
+        result: Result<(S, Value), String>,
+        seconds: f64,
+    ) -> Result<S, String> {
+        let result = match result {
+            Ok((result, json)) => {
+                let entry = Entry { config: config.clone(), result: json, seconds };
+                // After a fault the file may end in half a line, to which nothing may be added.
+                if let (None, Some(journal)) = (&self.fault, &mut self.journal) {
+                    self.fault = journal.add(&entry).err();
+                }
+                self.tell(config, Ok(&entry.result), seconds, false);
+                return Ok(result);
+            }
+            Err(fault) => fault,
+        };
+        self.tell(config, Err(&result), seconds, false);
+        Err(result)
+    }
+
+    fn tell(&mut self, config: &Value, result: Result<&Value, &str>, seconds: f64, resumed: bool) {
+        self.done += 1;
+        if let Some(watch) = &mut self.watch {
+            watch(&Finished { config, result, seconds, resumed, done: self.done, total: self.total });
+        }
+    }
+}
+
+/// A lock whose holder panicked is taken all the same: the panic is passed on when all workers have ended.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

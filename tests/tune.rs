@@ -1,0 +1,235 @@
+//! Studies: the same table at any number of workers, kept runs that are not done again, faults that stay in their row.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bptt::data::{Arrays, Dataset};
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Linear, Lstm};
+use bptt::optim::Adam;
+use bptt::tune::{Order, Space, Study, Summary, Table, cross_validate};
+use bptt::{Model, Result, Trainer};
+use ndarray::{Array1, Array3};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Config {
+    hidden: usize,
+    lr: f64,
+    seed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Outcome {
+    loss: f64,
+    accuracy: Summary,
+}
+
+fn data() -> Arrays {
+    let y = Array1::from_shape_fn(120, |i| i % 2);
+    let x = Array3::from_shape_fn((120, 6, 1), |(i, t, _)| {
+        let slope = if y[i] == 0 { 0.1 } else { -0.1 };
+        (i * 7 % 20) as f32 / 10.0 - 1.0 + slope * t as f32
+    });
+    Arrays::classes(x, &y, ["rising", "falling"]).unwrap()
+}
+
+fn configs() -> Vec<Config> {
+    let space = Space::new().choice("hidden", [2, 5]).choice("lr", [0.01, 0.05]).integer("seed", 1..=2);
+    space.grid().unwrap()
+}
+
+/// Three folds, each a short training.
+fn train(config: &Config) -> Result<Outcome> {
+    let mut losses = 0.0;
+    let accuracy = cross_validate(&data(), 3, config.seed, |_, train, valid| {
+        let mut model = Model::builder(train.shape())
+            .layer("lstm", Lstm::new(config.hidden).last())
+            .layer("linear", Linear::new(2))
+            .build(config.seed)?;
+        let mut trainer =
+            Trainer::new(CrossEntropy::default(), Adam::new(config.lr)).epochs(2).batch_size(20);
+        trainer.fit(&mut model, train, None)?;
+        let evaluation = model.evaluate_with(valid, &CrossEntropy::default())?;
+        losses += evaluation.loss();
+        Ok(evaluation.accuracy())
+    })?;
+    Ok(Outcome { loss: losses / 3.0, accuracy })
+}
+
+fn results<C: Clone + Serialize, S: Clone + Serialize>(table: &Table<C, S>) -> Vec<(C, S)> {
+    table.results().unwrap().into_iter().map(|(config, result)| (config.clone(), result.clone())).collect()
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing() {
+    let one = Study::new().workers(1).run(configs(), train).unwrap();
+    assert_eq!(one.rows().iter().map(|row| row.config.clone()).collect::<Vec<_>>(), configs());
+    for workers in [2, 3, 20] {
+        let table = Study::new().workers(workers).run(configs(), train).unwrap();
+        assert_eq!(results(&table), results(&one), "{workers} workers");
+    }
+    let distinct: std::collections::BTreeSet<_> =
+        results(&one).iter().map(|(_, result)| result.loss.to_bits()).collect();
+    assert_eq!(distinct.len(), configs().len());
+}
+
+/// Each run has a pool of one thread, so that several fit side by side.
+#[cfg(feature = "rayon")]
+#[test]
+fn a_run_has_one_thread_and_several_go_at_once() {
+    let barrier = std::sync::Barrier::new(3);
+    let table = Study::new().workers(3).run(0..3, |_: &i32| {
+        barrier.wait();
+        Ok::<_, String>(rayon::current_num_threads())
+    });
+    assert!(table.unwrap().results().unwrap().iter().all(|&(_, &threads)| threads == 1));
+}
+
+/// How many runs were done anew, and what came of all.
+fn kept(path: &Path, configs: &[Config]) -> (usize, Vec<(Config, Outcome)>) {
+    let runs = AtomicUsize::new(0);
+    let table = Study::new().file(path).workers(2).run(configs.to_vec(), |config| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        train(config)
+    });
+    (runs.into_inner(), results(&table.unwrap()))
+}
+
+#[test]
+fn an_interrupted_study_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, whole) = (folder.path().join("study.jsonl"), folder.path().join("whole.jsonl"));
+    let expected = kept(&whole, &configs()).1;
+
+    // Other configurations first, and in another order: what is known is known.
+    let mut some = configs()[2..5].to_vec();
+    some.reverse();
+    assert_eq!(kept(&path, &some).0, 3);
+    assert_eq!(kept(&path, &configs()), (5, expected.clone()));
+    assert_eq!(kept(&path, &configs()), (0, expected.clone()));
+
+    // Killed while it wrote: the run of the torn line is lost, and no other.
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+    assert_eq!(kept(&path, &configs()), (1, expected.clone()));
+    assert_eq!(fs::read(&path).unwrap().iter().filter(|&&byte| byte == b'\n').count(), 9);
+
+    // A result of another form is done again, and replaced.
+    let text = fs::read_to_string(&path).unwrap().replacen("\"loss\"", "\"cost\"", 1);
+    fs::write(&path, text).unwrap();
+    assert_eq!(kept(&path, &configs()), (1, expected.clone()));
+    assert_eq!(kept(&path, &configs()), (0, expected));
+}
+
+/// What had come out before a panic is in the file.
+#[test]
+fn a_panic_costs_only_its_own_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let study = |bad: i64| {
+        let runs = AtomicUsize::new(0);
+        let table = Study::new().file(&path).workers(1).run(0..5, |&n: &i64| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(n, bad, "as arranged");
+            Ok::<_, String>(n * n)
+        });
+        (runs.into_inner(), results(&table.unwrap()))
+    };
+    assert!(std::panic::catch_unwind(|| study(3)).is_err());
+    let (runs, table) = study(-1);
+    assert_eq!((runs, table), (2, vec![(0, 0), (1, 1), (2, 4), (3, 9), (4, 16)]));
+}
+
+#[test]
+fn a_fault_stays_in_its_row_and_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let mut configs = configs();
+    configs[1].lr = -1.0;
+    let study = |configs: &[Config]| Study::new().file(&path).run(configs.to_vec(), train).unwrap();
+    let table = study(&configs);
+    assert_eq!(table.rows().iter().filter(|row| row.result.is_ok()).count(), 7);
+    let fault = table.results().unwrap_err().to_string();
+    assert!(fault.starts_with(r#"`{"hidden":2,"lr":-1.0,"seed":2}`: `lr`: found -1"#), "{fault}");
+    assert!(table.to_string().lines().nth(2).unwrap().contains("found -1"));
+
+    // A diverged run has a result that JSON cannot hold.
+    let nan = Study::new().run([1], |_| Ok::<_, String>(f64::NAN)).unwrap();
+    let fault = nan.results().unwrap_err().to_string();
+    assert!(fault.starts_with("`1`: found a result that cannot be read back from JSON"), "{fault}");
+
+    let mut sorted = study(&configs);
+    sorted.sort_by("accuracy.mean", Order::Descending).unwrap();
+    let mean = |i: usize| sorted.rows()[i].result.as_ref().map(|result| result.accuracy.mean);
+    assert!((1..7).all(|i| mean(i - 1).unwrap() >= mean(i).unwrap()));
+    assert!(mean(7).is_err());
+}
+
+#[test]
+fn equal_configurations_run_once_and_all_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..2 {
+        let told = told.clone();
+        let study = Study::new().file(folder.path().join("study.jsonl")).workers(2).on_run(move |run| {
+            let result = run.result.map_or(-1, |value| value.as_i64().unwrap());
+            told.lock().unwrap().push((run.resumed, result, run.done, run.total));
+        });
+        let square = |&n: &i64| if n == 2 { Err("two".to_owned()) } else { Ok(n * n) };
+        let table = study.run([3, 2, 3, 4, 2], square).unwrap();
+        assert_eq!(table.rows().iter().map(|row| row.config).collect::<Vec<_>>(), [3, 2, 4]);
+    }
+    let mut told = told.lock().unwrap().clone();
+    assert!(told.iter().enumerate().all(|(i, &(_, _, done, total))| done == i % 3 + 1 && total == 3));
+    assert!(told[..3].iter().all(|run| !run.0) && told[3].0 && told[4].0 && !told[5].0);
+    told.sort();
+    let results: Vec<_> = told.iter().map(|run| run.1).collect();
+    assert_eq!(results.iter().filter(|&&result| result == -1).count(), 2);
+}
+
+#[test]
+fn what_cannot_be() {
+    let none = Study::new().workers(0).run([1], |_| Ok::<_, String>(0)).unwrap_err().to_string();
+    assert_eq!(none, "`workers`: found 0, expected at least 1");
+    assert!(Study::new().run(Vec::<i32>::new(), |_| Ok::<_, String>(0)).unwrap().is_empty());
+
+    let keys = std::collections::HashMap::from([((1, 2), 3)]);
+    let fault = Study::new().run([keys], |_| Ok::<_, String>(0)).unwrap_err().to_string();
+    assert!(fault.starts_with("`configuration 0`: found one that is no JSON"), "{fault}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing").join("study.jsonl");
+    let fault = Study::new().file(&path).run([1], |_| Ok::<_, String>(0)).unwrap_err().to_string();
+    assert!(fault.starts_with(&format!("{}: ", path.display())), "{fault}");
+}
+
+#[test]
+fn folds_validate_every_sample_once() {
+    let data = data();
+    let mut seen = vec![0; data.len()];
+    let sizes = cross_validate(&data, 7, 3, |fold, train, valid| {
+        valid.indices().iter().for_each(|&i| seen[i as usize] += 1);
+        assert!(train.indices().iter().all(|i| !valid.indices().contains(i)));
+        Ok((fold + train.len() + valid.len()) as f64)
+    });
+    assert_eq!(sizes.unwrap().values, [120.0, 121.0, 122.0, 123.0, 124.0, 125.0, 126.0]);
+    assert!(seen.iter().all(|&count| count == 1));
+    let fault = cross_validate(&data, 3, 1, |_, train, _| {
+        let mut model = Model::builder(train.shape()).layer("linear", Linear::new(1)).build(1)?;
+        Trainer::new(CrossEntropy::default(), Adam::new(0.1)).fit(&mut model, train, None)?;
+        Ok(0.0)
+    });
+    assert!(fault.is_err());
+    assert!(cross_validate(&data, 1, 1, |_, _, _| Ok(0.0)).unwrap_err().to_string().contains("`k`"));
+}
+
+#[test]
+fn means_and_spreads() {
+    assert_eq!(Summary::of([]), Summary { mean: 0.0, sd: 0.0, values: vec![] });
+    assert_eq!(Summary::of([4.0]).sd, 0.0);
+    let summary = Summary::of([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+    assert_eq!((summary.mean, summary.sd), (5.0, (32.0f64 / 7.0).sqrt()));
+}
