@@ -162,9 +162,9 @@ impl Report<'_> {
                 for (color, &(name, place)) in lines.iter().enumerate() {
                     let rows = &section.tables[place].rows;
                     all.push(self.line(name, color, rows, |ours| ours.accuracy.clone()));
-                    if *paper {
+                    if color < *paper {
                         let points = rows.iter().filter_map(|row| Some((row.x, row.paper?))).collect();
-                        let name = if lines.len() > 1 { format!("{name}, paper") } else { "paper".into() };
+                        let name = if *paper > 1 { format!("{name}, paper") } else { "paper".into() };
                         all.push(Line { name, points, sd: Vec::new(), dashed: true, color });
                     }
                 }
