@@ -90,7 +90,7 @@ struct Args {
 enum Named {
     /// The paper's
     Paper,
-    /// One whose settings were chosen on validation images
+    /// One chosen on validation images: a cycle of the rate, decoupled decay, mirrored images
     Tuned,
 }
 
@@ -114,7 +114,7 @@ impl Args {
     fn recipe(&self) -> Recipe {
         let named = match self.recipe {
             Named::Paper => Recipe::paper(),
-            Named::Tuned => Recipe::tuned(),
+            Named::Tuned => Recipe::tuned_for(self.layers),
         };
         Recipe {
             epochs: self.epochs.unwrap_or(named.epochs),
@@ -270,6 +270,9 @@ mod tests {
         assert!(parse("--fraction 0.5 --patterns 9").is_err());
         assert_eq!(parse("--prune none").unwrap().prune.0, None);
         assert!(["-1", "inf", "nan", "much"].iter().all(|bad| parse(&format!("--prune {bad}")).is_err()));
-        assert_eq!(parse("--recipe tuned --lr 0.1").unwrap().recipe(), Recipe { lr: 0.1, ..Recipe::tuned() });
+        assert_eq!(
+            parse("--recipe tuned --lr 0.1").unwrap().recipe(),
+            Recipe { lr: 0.1, ..Recipe::tuned_for(2) }
+        );
     }
 }

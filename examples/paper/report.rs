@@ -209,12 +209,14 @@ impl Report<'_> {
                 histograms.collect()
             }
             Figure::Settings => {
-                let (paper, tuned) = (json!(Recipe::paper()), json!(Recipe::tuned()));
-                let settings =
-                    paper.as_object().into_iter().flatten().filter(|(name, value)| tuned[*name] != **value);
-                let rows =
-                    settings.map(|(name, value)| vec![name.clone(), plain(value), plain(&tuned[name])]);
-                let heads = ["setting", "the paper's", "tuned"];
+                let paper = json!(Recipe::paper());
+                let tuned = [2, 4].map(|layers| json!(Recipe::tuned_for(layers)));
+                let rows = paper.as_object().into_iter().flatten().filter_map(|(name, value)| {
+                    let [two, four] = [&tuned[0][name], &tuned[1][name]];
+                    let differs = two != value || four != value;
+                    differs.then(|| vec![name.clone(), plain(value), plain(two), plain(four)])
+                });
+                let heads = ["setting", "the paper's", "tuned, 2 layers", "tuned, 4 layers"];
                 Ok(table("Where the recipes differ", &heads, &rows.collect::<Vec<_>>()))
             }
             Figure::Ranking(rows) => {

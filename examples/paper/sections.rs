@@ -445,7 +445,7 @@ impl Plan {
     }
 
     fn recipes(&self) -> [(&'static str, Recipe); 2] {
-        [("The paper's recipe", Recipe::paper()), ("The tuned recipe", Recipe::tuned())]
+        [("The paper's recipe", Recipe::paper()), ("The tuned recipe", Recipe::tuned_for(2))]
     }
 
     /// A model pruned at each of these thresholds. The first is the final model's.
@@ -458,18 +458,22 @@ impl Plan {
     fn thresholds(&self) -> Section {
         let tables = self.recipes().map(|(name, recipe)| {
             let runs = self.all(&self.pruned(2, recipe, thresholds()));
-            let table = |what: &str, row: &dyn Fn(usize, &(f64, f64, f64)) -> Row| {
-                let rows = paper::TABLE_3.iter().enumerate().map(|(i, known)| row(i, known).at(known.0));
+            let table = |what: &str, metric: fn(usize) -> Metric, paper: [Option<f64>; 6]| {
+                let rows = paper::TABLE_3.iter().zip(paper).enumerate();
+                let rows =
+                    rows.map(|(i, (known, paper))| row(known.0, metric(i), paper, runs.clone()).at(known.0));
                 Table { caption: format!("{name}. {what}"), head: "threshold", rows: rows.collect() }
             };
+            let [pruned, retrained] =
+                [|i| Metric::Test(Stage::Pruned(i)), |i| Metric::Test(Stage::Retrained(i))];
             [
-                table("Pruned: accuracy on the test images", &|i, known| {
-                    row(known.0, Metric::Test(Stage::Pruned(i)), Some(known.1), runs.clone())
-                }),
-                table("Pruned and retrained: accuracy on the test images", &|i, known| {
-                    row(known.0, Metric::Test(Stage::Retrained(i)), Some(known.2), runs.clone())
-                }),
-                table("Parameters at 0", &|i, known| row(known.0, Metric::Zeros(i), None, runs.clone())),
+                table("Pruned: accuracy on the test images", pruned, paper::TABLE_3.map(|row| Some(row.1))),
+                table(
+                    "Retrained: accuracy on the test images",
+                    retrained,
+                    paper::TABLE_3.map(|row| Some(row.2)),
+                ),
+                table("Parameters at 0", Metric::Zeros, [None; 6]),
             ]
         });
         let lines = |title, first| Figure::Lines {
@@ -520,9 +524,9 @@ impl Plan {
         [
             // The runs of Table 3 have it among theirs.
             ("2 layers, the paper's recipe", paper::FINAL, self.pruned(2, Recipe::paper(), thresholds())),
-            ("2 layers, tuned recipe", paper::FINAL, self.pruned(2, Recipe::tuned(), thresholds())),
+            ("2 layers, tuned recipe", paper::FINAL, self.pruned(2, Recipe::tuned_for(2), thresholds())),
             ("4 layers, the paper's recipe", paper::FOUR_LAYERS, self.pruned(4, Recipe::paper(), first())),
-            ("4 layers, tuned recipe", paper::FOUR_LAYERS, self.pruned(4, Recipe::tuned(), first())),
+            ("4 layers, tuned recipe", paper::FOUR_LAYERS, self.pruned(4, Recipe::tuned_for(4), first())),
         ]
         .map(|(name, known, run)| (name, known, self.all(&run)))
     }

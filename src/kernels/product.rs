@@ -327,8 +327,8 @@ fn few<R: Real, S: Simd, const G: usize, const T: usize>(
         let y = &mut y[place(piece, height, lanes, block).1];
         y.copy_from_slice(&out[..y.len()]);
     }
-    for t in 0..T {
-        R::vectors_mut::<S>(&mut out[..lanes])[0] = tail_acc[t];
+    for sum in tail_acc {
+        R::vectors_mut::<S>(&mut out[..lanes])[0] = sum;
         y[tail..].copy_from_slice(&out[..tail_height]);
     }
     G
