@@ -301,6 +301,7 @@ impl Metric {
         let share = match self {
             Self::Valid => *outcome.valid.last()?,
             Self::ValidAfter(epoch) => *outcome.valid.get(epoch - 1)?,
+            Self::ValidRetrained => outcome.pruned.first()?.valid?,
             Self::Test(stage) => stage.of(outcome)?.accuracy(),
             Self::Precision(stage) => stage.of(outcome)?.precision_macro(),
             Self::Zeros(i) => outcome.pruned.get(i)?.sparsity,

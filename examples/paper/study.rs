@@ -70,6 +70,9 @@ pub struct Pruned {
     pub retrained: Option<ConfusionMatrix>,
     /// The share of all parameters that are 0.
     pub sparsity: f64,
+    /// The accuracy on the validation images once it is retrained, 0 to 1.
+    #[serde(default)]
+    pub valid: Option<f64>,
 }
 
 /// A layer's weights, counted in bins of [`BIN`] around its multiples from −1 to 1; the few beyond are left out.
@@ -120,12 +123,14 @@ impl Run {
                 outcome.histograms = histograms(&model, &pruned);
             }
             let before = test(&pruned)?;
-            let mut retrained = None;
+            let (mut retrained, mut after) = (None, None);
             if recipe.retrain_epochs > 0 {
-                recipe.fit(recipe.trainer(Phase::Retrain, *seed), &mut pruned, &train, valid)?;
+                let trainer = recipe.trainer(Phase::Retrain, *seed);
+                let history = recipe.fit(trainer, &mut pruned, &train, valid)?;
                 retrained = test(&pruned)?;
+                after = history.epochs.last().and_then(|epoch| epoch.valid?.accuracy);
             }
-            outcome.pruned.push(Pruned { pruned: before, retrained, sparsity });
+            outcome.pruned.push(Pruned { pruned: before, retrained, sparsity, valid: after });
         }
         Ok(outcome)
     }
