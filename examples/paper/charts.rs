@@ -79,6 +79,11 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
     Ok(svg)
 }
 
+/// The same on white, for where no page gives it colours.
+pub fn on_white(svg: &str) -> String {
+    svg.replacen('>', ">\n<rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>", 1)
+}
+
 /// Axes with their names, `top` pixels from above.
 fn axes<'a, 'b>(
     area: &'a Area<'b>,

@@ -1,8 +1,8 @@
 //! The paper's tables and figures, run again, beside the paper's own numbers.
 //!
 //! `cargo run --example paper` trains every model that the paper reports, several side by side, and writes one page,
-//! `target/paper/index.html`, and all figures as `results.json`. `-- --quick` does about a tenth of it; `-- --only
-//! table2,fig3` some of its sections; `-- --help` lists more.
+//! `target/paper/index.html`, all figures as `results.json`, and the charts as pictures. `-- --quick` does about a tenth
+//! of it; `-- --only table2,fig3` some of its sections; `-- --help` lists more.
 //!
 //! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted goes on from there
 //! when it is started again. Delete the file to begin anew, as after a change of the code.
@@ -90,6 +90,9 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let report = Report { plan, sections: &sections, runs: &runs, workers };
     write(&out.join("results.json"), &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
     write(&out.join("index.html"), &report.html()?)?;
+    for (name, svg) in report.pictures()? {
+        write(&out.join(name), &svg)?;
+    }
     println!("{}", out.join("index.html").display());
     runs.results().map_err(|e| format!("a run failed; started again, it is tried again: {e}"))?;
     Ok(())

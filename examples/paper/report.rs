@@ -155,30 +155,49 @@ impl Report<'_> {
         table(&of.caption, &heads, &rows.collect::<Vec<_>>())
     }
 
-    fn figure(&self, section: &Section, of: &Figure) -> Result<String, Box<dyn Error>> {
-        match of {
-            Figure::Lines { title, x, lines, paper } => {
+    /// What a figure draws as lines, if it does.
+    fn plot(&self, section: &Section, of: &Figure) -> Option<Plot> {
+        match *of {
+            Figure::Lines { title, x, ref lines, paper } => {
                 let mut all = Vec::new();
                 for (color, &(name, place)) in lines.iter().enumerate() {
                     let rows = &section.tables[place].rows;
                     all.push(self.line(name, color, rows, |ours| ours.accuracy.clone()));
-                    if color < *paper {
+                    if color < paper {
                         let points = rows.iter().filter_map(|row| Some((row.x, row.paper?))).collect();
-                        let name = if *paper > 1 { format!("{name}, paper") } else { "paper".into() };
+                        let name = if paper > 1 { format!("{name}, paper") } else { "paper".into() };
                         all.push(Line { name, points, sd: Vec::new(), dashed: true, color });
                     }
                 }
-                chart(title, x, "accuracy, %", &all)
+                Some(Plot { title, x, y: "accuracy, %", lines: all })
             }
             Figure::Seconds { title, x, table } => {
-                let rows = &section.tables[*table].rows;
-                chart(
-                    title,
-                    x,
-                    "seconds an epoch",
-                    &[self.line("ours", 0, rows, |ours| ours.seconds.clone())],
-                )
+                let line = self.line("ours", 0, &section.tables[table].rows, |ours| ours.seconds.clone());
+                Some(Plot { title, x, y: "seconds an epoch", lines: vec![line] })
             }
+            _ => None,
+        }
+    }
+
+    /// The line charts of the page as files, by their names.
+    pub fn pictures(&self) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+        let mut all = Vec::new();
+        for section in self.sections {
+            let plots = section.figures.iter().filter_map(|of| self.plot(section, of));
+            for (i, Plot { title, x, y, lines }) in plots.enumerate().filter(|(_, plot)| plot.is_drawn()) {
+                let svg = charts::lines(title, x, y, &lines)?;
+                all.push((format!("{}-{}.svg", section.name, i + 1), charts::on_white(&svg)));
+            }
+        }
+        Ok(all)
+    }
+
+    fn figure(&self, section: &Section, of: &Figure) -> Result<String, Box<dyn Error>> {
+        if let Some(plot) = self.plot(section, of) {
+            return chart(&plot);
+        }
+        match of {
+            Figure::Lines { .. } | Figure::Seconds { .. } => Ok(String::new()),
             Figure::Confusion { title, run, stage, paper } => {
                 let Some(ours) = self.outcome(run).and_then(|outcome| stage.of(outcome)) else {
                     return Ok(element("p", &format!("{title}: the run failed.")));
@@ -321,8 +340,24 @@ impl Stage {
 }
 
 /// A chart, and its values for those who do not see it.
-fn chart(title: &str, x: &str, y: &str, lines: &[Line]) -> Result<String, Box<dyn Error>> {
-    if lines.iter().all(|line| line.points.is_empty()) {
+/// A chart of lines.
+struct Plot {
+    title: &'static str,
+    x: &'static str,
+    y: &'static str,
+    lines: Vec<Line>,
+}
+
+impl Plot {
+    /// Whether there is anything to draw: not where all runs failed.
+    fn is_drawn(&self) -> bool {
+        self.lines.iter().any(|line| !line.points.is_empty())
+    }
+}
+
+fn chart(plot: &Plot) -> Result<String, Box<dyn Error>> {
+    let Plot { title, x, y, lines } = plot;
+    if !plot.is_drawn() {
         return Ok(element("p", &format!("{title}: the runs failed.")));
     }
     let values = |line: &Line| {
