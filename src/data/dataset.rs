@@ -46,6 +46,43 @@ pub enum TargetShape {
 ///
 /// An array `[n, T, F]`, or a view of one, is a dataset too: of samples without targets, as
 /// [`Model::predict`](crate::Model::predict) takes them.
+///
+/// # Examples
+/// Data that are made when they are asked for: which of two tones is it?
+/// ```
+/// use bptt::Shape;
+/// use bptt::data::{Dataset, Sample, TargetShape};
+///
+/// struct Tones(Vec<String>);
+///
+/// impl Dataset for Tones {
+///     type Elem = f32;
+///
+///     fn len(&self) -> usize {
+///         1000
+///     }
+///     fn shape(&self) -> Shape {
+///         Shape::new(40, 1)
+///     }
+///     fn target_shape(&self) -> TargetShape {
+///         TargetShape::Classes { t: 1 }
+///     }
+///     fn read(&self, sample: Sample, x: &mut [f32]) {
+///         let (phase, rate) = (sample.index as f32, if sample.index % 2 == 0 { 0.3 } else { 0.4 });
+///         x.iter_mut().enumerate().for_each(|(t, x)| *x = (phase + rate * t as f32).sin());
+///     }
+///     fn classes(&self, sample: Sample, classes: &mut [i64]) {
+///         classes[0] = sample.index as i64 % 2;
+///     }
+///     fn class_names(&self) -> &[String] {
+///         &self.0
+///     }
+/// }
+/// let data = Tones(vec!["low".into(), "high".into()]);
+/// let mut x = [0.0; 40];
+/// data.read(Sample::plain(3), &mut x);
+/// assert_eq!(x[0], 3f32.sin());
+/// ```
 pub trait Dataset: Send + Sync {
     /// The scalar that samples are handed out in: the model's own.
     type Elem: Real;

@@ -84,6 +84,41 @@ impl std::ops::AddAssign for Tally {
 }
 
 /// A loss over tiles of outputs and targets.
+///
+/// # Examples
+/// One of one's own, half the squared error, and the proof of its gradient:
+/// ```
+/// use bptt::data::TargetShape;
+/// use bptt::gradcheck::GradCheck;
+/// use bptt::loss::{Loss, Tally, Targets};
+/// use bptt::{Real, Result, Seq, SeqMut, Shape};
+///
+/// #[derive(Debug)]
+/// struct HalfSquare;
+///
+/// impl<R: Real> Loss<R> for HalfSquare {
+///     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
+///         if targets == TargetShape::Values(output) {
+///             return Ok(());
+///         }
+///         Err(bptt::Error::mismatch("targets", format!("{targets:?}"), format!("values {output}")))
+///     }
+///     fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, dy: SeqMut<'_, R>) -> Tally {
+///         let Targets::Values(target) = targets else { panic!("values") };
+///         let mut tally = Tally::default();
+///         for (i, dy) in dy.data.iter_mut().enumerate() {
+///             // The last axis holds the samples; those from `valid` on are pads.
+///             *dy = if i % y.lanes < valid { y.data[i] - target.data[i] } else { R::ZERO };
+///             tally.loss += 0.5 * dy.to_f64().powi(2);
+///         }
+///         tally.weight = (valid * y.shape.size()) as f64;
+///         tally
+///     }
+/// }
+/// let shape = Shape::new(2, 3);
+/// GradCheck::default().loss(&HalfSquare, shape, TargetShape::Values(shape))?.assert_below(1e-6);
+/// # Ok::<(), bptt::Error>(())
+/// ```
 pub trait Loss<R: Real>: Debug + Send + Sync {
     /// Checks that outputs and targets of these shapes go together.
     ///

@@ -29,6 +29,33 @@ pub struct At {
 }
 
 /// A rule by which parameters follow their gradients.
+///
+/// # Examples
+/// One of one's own, which goes by the sign of the gradient alone:
+/// ```
+/// use bptt::optim::{At, MAX_MOMENTS, Optimizer};
+///
+/// #[derive(Debug)]
+/// struct SignSgd(f64);
+///
+/// impl Optimizer<f32> for SignSgd {
+///     fn lr(&self) -> f64 {
+///         self.0
+///     }
+///     fn moments(&self) -> usize {
+///         0
+///     }
+///     fn check(&self) -> bptt::Result<()> {
+///         Ok(())
+///     }
+///     fn update(&self, at: At, p: &mut [f32], g: &[f32], _: [&mut [f32]; MAX_MOMENTS]) {
+///         p.iter_mut().zip(g).filter(|(_, g)| **g != 0.0).for_each(|(p, g)| *p -= at.lr as f32 * g.signum());
+///     }
+/// }
+/// let mut p = [1.0, 1.0, 1.0];
+/// SignSgd(0.5).update(At { step: 1, lr: 0.5 }, &mut p, &[3.0, -0.1, 0.0], Default::default());
+/// assert_eq!(p, [0.5, 1.5, 1.0]);
+/// ```
 pub trait Optimizer<R: Real>: Debug + Send + Sync {
     /// The learning rate that the rule was given.
     fn lr(&self) -> f64;

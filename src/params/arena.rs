@@ -8,6 +8,19 @@ use super::Layout;
 use crate::{Real, rng};
 
 /// Values of all tensors of a layout in one vector.
+///
+/// # Examples
+/// ```
+/// use bptt::{Model, Shape, nn::Lstm};
+///
+/// let model: Model = Model::builder(Shape::new(9, 3)).layer("lstm", Lstm::new(2)).build(1)?;
+/// let params = model.params();
+/// assert_eq!(params.get("lstm.weight_ih_l0").unwrap().shape(), [8, 3]);
+/// let names: Vec<_> = params.iter().map(|(name, _)| name).collect();
+/// assert_eq!(names[2..], ["lstm.bias_ih_l0", "lstm.bias_hh_l0"]);
+/// assert_eq!(params.as_slice().len(), 8 * (3 + 2 + 2));
+/// # Ok::<(), bptt::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Arena<R> {
     layout: Arc<Layout>,

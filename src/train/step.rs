@@ -55,6 +55,29 @@ pub(super) struct Carried<V> {
 /// A training loop's state: buffers, moments, and how many steps were taken.
 ///
 /// [`Trainer::fit`](super::Trainer::fit) runs one; [`Trainer::stepper`](super::Trainer::stepper) hands one out for loops of one's own.
+///
+/// # Examples
+/// ```
+/// use bptt::prelude::*;
+/// use ndarray::{Array1, Array3};
+///
+/// let x = Array3::from_shape_fn((20, 5, 1), |(i, t, _)| if i % 2 == 0 { t as f32 } else { 4.0 - t as f32 });
+/// let data = Arrays::classes(x, &Array1::from_shape_fn(20, |i| i % 2), ["up", "down"])?;
+/// let mut model = Model::builder(data.shape())
+///     .layer("lstm", Lstm::new(4).last())
+///     .layer("linear", Linear::new(2))
+///     .build(1)?;
+/// let trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.05)).batch_size(20);
+/// let mut stepper = trainer.stepper(&model, &data)?;
+/// let batch: Vec<u32> = (0..20).collect();
+/// let first = stepper.step(&mut model, &data, &batch, 1, 0)?;
+/// for epoch in 2..20 {
+///     stepper.step(&mut model, &data, &batch, epoch, 0)?;
+/// }
+/// let last = stepper.gradients(&model, &data, &batch, 20, 0)?;
+/// assert!(last.tally.mean() < 0.5 * first.tally.mean());
+/// # Ok::<(), bptt::Error>(())
+/// ```
 pub struct Stepper<'a, R: Real> {
     loss: &'a dyn Loss<R>,
     optimizer: &'a dyn Optimizer<R>,

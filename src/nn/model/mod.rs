@@ -29,6 +29,23 @@ use crate::{Arena, Real, Shape};
 ///
 /// A model knows its input's shape, how to normalise it, and the names of its classes: a saved one needs nothing
 /// else to be used. Build one with [`Model::builder`], load one with [`Model::load`].
+///
+/// # Examples
+/// ```
+/// use bptt::prelude::*;
+/// use bptt::ndarray::Array3;
+///
+/// let mut model: Model = Model::builder(Shape::new(28, 4))
+///     .layer("lstm", Lstm::new(6).last())
+///     .layer("linear", Linear::new(3))
+///     .classes(["low", "middle", "high"])
+///     .build(1)?;
+/// assert_eq!(model.parameter_count(), 4 * 6 * (4 + 6 + 2) + 3 * (6 + 1));
+/// model.params_mut().get_mut("linear.bias").unwrap().fill(0.0);
+/// let y = model.predict_proba(&Array3::zeros((10, 28, 4)))?;
+/// assert_eq!(y.dim(), (10, 1, 3));
+/// # Ok::<(), bptt::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model<R = f32> {
     layers: Arc<[Place<R>]>,

@@ -26,6 +26,27 @@ pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
 /// [`Trainer`](crate::Trainer) and [`Model::evaluate`] keep one for each slot; gradient checks and loops of one's own
 /// may use it directly: fill in with [`set_input`](Workspace::set_input), call [`Model::forward`], read
 /// [`output`](Workspace::output), hand in its gradient, call [`Model::backward`].
+///
+/// # Examples
+/// The gradient of the sum of all outputs:
+/// ```
+/// use bptt::nn::{Linear, Mode, Workspace};
+/// use bptt::{Model, Shape};
+/// use ndarray::Array3;
+///
+/// let model: Model = Model::builder(Shape::new(1, 2)).layer("linear", Linear::new(3)).build(1)?;
+/// let mut ws = Workspace::new(&model, 5, Mode::Train);
+/// ws.set_input(Array3::from_elem((5, 1, 2), 2.0).view());
+/// model.forward(&mut ws);
+/// assert_eq!(ws.output().dim(), (5, 1, 3));
+///
+/// ws.set_output_gradient(Array3::ones((5, 1, 3)).view());
+/// let mut grads = vec![0.0; model.parameter_count()];
+/// model.backward(&mut ws, &mut grads, false);
+/// // Of six weights, each times 2 in five samples; and of three biases.
+/// assert_eq!(grads, [[10.0; 6].as_slice(), &[5.0; 3]].concat());
+/// # Ok::<(), bptt::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Workspace<R> {
     mode: Mode,
