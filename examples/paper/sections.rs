@@ -711,7 +711,8 @@ mod tests {
         };
         let (full, quick) = (cost(FULL), cost(Plan { quick: true, repeats: 2 }));
         println!("{full} s and {quick} s on one thread");
-        assert!(full < 100.0 * 60.0, "{full}");
-        assert!(quick < 4.5 * 60.0, "{quick}");
+        // Under an hour on two cores, and the quick one under five minutes with the build.
+        assert!(full < 115.0 * 60.0, "{full}");
+        assert!(quick < 5.5 * 60.0, "{quick}");
     }
 }
