@@ -1,12 +1,9 @@
 //! Charts as SVG, in a few known colours without a background, so that the page can give them others in the dark.
 
-use std::ops::Range;
-
-use plotters::coord::cartesian::Cartesian2d;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::plots::{Area, Axis, GRID, INK, Result, bold, font, range, text};
+use crate::plots::{Axis, INK, Result, axes, bold, range, text};
 
 /// A curve, and the sd of each of its values.
 pub struct Line {
@@ -58,7 +55,8 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
             area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, top))?;
             left += width;
         }
-        let mut chart = axes(&area, top + 16, (x, x_name), (y, y_name))?;
+        let mut chart =
+            axes(&area, top + 16, (Axis::new(x, 8, 0.0), x_name), (Axis::new(y, 7, 0.0), y_name))?;
         for Line { points, sd, dashed, color, .. } in lines {
             let color = COLORS[*color];
             if *dashed {
@@ -82,35 +80,6 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
 /// The same on white, for where no page gives it colours.
 pub fn on_white(svg: &str) -> String {
     svg.replacen('>', ">\n<rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>", 1)
-}
-
-/// Axes with their names, `top` pixels from above.
-fn axes<'a, 'b>(
-    area: &'a Area<'b>,
-    top: i32,
-    (x, x_name): (Range<f64>, &str),
-    (y, y_name): (Range<f64>, &str),
-) -> Result<ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>> {
-    let mut chart = ChartBuilder::on(area)
-        .margin_top(top)
-        .margin_right(18)
-        .margin_bottom(6)
-        .margin_left(8)
-        .x_label_area_size(46)
-        .y_label_area_size(58)
-        .build_cartesian_2d(Axis::new(x, 8, 0.0), Axis::new(y, 7, 0.0))?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style(font(13).color(&INK))
-        .axis_desc_style(font(14).color(&INK))
-        .x_desc(x_name)
-        .y_desc(y_name)
-        .draw()?;
-    Ok(chart)
 }
 
 /// The strokes of a line in the legend.
@@ -138,7 +107,12 @@ pub fn histogram(title: &str, bin: f64, before: &[u64], after: &[u64]) -> Result
             area.draw(&Rectangle::new([(left, 36), (left + 22, 48)], color.filled()))?;
             area.draw_text(name, &text(14, HPos::Left, &INK), (left + 30, 42))?;
         }
-        let mut chart = axes(&area, 58, (-end..end, "weight"), (0.0..top, "weights"))?;
+        let mut chart = axes(
+            &area,
+            58,
+            (Axis::new(-end..end, 8, 0.0), "weight"),
+            (Axis::new(0.0..top, 7, 0.0), "weights"),
+        )?;
         // What did not change is drawn once: edges of the colour below would show.
         let changed =
             before.iter().zip(after).map(|(&before, &after)| if before > after { before } else { 0 });

@@ -121,6 +121,17 @@ fn row(label: impl ToString, metric: Metric, paper: Option<f64>, runs: Vec<Run>)
     Row { label: label.to_string(), x: f64::NAN, metric, paper, paper_seconds: None, runs }
 }
 
+/// What the paper tunes, told by the validation images.
+fn on_validation(head: &'static str, rows: impl IntoIterator<Item = Row>) -> Table {
+    let caption = "Accuracy on the validation images".into();
+    Table { caption, head, rows: rows.into_iter().collect() }
+}
+
+/// The section's only table as a line.
+fn validation_line(title: &'static str, x: &'static str) -> Figure {
+    Figure::Lines { title, x, lines: vec![("validation", 0)], paper: 0 }
+}
+
 impl Row {
     fn at(self, x: impl Into<f64>) -> Self {
         Self { x: x.into(), ..self }
@@ -215,7 +226,7 @@ impl Plan {
             name: "normalisation",
             title: "Normalisation",
             text: "The paper finds normalisation by mean and standard deviation worth one to two points of accuracy.",
-            tables: vec![Table { caption: "Accuracy on the validation images".into(), head: "input", rows }],
+            tables: vec![on_validation("input", rows)],
             figures: vec![],
         }
     }
@@ -263,17 +274,8 @@ impl Plan {
             name: "rate",
             title: "Learning rate",
             text: "The paper searches from 0.001 to 0.1 and takes 0.001.",
-            tables: vec![Table {
-                caption: "Accuracy on the validation images".into(),
-                head: "rate",
-                rows: rows.into(),
-            }],
-            figures: vec![Figure::Lines {
-                title: "Learning rate",
-                x: "log₁₀ of the rate",
-                lines: vec![("validation", 0)],
-                paper: 0,
-            }],
+            tables: vec![on_validation("rate", rows)],
+            figures: vec![validation_line("Learning rate", "log₁₀ of the rate")],
         }
     }
 
@@ -290,17 +292,8 @@ impl Plan {
             name: "fig2",
             title: "Figure 2: epochs",
             text: "One run, looked at every few epochs. In the paper the accuracy hardly rises after about 20 epochs.",
-            tables: vec![Table {
-                caption: "Accuracy on the validation images".into(),
-                head: "epochs",
-                rows: rows.collect(),
-            }],
-            figures: vec![Figure::Lines {
-                title: "Accuracy over epochs",
-                x: "epochs",
-                lines: vec![("validation", 0)],
-                paper: 0,
-            }],
+            tables: vec![on_validation("epochs", rows)],
+            figures: vec![validation_line("Accuracy over epochs", "epochs")],
         }
     }
 
@@ -316,18 +309,9 @@ impl Plan {
             title: "Figure 3: memory blocks",
             text: "In the paper the accuracy hardly rises beyond 35 blocks a layer, and 50 blocks take nearly twice the time of \
                    35.",
-            tables: vec![Table {
-                caption: "Accuracy on the validation images".into(),
-                head: "blocks",
-                rows: rows.collect(),
-            }],
+            tables: vec![on_validation("blocks", rows)],
             figures: vec![
-                Figure::Lines {
-                    title: "Accuracy over memory blocks",
-                    x: "memory blocks of a layer",
-                    lines: vec![("validation", 0)],
-                    paper: 0,
-                },
+                validation_line("Accuracy over memory blocks", "memory blocks of a layer"),
                 Figure::Seconds { title: "Time over memory blocks", x: "memory blocks of a layer", table: 0 },
             ],
         }
@@ -343,11 +327,7 @@ impl Plan {
             name: "layers",
             title: "Hidden layers",
             text: "The paper tries two to six and stays with two; four take about 2.5 times as long.",
-            tables: vec![Table {
-                caption: "Accuracy on the validation images".into(),
-                head: "layers",
-                rows: rows.collect(),
-            }],
+            tables: vec![on_validation("layers", rows)],
             figures: vec![Figure::Seconds { title: "Time over layers", x: "layers", table: 0 }],
         }
     }

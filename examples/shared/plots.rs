@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -15,7 +16,7 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 pub const INK: RGBColor = RGBColor(40, 40, 40);
-pub const GRID: RGBColor = RGBColor(225, 225, 225);
+const GRID: RGBColor = RGBColor(225, 225, 225);
 const TRAIN: RGBColor = RGBColor(31, 119, 180);
 const VALID: RGBColor = RGBColor(214, 39, 40);
 
@@ -110,25 +111,8 @@ fn panel(area: &Area, title: &str, unit: &str, curves: &[Curve; 2], most: f64) -
         }
     }
 
-    let mut chart = ChartBuilder::on(area)
-        .margin_top(48)
-        .margin_right(24)
-        .margin_bottom(8)
-        .margin_left(10)
-        .x_label_area_size(44)
-        .y_label_area_size(60)
-        .build_cartesian_2d(Axis::new(x.start - 0.5..x.end + 0.5, 10, 1.0), Axis::new(y, 8, 0.0))?;
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style(font(12).color(&INK))
-        .axis_desc_style(font(14).color(&INK))
-        .x_desc("epoch")
-        .y_desc(unit)
-        .draw()?;
+    let epochs = Axis::new(x.start - 0.5..x.end + 0.5, 10, 1.0);
+    let mut chart = axes(area, 48, (epochs, "epoch"), (Axis::new(y, 8, 0.0), unit))?;
     for (curve, color) in curves.iter().zip([TRAIN, VALID]) {
         chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)))?;
         // Dots show a single epoch, and where the values are; of a long run they would make a band.
@@ -137,6 +121,35 @@ fn panel(area: &Area, title: &str, unit: &str, curves: &[Curve; 2], most: f64) -
         }
     }
     Ok(())
+}
+
+/// Axes with their names, `top` pixels from above.
+pub fn axes<'a, 'b>(
+    area: &'a Area<'b>,
+    top: i32,
+    (x, x_name): (Axis, &str),
+    (y, y_name): (Axis, &str),
+) -> Result<ChartContext<'a, SVGBackend<'b>, Cartesian2d<Axis, Axis>>> {
+    let mut chart = ChartBuilder::on(area)
+        .margin_top(top)
+        .margin_right(18)
+        .margin_bottom(6)
+        .margin_left(8)
+        .x_label_area_size(46)
+        .y_label_area_size(58)
+        .build_cartesian_2d(x, y)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style(font(13).color(&INK))
+        .axis_desc_style(font(14).color(&INK))
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .draw()?;
+    Ok(chart)
 }
 
 /// The smallest range that holds all values.
@@ -298,7 +311,7 @@ fn advance(c: char) -> f64 {
 }
 
 /// A font of this many pixels.
-pub fn font(size: i32) -> FontDesc<'static> {
+fn font(size: i32) -> FontDesc<'static> {
     // The SVG back end divides sizes by 1.24.
     FontDesc::new(FontFamily::SansSerif, f64::from(size) * 1.24, FontStyle::Normal)
 }

@@ -2,7 +2,7 @@
 
 use bptt::data::{Augment, Dataset, DatasetExt, FashionMnist};
 use bptt::loss::{CrossEntropy, Loss, MultiMargin, Nll};
-use bptt::nn::{Dropout, Linear, LogSoftmax, Lstm, Rnn};
+use bptt::nn::{Linear, LogSoftmax, Lstm, Rnn};
 use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
 use bptt::train::schedule::OneCycle;
 use bptt::train::{Clip, History};
@@ -33,8 +33,6 @@ pub struct Recipe {
     pub batch_size: usize,
     /// The largest norm of the gradient.
     pub clip: Option<f64>,
-    /// Between the recurrent layers' output and the linear layer.
-    pub dropout: f64,
     /// The decay of the averaged weights.
     pub ema: Option<f64>,
     pub epochs: usize,
@@ -86,7 +84,6 @@ impl Recipe {
         Self {
             batch_size: 64,
             clip: None,
-            dropout: 0.0,
             ema: None,
             epochs: 20,
             flip: 0.0,
@@ -126,9 +123,6 @@ impl Recipe {
             Cell::Lstm => builder.layer("lstm", Lstm::new(hidden).layers(layers).last()),
             Cell::Rnn => builder.layer("rnn", Rnn::new(hidden).layers(layers).last()),
         };
-        if self.dropout > 0.0 {
-            builder = builder.layer("dropout", Dropout::new(self.dropout));
-        }
         builder = builder.layer("linear", Linear::new(FashionMnist::CLASSES.len()));
         if self.loss == Criterion::Nll {
             builder = builder.layer("log_softmax", LogSoftmax);
