@@ -85,6 +85,26 @@ fn sequences_of_different_lengths() -> Result<()> {
     Ok(())
 }
 
+/// Longer than what a pass back takes at a time.
+#[test]
+fn long_sequences() -> Result<()> {
+    let (whole, ragged) = (GradCheck::default().batch(3), GradCheck::default().batch(3).ragged());
+    for check in [whole, ragged] {
+        let layers: [Box<dyn Layer<f64>>; 5] = [
+            Box::new(Lstm::new(3).layers(2)),
+            Box::new(Lstm::new(3).layers(2).last()),
+            Box::new(Lstm::new(2).layers(2).bidirectional()),
+            Box::new(Gru::new(3).layers(2)),
+            Box::new(Rnn::new(3).layers(2).last()),
+        ];
+        for layer in layers {
+            let mut model = Model::builder(Shape::new(67, 2)).boxed("layer", layer).build(7)?;
+            check.model(&mut model).assert_below(TOLERANCE);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn linear_and_activations() -> Result<()> {
     for out in [1, 2, 5, 12] {

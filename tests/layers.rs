@@ -229,7 +229,8 @@ fn dropout_is_the_same_in_any_tile_and_type() {
 /// PyTorch's `dropout=` of a stack is a dropout layer between its layers, in every bit of outputs and gradients.
 #[test]
 fn dropout_within_a_stack_is_a_layer_between_its_layers() -> Result<()> {
-    let shape = Shape::new(6, 4);
+    // More steps than a pass back takes at a time.
+    let shape = Shape::new(40, 4);
     for bidirectional in [false, true] {
         let lstm = || if bidirectional { Lstm::new(5).bidirectional() } else { Lstm::new(5) };
         // Draws are keyed by a layer's place: it must be the second in both.

@@ -23,6 +23,12 @@ impl<'a, R> Band<'a, R> {
         Self { data, height, rows: 0..height }
     }
 
+    /// The steps `steps` alone.
+    pub fn steps(self, steps: Range<usize>, lanes: usize) -> Self {
+        let step = self.height * lanes;
+        Self { data: &self.data[steps.start * step..steps.end * step], ..self }
+    }
+
     /// The rows `rows` alone.
     pub fn rows(self, rows: Range<usize>) -> Self {
         Self { rows, ..self }
@@ -95,20 +101,20 @@ impl<'a, R: Real, S: Simd, const P: usize> Tiles<'a, R, S, P> {
     #[inline(always)]
     fn all(&self, dw: &mut [R]) {
         let rows = self.rows;
-        let wide = simd::registers() >= 32;
+        let most = if simd::registers() >= 32 { 6 } else { 2 };
         for group in (0..rows).step_by(ROW_GROUP) {
             let end = rows.min(group + ROW_GROUP);
             let mut c = 0;
             while c < self.cols {
+                // Columns in tiles as even as can be: a narrow one has too few sums to hide their latency.
                 let left = self.cols - c;
-                c += if wide && left >= 6 {
-                    self.column::<4, 6>(dw, group, end, c)
-                } else if wide && left >= 4 {
-                    self.column::<4, 4>(dw, group, end, c)
-                } else if left >= 2 {
-                    self.column::<4, 2>(dw, group, end, c)
-                } else {
-                    self.column::<4, 1>(dw, group, end, c)
+                c += match left.div_ceil(left.div_ceil(most)) {
+                    6 => self.column::<4, 6>(dw, group, end, c),
+                    5 => self.column::<4, 5>(dw, group, end, c),
+                    4 => self.column::<4, 4>(dw, group, end, c),
+                    3 => self.column::<4, 3>(dw, group, end, c),
+                    2 => self.column::<4, 2>(dw, group, end, c),
+                    _ => self.column::<4, 1>(dw, group, end, c),
                 };
             }
         }

@@ -237,8 +237,8 @@ fn aligned(n: usize, salt: u64) -> Aligned<f32> {
 }
 
 /// The median seconds of a call, which a busy machine hardly moves.
-fn median_seconds(mut f: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..401)
+fn median_seconds(calls: usize, mut f: impl FnMut()) -> f64 {
+    let mut times: Vec<f64> = (0..calls)
         .map(|_| {
             let start = std::time::Instant::now();
             f();
@@ -246,62 +246,65 @@ fn median_seconds(mut f: impl FnMut()) -> f64 {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times[200]
+    times[calls / 2]
 }
 
 #[test]
-#[ignore = "prints the speed of each kernel on the paper's layer; run it on a quiet machine, with --nocapture"]
+#[ignore = "prints the speed of each kernel, on one thread; run it on a quiet machine, with --nocapture"]
 fn speed() {
-    let (h, i, t) = (35, 35, 28);
-    let w = values::<f32>(4 * h * (h + i), 1);
-    let (w_ih, w_hh) = w.split_at(4 * h * i);
-    let parts = [Matrix::new(w_ih, 4 * h, i), Matrix::new(w_hh, 4 * h, h)];
-    let bias = values::<f32>(4 * h, 2);
-    let mut packed = vec![0.0; packed_len(4 * h, h + i)];
-    let mut back = vec![0.0; packed_len(h, 4 * h)];
-    println!("pack {:.2} µs", 1e6 * median_seconds(|| f32::pack(&parts, &[&bias, &bias], &mut packed)));
-    f32::pack(&[parts[1].transposed()], &[], &mut back);
-    for lanes in [16, 32, 64] {
-        let n = h * lanes;
-        let x = aligned(t * n, 3);
-        let mut dh = aligned(t * n, 4);
-        let mut gates = aligned(t * 4 * n, 5);
+    let t = 28;
+    for (h, lanes) in [(35, 16), (35, 32), (35, 64), (64, 32), (128, 32), (256, 32), (512, 32)] {
+        let median_seconds = |f: &mut dyn FnMut()| median_seconds(200_000 / (h * lanes) + 11, f);
+        let w = values::<f32>(4 * h * 2 * h, 1);
+        let (w_ih, w_hh) = w.split_at(4 * h * h);
+        let parts = [Matrix::new(w_ih, 4 * h, h), Matrix::new(w_hh, 4 * h, h)];
+        let bias = values::<f32>(4 * h, 2);
+        let mut packed = vec![0.0; packed_len(4 * h, 2 * h)];
+        let mut back = vec![0.0; packed_len(h, 4 * h)];
+        let pack = median_seconds(&mut || f32::pack(&parts, &[&bias, &bias], &mut packed));
+        f32::pack(&[parts[1].transposed()], &[], &mut back);
+        // Steps as far apart as a layer has them.
+        let (n, n_step, gates_step) = (h * lanes, (h | 1) * lanes, (4 * h | 1) * lanes);
+        let x = aligned(t * n_step, 3);
+        let mut dh = aligned(t * n_step, 4);
+        let mut gates = aligned(t * gates_step, 5);
         let mut states = [(); 4].map(|()| aligned(n, 6));
         let mut dw = vec![0.0; 4 * h * h];
-        let steps = |range: usize, n: usize| range * n..(range + 1) * n;
         let flop = (t * 2 * 4 * h * h * lanes) as f64;
-        let forward = median_seconds(|| {
+        let forward = median_seconds(&mut || {
             for t in 0..t {
-                let gates = &mut gates[steps(t, 4 * n)];
-                f32::product(&packed, [&x[steps(t, n)], &dh[steps(t, n)], &[]], Start::Bias, gates, lanes);
+                let gates = &mut gates[t * gates_step..][..4 * n];
+                let xs = [&x[t * n_step..][..n], &dh[t * n_step..][..n], &[]];
+                f32::product(&packed, xs, Start::Bias, gates, lanes);
             }
         });
-        let pointwise = median_seconds(|| {
+        let pointwise = median_seconds(&mut || {
             for t in 0..t {
                 let [c_prev, c, tanh_c, h] = &mut states;
-                let gates = &mut gates[steps(t, 4 * n)];
+                let gates = &mut gates[t * gates_step..][..4 * n];
                 f32::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c, h });
             }
         });
-        let pointwise_back = median_seconds(|| {
+        let pointwise_back = median_seconds(&mut || {
             for t in 0..t {
                 let [c_prev, dc, tanh_c, _] = &mut states;
-                let gates = &mut gates[steps(t, 4 * n)];
-                f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh: &dh[steps(t, n)], dc });
+                let gates = &mut gates[t * gates_step..][..4 * n];
+                let dh = &dh[t * n_step..][..n];
+                f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh, dc });
             }
         });
-        gates.copy_from_slice(&values::<f32>(t * 4 * n, 5));
-        let backward = median_seconds(|| {
+        gates.copy_from_slice(&values::<f32>(t * gates_step, 5));
+        let backward = median_seconds(&mut || {
             for t in 0..t {
-                let gates = &gates[steps(t, 4 * n)];
-                f32::product(&back, [gates, &[], &[]], Start::Bias, &mut dh[steps(t, n)], lanes);
+                let gates = &gates[t * gates_step..][..4 * n];
+                f32::product(&back, [gates, &[], &[]], Start::Bias, &mut dh[t * n_step..][..n], lanes);
             }
         });
-        let outer =
-            median_seconds(|| f32::outer(Band::new(&gates, 4 * h), Band::new(&x, h), &mut dw, (h, 0), lanes));
+        let (dy, x) = (Band::new(&gates, 4 * h | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
+        let outer = median_seconds(&mut || f32::outer(dy.clone(), x.clone(), &mut dw, (h, 0), lanes));
         println!(
-            "{lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, {:.0}, \
-             pointwise {:.0} and {:.0}",
+            "H {h}, {lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, \
+             {:.0}, pointwise {:.0} and {:.0}, pack {:.0}",
             2e-9 * flop / forward,
             1e-9 * flop / backward,
             1e-9 * flop / outer,
@@ -310,6 +313,7 @@ fn speed() {
             1e6 * outer,
             1e6 * pointwise,
             1e6 * pointwise_back,
+            1e6 * pack,
         );
     }
 }

@@ -8,8 +8,15 @@ use crate::kernels::{Matrix, packed_len};
 use crate::nn::Mode;
 use crate::{Real, Shape};
 
-/// Steps of a chunk in inference: states go from chunk to chunk, and no more of the sequence is held.
+/// The most steps of a chunk. States go from chunk to chunk, forward and back; what is done to a chunk, layer by layer,
+/// finds it in the cache, and nothing but the history that training keeps grows with the sequence.
 const CHUNK: usize = 32;
+
+/// How many rows lie from step to step in what weight gradients read: an odd number. They read a few rows at every step;
+/// were steps a power of two apart, these would fall on the same few places of a cache and drive each other out.
+const fn stride(rows: usize) -> usize {
+    rows | 1
+}
 
 /// The sizes of a stack on an input. A direction of a layer is a `part`, numbered layer by layer.
 #[derive(Clone, Copy, Debug)]
@@ -157,21 +164,36 @@ impl Plan {
         }
     }
 
-    /// Steps that a pass takes at a time: all of them where history is kept or a direction runs backward in time.
-    pub(super) fn chunk(&self, mode: Mode) -> usize {
-        if mode.keeps_history() || self.directions > 1 { self.t } else { self.t.min(CHUNK) }
+    /// Steps that a pass takes at a time: all of them where a direction runs backward in time.
+    fn chunk(&self) -> usize {
+        if self.directions > 1 { self.t } else { self.t.div_ceil(self.t.div_ceil(CHUNK)) }
+    }
+
+    /// The chunks of a sequence, in the order of time.
+    pub(super) fn chunks(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + use<> {
+        let (t, chunk) = (self.t, self.chunk());
+        (0..t.div_ceil(chunk)).map(move |i| i * chunk..t.min((i + 1) * chunk))
+    }
+
+    /// Where in the history a chunk that begins at step `start` begins.
+    pub(super) fn origin(&self, mode: Mode, start: usize) -> usize {
+        if mode.keeps_history() { start } else { 0 }
     }
 
     /// Steps of gates, of h and of c in a part's history.
     fn steps(&self, mode: Mode) -> [usize; 3] {
-        let chunk = self.chunk(mode);
-        if mode.keeps_history() { [chunk, chunk + 1, chunk + 1] } else { [1, chunk + 1, 2] }
+        if mode.keeps_history() { [self.t, self.t + 1, self.t + 1] } else { [1, self.chunk() + 1, 2] }
+    }
+
+    /// Rows from step to step in a history of gates, and of h.
+    pub(super) fn strides(&self) -> [usize; 2] {
+        [stride(self.rows()), stride(self.h)]
     }
 
     /// A part's history, per lane.
     fn history(&self, mode: Mode) -> usize {
-        let [gates, h, c] = self.steps(mode);
-        self.h * (gates * (self.blocks + self.cells) + h + c * self.cells)
+        let ([gates, h, c], [gate_rows, h_rows]) = (self.steps(mode), self.strides());
+        gates * gate_rows + h * h_rows + (c + gates) * self.cell_size()
     }
 
     /// How many sets of gradients of a layer's outputs there are: one layer's and the one's below, unless the
@@ -183,8 +205,8 @@ impl Plan {
     /// The sections of the cache, per lane: the history of every part; for a pass back, gradients of outputs and of
     /// a cell; and what dropout keeps of each layer but the top one, its masks and what they left of the outputs.
     fn sections(&self, mode: Mode) -> [usize; 3] {
+        let back = self.directions * self.chunk() * self.h * self.gradient_sets() + self.h;
         let outputs = self.directions * self.t * self.h;
-        let back = outputs * self.gradient_sets() + self.h;
         let dropped = if self.drops { 2 * outputs * (self.layers - 1) } else { 0 };
         let kept = usize::from(mode.keeps_history());
         [self.parts() * self.history(mode), kept * back, kept * dropped]
@@ -228,12 +250,11 @@ impl Plan {
         part: usize,
         histories: &'a mut [R],
     ) -> History<'a, R> {
-        let [gate_steps, h_steps, c_steps] = self.steps(mode);
-        let n = self.h * lanes;
+        let ([gate_steps, h_steps, c_steps], [gate_rows, h_rows]) = (self.steps(mode), self.strides());
         let own = self.history(mode) * lanes;
-        let (gates, rest) = histories[part * own..][..own].split_at_mut(gate_steps * self.blocks * n);
-        let (h, rest) = rest.split_at_mut(h_steps * n);
-        let (c, kept) = rest.split_at_mut(c_steps * n * self.cells);
+        let (gates, rest) = histories[part * own..][..own].split_at_mut(gate_steps * gate_rows * lanes);
+        let (h, rest) = rest.split_at_mut(h_steps * h_rows * lanes);
+        let (c, kept) = rest.split_at_mut(c_steps * self.cell_size() * lanes);
         History { gates, gate_steps, h, h_steps, c, c_steps, kept }
     }
 
@@ -250,21 +271,30 @@ impl Plan {
         (&below[k.saturating_sub(1) * layer..], own)
     }
 
-    /// What direction `d` of a layer hands out at all steps of a chunk, `[steps, H, lanes]`, in the order of time;
-    /// `layer` is the layer's histories.
+    /// What direction `d` of a layer hands out at all steps that its histories, `layer`, hold, in the order of time.
     pub(super) fn outputs<'a, R>(&self, mode: Mode, lanes: usize, d: usize, layer: &'a [R]) -> &'a [R] {
-        let [gate_steps, h_steps, _] = self.steps(mode);
-        let n = self.h * lanes;
-        let h = d * self.history(mode) * lanes + gate_steps * self.blocks * n;
+        let ([gate_steps, h_steps, _], [gate_rows, h_rows]) = (self.steps(mode), self.strides());
+        let h = d * self.history(mode) + gate_steps * gate_rows;
         // States after each step: one on where time runs forward.
-        &layer[h + (1 - d) * n..][..(h_steps - 1) * n]
+        &layer[(h + (1 - d) * h_rows) * lanes..][..(h_steps - 1) * h_rows * lanes]
     }
 
-    /// Where the gradient of the outputs of direction `d`, step `t`, of layer `k` stands, and that of layer `k − 1`.
-    pub(super) fn gradient(&self, k: usize, d: usize, t: usize, lanes: usize) -> Range<usize> {
+    /// Step `t` of [`outputs`](Self::outputs), `[H, lanes]`.
+    pub(super) fn output<'a, R>(&self, lanes: usize, t: usize, outputs: &'a [R]) -> &'a [R] {
+        &outputs[t * stride(self.h) * lanes..][..self.h * lanes]
+    }
+
+    /// Where the gradients of the outputs of direction `d` of layer `k` stand, step by step of a chunk.
+    pub(super) fn gradients(&self, k: usize, d: usize, lanes: usize) -> Range<usize> {
+        let n = self.chunk() * self.h * lanes;
+        let start = (k % self.gradient_sets() * self.directions + d) * n;
+        start..start + n
+    }
+
+    /// The gradient at step `i` of a chunk.
+    pub(super) fn gradient(&self, k: usize, d: usize, i: usize, lanes: usize) -> Range<usize> {
         let n = self.h * lanes;
-        let set = k % self.gradient_sets();
-        let start = ((set * self.directions + d) * self.t + t) * n;
+        let start = self.gradients(k, d, lanes).start + i * n;
         start..start + n
     }
 
@@ -290,12 +320,12 @@ fn spread_block<R: Real>(weights: &[R], size: usize, from: Option<usize>, to: us
     }
 }
 
-/// What a part keeps of a pass, in the order of time.
+/// What a part keeps of a pass, in the order of time; see [`strides`](Plan::strides).
 pub(super) struct History<'a, R> {
-    /// `[gate_steps, blocks · H, lanes]`
+    /// `[gate_steps, blocks · H, lanes]`, and a row to spare a step
     pub(super) gates: &'a mut [R],
     pub(super) gate_steps: usize,
-    /// `[h_steps, H, lanes]`: one more than there are steps, for the initial state
+    /// `[h_steps, H, lanes]`, and a row to spare a step: one more step than there are, for the initial state
     pub(super) h: &'a mut [R],
     pub(super) h_steps: usize,
     /// `[c_steps, H, lanes]`, or empty
@@ -305,17 +335,17 @@ pub(super) struct History<'a, R> {
     pub(super) kept: &'a mut [R],
 }
 
-/// Step `t` of a row of `steps`, around and around.
-pub(super) fn step<R>(row: &mut [R], t: usize, steps: usize) -> &mut [R] {
-    let n = row.len() / steps;
-    &mut row[(t % steps) * n..][..n]
+/// The `n` values of step `t` of a row of `steps`, around and around.
+pub(super) fn step<R>(row: &mut [R], t: usize, steps: usize, n: usize) -> &mut [R] {
+    let stride = row.len() / steps;
+    &mut row[(t % steps) * stride..][..n]
 }
 
-/// Steps `from` and `to` of a row of `steps`, around and around.
-pub(super) fn pair<R>(row: &mut [R], from: usize, to: usize, steps: usize) -> (&mut [R], &mut [R]) {
-    let n = row.len() / steps;
+/// The `n` values of steps `from` and `to` of a row of `steps`, around and around.
+pub(super) fn pair<R>(row: &mut [R], from: usize, to: usize, steps: usize, n: usize) -> (&mut [R], &mut [R]) {
+    let stride = row.len() / steps;
     let (from, to) = (from % steps, to % steps);
-    let (head, tail) = row.split_at_mut(from.max(to) * n);
-    let (low, high) = (&mut head[from.min(to) * n..][..n], &mut tail[..n]);
+    let (head, tail) = row.split_at_mut(from.max(to) * stride);
+    let (low, high) = (&mut head[from.min(to) * stride..][..n], &mut tail[..n]);
     if from < to { (low, high) } else { (high, low) }
 }

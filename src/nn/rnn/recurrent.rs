@@ -1,5 +1,7 @@
 //! The recurrence that every cell shares: stacked layers, forward through time and back.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, Step, StepBack};
@@ -158,15 +160,13 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         cache: &mut [R],
     ) {
         let plan = Plan::new(self, x.shape);
-        let chunk = plan.chunk(cx.mode);
-        for start in (0..plan.t).step_by(chunk) {
-            let steps = start..plan.t.min(start + chunk);
+        for steps in plan.chunks() {
             for k in 0..self.layers {
                 for d in 0..plan.directions {
                     self.forward_part(cx, &plan, (k, d), x, state, steps.clone(), cache);
                 }
                 if self.drops(k, cx.mode) {
-                    self.drop_outputs(cx, &plan, k, x.lanes, cache);
+                    self.drop_outputs(cx, &plan, k, x.lanes, steps.clone(), cache);
                 }
             }
             if !self.last {
@@ -195,34 +195,39 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         let n = plan.h * lanes;
         let [histories, back, dropped] = plan.split_cache(cx.mode, lanes, cache);
         let (dh, dc_before) = back.split_at_mut(back.len() - n);
-        // What comes down on the outputs of the top layer.
         let top = self.layers - 1;
-        for d in 0..plan.directions {
-            if self.last {
-                let state = &mut dstate[(top * plan.directions + d) * n..][..n];
-                R::accumulate(state, &dy.data[d * n..][..n]);
-            }
-            for t in 0..plan.t {
-                let place = &mut dh[plan.gradient(top, d, t, lanes)];
-                if self.last {
-                    place.fill(R::ZERO);
-                } else {
-                    place.copy_from_slice(&dy.step(t)[d * n..][..n]);
-                    hold(place, None, lanes, over(cx, t));
+        if self.last {
+            let state = &mut dstate[top * plan.directions * n..][..plan.directions * n];
+            R::accumulate(state, dy.data);
+        }
+        for steps in plan.chunks().rev() {
+            // What comes down on the outputs of the top layer.
+            for d in 0..plan.directions {
+                for (i, t) in steps.clone().enumerate() {
+                    let place = &mut dh[plan.gradient(top, d, i, lanes)];
+                    if self.last {
+                        place.fill(R::ZERO);
+                    } else {
+                        place.copy_from_slice(&dy.step(t)[d * n..][..n]);
+                        hold(place, None, lanes, over(cx, t));
+                    }
                 }
             }
-        }
-        for k in (0..self.layers).rev() {
-            for d in 0..plan.directions {
-                self.backward_part(cx, &plan, (k, d), dstate, histories, [dh, dc_before], &mut dx);
-                self.weight_gradients(cx, &plan, (k, d), x, [histories, dropped], grads);
-            }
-            if k > 0 && self.drops(k - 1, cx.mode) {
-                let [masks, _] = plan.split_dropped(k - 1, lanes, dropped);
-                for (i, mask) in masks.chunks_exact(n).enumerate() {
-                    let (t, d) = (i / plan.directions, i % plan.directions);
-                    let dh = &mut dh[plan.gradient(k - 1, d, t, lanes)];
-                    dh.iter_mut().zip(mask).for_each(|(dh, m)| *dh *= *m);
+            for k in (0..self.layers).rev() {
+                for d in 0..plan.directions {
+                    let part = (k, d);
+                    let back = [&mut *dh, &mut *dc_before];
+                    self.backward_part(cx, &plan, part, steps.clone(), dstate, histories, back, &mut dx);
+                    self.weight_gradients(cx, &plan, part, steps.clone(), x, [histories, dropped], grads);
+                }
+                if k > 0 && self.drops(k - 1, cx.mode) {
+                    let [masks, _] = plan.split_dropped(k - 1, lanes, dropped);
+                    let masks = masks.chunks_exact(n).skip(steps.start * plan.directions);
+                    for (j, mask) in masks.take(steps.len() * plan.directions).enumerate() {
+                        let (i, d) = (j / plan.directions, j % plan.directions);
+                        let dh = &mut dh[plan.gradient(k - 1, d, i, lanes)];
+                        dh.iter_mut().zip(mask).for_each(|(dh, m)| *dh *= *m);
+                    }
                 }
             }
         }
@@ -244,7 +249,7 @@ impl<C: Cell> Recurrent<C> {
         (k, d): (usize, usize),
         x: Seq<'_, R>,
         state: &mut [R],
-        steps: std::ops::Range<usize>,
+        steps: Range<usize>,
         cache: &mut [R],
     ) {
         let lanes = x.lanes;
@@ -257,20 +262,20 @@ impl<C: Cell> Recurrent<C> {
         let (h_state, c_state) = state.split_at_mut(plan.parts() * n);
         let (h_state, c_state) = (&mut h_state[part * n..][..n], &mut c_state[part * cell_n..][..cell_n]);
         let packed = plan.split_packed(k, d, cx.packed)[0];
-        let len = steps.len();
-        let (first, last) = if d == 0 { (0, len) } else { (len, 0) };
-        step(history.h, first, history.h_steps).copy_from_slice(h_state);
-        step(history.c, first, history.c_steps).copy_from_slice(c_state);
+        let (origin, len) = (plan.origin(cx.mode, steps.start), steps.len());
+        let (first, last) = if d == 0 { (origin, origin + len) } else { (len, 0) };
+        step(history.h, first, history.h_steps, n).copy_from_slice(h_state);
+        step(history.c, first, history.c_steps, cell_n).copy_from_slice(c_state);
         for i in 0..len {
             let i = if d == 0 { i } else { len - 1 - i };
-            let t = steps.start + i;
-            let (before, after) = plan.before_after(d, i);
-            let (h_prev, h) = pair(history.h, before, after, history.h_steps);
-            let (c_prev, c) = pair(history.c, before, after, history.c_steps);
-            let gates = step(history.gates, i, history.gate_steps);
-            let kept = step(history.kept, i, history.gate_steps);
+            let (t, place) = (steps.start + i, origin + i);
+            let (before, after) = plan.before_after(d, place);
+            let (h_prev, h) = pair(history.h, before, after, history.h_steps, n);
+            let (c_prev, c) = pair(history.c, before, after, history.c_steps, cell_n);
+            let gates = step(history.gates, place, history.gate_steps, plan.rows() * lanes);
+            let kept = step(history.kept, place, history.gate_steps, cell_n);
             // a = W x + U h + b, then what the cell makes of it.
-            let from = |d: usize| &plan.outputs(cx.mode, lanes, d, below)[i * n..][..n];
+            let from = |d: usize| plan.output(lanes, place, plan.outputs(cx.mode, lanes, d, below));
             let xs = match (input, plan.directions) {
                 (Some(x), _) => [x.step(t), h_prev, &[]],
                 (None, 1) => [from(0), h_prev, &[]],
@@ -283,8 +288,8 @@ impl<C: Cell> Recurrent<C> {
                 hold(c, Some(c_prev), lanes, over(cx, t));
             }
         }
-        h_state.copy_from_slice(step(history.h, last, history.h_steps));
-        c_state.copy_from_slice(step(history.c, last, history.c_steps));
+        h_state.copy_from_slice(step(history.h, last, history.h_steps, n));
+        c_state.copy_from_slice(step(history.c, last, history.c_steps, cell_n));
     }
 
     /// What the layer above `k` reads in place of its outputs: they, times a mask.
@@ -296,18 +301,21 @@ impl<C: Cell> Recurrent<C> {
         plan: &Plan,
         k: usize,
         lanes: usize,
+        steps: Range<usize>,
         cache: &mut [R],
     ) {
         let [histories, _, dropped] = plan.split_cache(cx.mode, lanes, cache);
         let (outputs, _) = plan.split_at_layer(cx.mode, lanes, k + 1, histories);
         let [masks, left] = plan.split_dropped(k, lanes, dropped);
         let n = plan.h * lanes;
-        for (t, mask) in masks.chunks_exact_mut(plan.directions * n).enumerate() {
+        for t in steps {
+            let place = t * plan.directions * n..(t + 1) * plan.directions * n;
+            let (mask, left) = (&mut masks[place.clone()], &mut left[place]);
             R::dropout_mask(&cx.keys[..lanes], (k * plan.t + t) as u64, self.dropout, mask);
-        }
-        for (i, (mask, left)) in masks.chunks_exact(n).zip(left.chunks_exact_mut(n)).enumerate() {
-            let (t, d) = (i / plan.directions, i % plan.directions);
-            R::multiply(&plan.outputs(cx.mode, lanes, d, outputs)[t * n..][..n], mask, left);
+            for (d, (mask, left)) in mask.chunks_exact(n).zip(left.chunks_exact_mut(n)).enumerate() {
+                let outputs = plan.outputs(cx.mode, lanes, d, outputs);
+                R::multiply(plan.output(lanes, t, outputs), mask, left);
+            }
         }
     }
 
@@ -335,30 +343,32 @@ impl<C: Cell> Recurrent<C> {
         &self,
         cx: &Context<'_, R>,
         plan: &Plan,
-        steps: std::ops::Range<usize>,
+        steps: Range<usize>,
         cache: &mut [R],
         y: &mut SeqMut<'_, R>,
     ) {
-        let (lanes, n) = (y.lanes, plan.h * y.lanes);
+        let (lanes, n, origin) = (y.lanes, plan.h * y.lanes, plan.origin(cx.mode, steps.start));
         let [histories, ..] = plan.split_cache(cx.mode, lanes, cache);
         for d in 0..plan.directions {
             let part = (self.layers - 1) * plan.directions + d;
             let History { h, h_steps, .. } = plan.part(cx.mode, lanes, part, histories);
             for (i, t) in steps.clone().enumerate() {
                 let place = &mut y.step(t)[d * n..][..n];
-                place.copy_from_slice(step(h, plan.before_after(d, i).1, h_steps));
+                place.copy_from_slice(step(h, plan.before_after(d, origin + i).1, h_steps, n));
                 hold(place, None, lanes, over(cx, t));
             }
         }
     }
 
-    /// One direction of one layer, back through time: leaves the gradients of the pre-activations in the history.
+    /// One direction of one layer, back through the steps of a chunk: leaves the gradients of the pre-activations in the
+    /// history.
     #[allow(clippy::too_many_arguments)]
     fn backward_part<R: Real>(
         &self,
         cx: &Context<'_, R>,
         plan: &Plan,
         (k, d): (usize, usize),
+        steps: Range<usize>,
         dstate: &mut [R],
         histories: &mut [R],
         [dh, dc_before]: [&mut [R]; 2],
@@ -374,27 +384,30 @@ impl<C: Cell> Recurrent<C> {
         let (inputs, _) = plan.inputs(k);
         let back_x_len = back_x.len() / inputs;
         // The final state's gradient joins that of the last output; then its place serves the initial state's.
-        let last = if d == 0 { plan.t - 1 } else { 0 };
+        let len = steps.len();
+        let last = if d == 0 { len - 1 } else { 0 };
         R::accumulate(&mut dh[plan.gradient(k, d, last, lanes)], dh_first);
         dh_first.fill(R::ZERO);
-        for i in 0..plan.t {
-            let t = if d == 0 { plan.t - 1 - i } else { i };
+        for j in 0..len {
+            let i = if d == 0 { len - 1 - j } else { j };
+            let t = steps.start + i;
             let (before, after) = plan.before_after(d, t);
-            let row = plan.gradient(k, d, 0, lanes).start..plan.gradient(k, d, plan.t - 1, lanes).end;
-            let first = i + 1 == plan.t;
+            let row = plan.gradients(k, d, lanes);
+            let first = j + 1 == len;
             let held = cx.lens.is_some();
             if held {
                 dc_before[..cell_n].copy_from_slice(dc);
             }
-            let (h_prev, h) = pair(history.h, before, after, history.h_steps);
-            let (c_prev, _) = pair(history.c, before, after, history.c_steps);
-            let gates = step(history.gates, t, plan.t);
-            let kept = &*step(history.kept, t, plan.t);
+            let (h_prev, h) = pair(history.h, before, after, history.h_steps, n);
+            let (c_prev, _) = pair(history.c, before, after, history.c_steps, cell_n);
+            let gates = step(history.gates, t, plan.t, plan.rows() * lanes);
+            let kept = &*step(history.kept, t, plan.t, cell_n);
             let (now, dh_prev) = if first {
-                (&mut dh[plan.gradient(k, d, t, lanes)], &mut *dh_first)
+                (&mut dh[plan.gradient(k, d, i, lanes)], &mut *dh_first)
             } else {
                 // The step before lies next to this one, on the side that time comes from.
-                pair(&mut dh[row], t, if d == 0 { t - 1 } else { t + 1 }, plan.t)
+                let steps = row.len() / n;
+                pair(&mut dh[row], i, if d == 0 { i - 1 } else { i + 1 }, steps, n)
             };
             if held {
                 // Beyond the end of a sequence the state was handed on as it was: so is its gradient.
@@ -425,7 +438,7 @@ impl<C: Cell> Recurrent<C> {
                         pack,
                         [gates, &[], &[]],
                         start,
-                        &mut dh[plan.gradient(k - 1, e, t, lanes)],
+                        &mut dh[plan.gradient(k - 1, e, i, lanes)],
                         lanes,
                     );
                 }
@@ -435,33 +448,36 @@ impl<C: Cell> Recurrent<C> {
         }
     }
 
-    /// dW = Σ da xᵀ; dU = Σ da hᵀ; db = Σ da: over all steps and lanes at once.
+    /// dW += Σ da xᵀ; dU += Σ da hᵀ; db += Σ da: over all steps of a chunk and lanes at once.
+    #[allow(clippy::too_many_arguments)]
     fn weight_gradients<R: Real>(
         &self,
         cx: &Context<'_, R>,
         plan: &Plan,
         (k, d): (usize, usize),
+        steps: Range<usize>,
         x: Seq<'_, R>,
         [histories, dropped]: [&mut [R]; 2],
         grads: &mut [R],
     ) {
         let (lanes, h, f) = (x.lanes, plan.h, plan.features(k));
-        let n = h * lanes;
         let [dw_ih, dw_hh, db_ih, db_hh] = plan.split_params_mut(k, &mut grads[plan.params(k, d)]);
         let (below, own) = plan.split_at_layer(cx.mode, lanes, k, histories);
         let history = plan.part(cx.mode, lanes, d, own);
-        let states = &history.h[d * n..][..plan.t * n];
+        let [gate_rows, h_rows] = plan.strides();
+        let band = |data, height| Band::new(data, height).steps(steps.clone(), lanes);
+        let da = band(history.gates, gate_rows);
+        let states = band(&history.h[d * h_rows * lanes..], h_rows).rows(0..h);
         let input = self.input(cx.mode, plan, k, x, dropped);
-        let da = Band::new(history.gates, plan.rows());
         for (from, to) in runs(C::BLOCKS.iter().map(|block| block.ih)) {
             let (da, dw) = (da.clone().rows(from.start * h..from.end * h), to.start * h..to.end * h);
             let dw_ih = &mut dw_ih[dw.start * f..dw.end * f];
             if let Some(x) = input {
-                R::outer(da.clone(), Band::new(x.data, f), dw_ih, (f, 0), lanes);
+                R::outer(da.clone(), band(x.data, f), dw_ih, (f, 0), lanes);
             } else {
                 for e in 0..plan.directions {
-                    let outputs = plan.outputs(cx.mode, lanes, e, below);
-                    R::outer(da.clone(), Band::new(outputs, h), dw_ih, (f, e * h), lanes);
+                    let outputs = band(plan.outputs(cx.mode, lanes, e, below), h_rows).rows(0..h);
+                    R::outer(da.clone(), outputs, dw_ih, (f, e * h), lanes);
                 }
             }
             R::row_sums(da, &mut db_ih[dw], lanes);
@@ -469,7 +485,7 @@ impl<C: Cell> Recurrent<C> {
         for (from, to) in runs(C::BLOCKS.iter().map(|block| block.hh)) {
             let (da, dw) = (da.clone().rows(from.start * h..from.end * h), to.start * h..to.end * h);
             let dw_hh = &mut dw_hh[dw.start * h..dw.end * h];
-            R::outer(da.clone(), Band::new(states, h), dw_hh, (h, 0), lanes);
+            R::outer(da.clone(), states.clone(), dw_hh, (h, 0), lanes);
             R::row_sums(da, &mut db_hh[dw], lanes);
         }
     }
@@ -483,9 +499,7 @@ fn add_lanes<R: Real>(rows: &mut [R], from: &[R], lanes: usize, over: impl Itera
 }
 
 /// Runs of blocks that follow one another both in the pre-activations and in a weight: (from, to).
-fn runs(
-    blocks: impl Iterator<Item = Option<usize>>,
-) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> {
+fn runs(blocks: impl Iterator<Item = Option<usize>>) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let mut blocks = blocks.enumerate().filter_map(|(from, to)| Some((from, to?))).peekable();
     std::iter::from_fn(move || {
         let (from, to) = blocks.next()?;
