@@ -8,6 +8,16 @@ pub fn accumulate<R: Real>(a: &mut [R], b: &[R]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += *b);
 }
 
+/// y = factor (a + b), or factor a where `b` is empty.
+#[inline(always)]
+pub fn scaled_sum<R: Real>(y: &mut [R], a: &[R], b: &[R], factor: R) {
+    if b.is_empty() {
+        y.iter_mut().zip(a).for_each(|(y, a)| *y = *a * factor);
+    } else {
+        y.iter_mut().zip(a).zip(b).for_each(|((y, a), b)| *y = (*a + *b) * factor);
+    }
+}
+
 /// a *= factor
 #[inline(always)]
 pub fn scale<R: Real>(a: &mut [R], factor: R) {

@@ -53,6 +53,8 @@ pub trait Kernels: simd::Num {
     fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize);
     /// a += b
     fn accumulate(a: &mut [Self], b: &[Self]);
+    /// y = factor (a + b), or factor a where `b` is empty.
+    fn scaled_sum(y: &mut [Self], a: &[Self], b: &[Self], factor: Self);
     /// a *= factor
     fn scale(a: &mut [Self], factor: Self);
     /// a += weight (b − a)
@@ -109,6 +111,12 @@ macro_rules! kernels {
                 simd::vectorized(
                     #[inline(always)]
                     || elementwise::accumulate(a, b),
+                );
+            }
+            fn scaled_sum(y: &mut [Self], a: &[Self], b: &[Self], factor: Self) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || elementwise::scaled_sum(y, a, b, factor),
                 );
             }
             fn scale(a: &mut [Self], factor: Self) {

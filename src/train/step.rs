@@ -240,13 +240,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             }
             Ok(())
         })?;
-        tree_sum(slots);
-        let Slot { grads, tally, classes, .. } = &slots[0];
-        let (tally, classes) = (*tally, *classes);
-        self.total.as_mut_slice().copy_from_slice(grads);
-        if tally.weight > 0.0 {
-            R::scale(self.total.as_mut_slice(), R::from_f64(1.0 / tally.weight));
-        }
+        let (tally, classes) = mean(slots, self.total.as_mut_slice());
         for range in &self.plan.frozen {
             self.total.as_mut_slice()[range.clone()].fill(R::ZERO);
         }
@@ -403,19 +397,27 @@ fn share(i: usize, tiles: usize, slots: usize) -> std::ops::Range<usize> {
     i * tiles / slots..(i + 1) * tiles / slots
 }
 
-/// Adds all slots into the first, by a tree that depends on their number alone.
-fn tree_sum<R: Real>(slots: &mut [Slot<R>]) {
-    let mut stride = 1;
-    while stride < slots.len() {
-        for i in (0..slots.len() - stride).step_by(2 * stride) {
+/// Adds all slots, by a tree that depends on their number alone, and leaves the mean gradient in `total`.
+fn mean<R: Real>(slots: &mut [Slot<R>], total: &mut [R]) -> (Tally, (u64, u64)) {
+    let (count, mut stride) = (slots.len(), 1);
+    while stride < count {
+        for i in (0..count - stride).step_by(2 * stride) {
             let (left, right) = slots.split_at_mut(i + stride);
             let (into, from) = (&mut left[i], &right[0]);
-            R::accumulate(&mut into.grads, &from.grads);
             into.tally += from.tally;
             into.classes = (into.classes.0 + from.classes.0, into.classes.1 + from.classes.1);
+            // The gradients of the last two are added on their way to the total.
+            if 2 * stride < count {
+                R::accumulate(&mut into.grads, &from.grads);
+            }
         }
         stride *= 2;
     }
+    let (first, rest) = slots.split_first().expect("a batch has a sample");
+    let second = if rest.is_empty() { &[] } else { &rest[stride / 2 - 1].grads[..] };
+    let weight = if first.tally.weight > 0.0 { first.tally.weight } else { 1.0 };
+    R::scaled_sum(total, &first.grads, second, R::from_f64(1.0 / weight));
+    (first.tally, first.classes)
 }
 
 /// Whether a dataset's targets are classes.
