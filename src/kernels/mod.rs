@@ -35,8 +35,8 @@ pub trait Kernels: simd::Num {
     fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize);
     /// dw[r, first + c] += Σₜ Σₗ dy[t, r, l] x[t, c, l]; `columns` is the length of a row of dw, and `first`.
     fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize);
-    /// db[r] += Σₜ Σₗ dy[t, r, l]
-    fn row_sums(dy: Band<Self>, db: &mut [Self], lanes: usize);
+    /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
+    fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize);
     /// One step of an LSTM's pointwise part.
     fn lstm_forward(step: lstm::Forward<Self>);
     /// One step back through an LSTM's pointwise part.
@@ -80,7 +80,7 @@ macro_rules! kernels {
             fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize) {
                 simd::dispatch(Outer { dy, x, dw, columns, lanes });
             }
-            fn row_sums(dy: Band<Self>, db: &mut [Self], lanes: usize) {
+            fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize) {
                 simd::dispatch(RowSums { dy, db, lanes });
             }
             fn lstm_forward(step: lstm::Forward<Self>) {

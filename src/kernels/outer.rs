@@ -184,10 +184,10 @@ impl<'a, R: Real, S: Simd, const P: usize> Tiles<'a, R, S, P> {
 
 /// db[r] += Σₜ Σₗ dy[t, r, l].
 pub struct RowSums<'a, R> {
-    /// As many rows as db is long.
+    /// The rows that are summed.
     pub dy: Band<'a, R>,
-    /// `[rows]`
-    pub db: &'a mut [R],
+    /// `[rows]` both, or empty
+    pub db: [&'a mut [R]; 2],
     /// A multiple of the quantum.
     pub lanes: usize,
 }
@@ -196,18 +196,38 @@ impl<R: Real> WithSimd for RowSums<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
+    fn with_simd<S: Simd>(mut self, s: S) {
+        // Eight rows side by side, so that no sum waits for its last addition.
+        let rows = self.dy.rows.len();
+        let eights = rows / 8 * 8;
+        (0..eights).step_by(8).for_each(|r| self.sum::<S, 8>(s, r));
+        (eights..rows).for_each(|r| self.sum::<S, 1>(s, r));
+    }
+}
+
+impl<R: Real> RowSums<'_, R> {
+    /// The M rows from `first` on.
+    #[inline(always)]
+    fn sum<S: Simd, const M: usize>(&mut self, s: S, first: usize) {
+        let Band { data, height, rows } = &self.dy;
         let nv = self.lanes / R::lanes::<S>();
-        let Band { data, height, rows } = self.dy;
-        let dy = &R::vectors::<S>(data)[rows.start * nv..];
-        for (r, db) in self.db.iter_mut().enumerate() {
-            let mut sum = R::splat(s, R::ZERO);
-            for step in dy.chunks(height * nv) {
-                for &d in &step[r * nv..][..nv] {
-                    sum = R::vadd(s, sum, d);
+        let mut sums = [R::splat(s, R::ZERO); M];
+        for dy in R::vectors::<S>(data).chunks(height * nv) {
+            let dy = &dy[(rows.start + first) * nv..][..M * nv];
+            for v in 0..nv {
+                for m in 0..M {
+                    sums[m] = R::vadd(s, sums[m], dy[m * nv + v]);
                 }
             }
-            *db += R::vsum(s, sum);
+        }
+        let mut totals = [R::ZERO; M];
+        for m in 0..M {
+            totals[m] = R::vsum(s, sums[m]);
+        }
+        for db in &mut self.db {
+            if !db.is_empty() {
+                db[first..][..M].iter_mut().zip(totals).for_each(|(db, total)| *db += total);
+            }
         }
     }
 }

@@ -83,7 +83,9 @@ fn outer_equals_reference<R: Real>(tolerance: f64) {
         let (dw0, db0) = (values::<R>(rows * cols, 3), values::<R>(rows, 4));
         let (mut dw, mut db) = (dw0.clone(), db0.clone());
         R::outer(Band::new(&dy, rows), Band::new(&x, cols), &mut dw, (cols, 0), lanes);
-        R::row_sums(Band::new(&dy, rows), &mut db, lanes);
+        let mut again = db.clone();
+        R::row_sums(Band::new(&dy, rows), [&mut db, &mut again], lanes);
+        assert_eq!(db, again);
         let at = |a: &[R], n: usize, t: usize, r: usize, l: usize| a[(t * n + r) * lanes + l].to_f64();
         let mut expected: Vec<f64> = dw0.iter().map(|x| x.to_f64()).collect();
         let mut sums: Vec<f64> = db0.iter().map(|x| x.to_f64()).collect();
@@ -106,7 +108,7 @@ fn outer_equals_reference<R: Real>(tolerance: f64) {
         let mut band_sums = vec![R::ZERO; some_rows.len()];
         let band = Band::new(&dy, rows).rows(some_rows.clone());
         R::outer(band.clone(), Band::new(&x, cols).rows(some_cols.clone()), &mut wide, (stride, 1), lanes);
-        R::row_sums(band, &mut band_sums, lanes);
+        R::row_sums(band, [&mut [], &mut band_sums], lanes);
         for (i, r) in some_rows.enumerate() {
             let mut expected_row = vec![1.0];
             expected_row
@@ -264,7 +266,7 @@ fn speed() {
         let pack = median_seconds(&mut || f32::pack(&parts, &[&bias, &bias], &mut packed));
         f32::pack(&[parts[1].transposed()], &[], &mut back);
         // Steps as far apart as a layer has them.
-        let (n, n_step, gates_step) = (h * lanes, (h | 1) * lanes, (4 * h | 1) * lanes);
+        let (n, n_step, gates_step) = (h * lanes, (h | 1) * lanes, ((4 * h) | 1) * lanes);
         let x = aligned(t * n_step, 3);
         let mut dh = aligned(t * n_step, 4);
         let mut gates = aligned(t * gates_step, 5);
@@ -300,7 +302,7 @@ fn speed() {
                 f32::product(&back, [gates, &[], &[]], Start::Bias, &mut dh[t * n_step..][..n], lanes);
             }
         });
-        let (dy, x) = (Band::new(&gates, 4 * h | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
+        let (dy, x) = (Band::new(&gates, (4 * h) | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
         let outer = median_seconds(&mut || f32::outer(dy.clone(), x.clone(), &mut dw, (h, 0), lanes));
         println!(
             "H {h}, {lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, \

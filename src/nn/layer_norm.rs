@@ -119,7 +119,7 @@ impl<R: Real> Layer<R> for LayerNorm {
         if self.elementwise_affine {
             let (dweight, dbias) = grads.split_at_mut(x.shape.f);
             R::norm_weight(norm, x.data, dy.data, stats, dweight);
-            R::row_sums(Band::new(dy.data, x.shape.f), dbias, x.lanes);
+            R::row_sums(Band::new(dy.data, x.shape.f), [dbias, &mut []], x.lanes);
         }
         if let Some(dx) = dx {
             R::norm_backward(norm, x.data, dy.data, stats, dx.data);

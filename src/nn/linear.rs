@@ -94,7 +94,7 @@ impl<R: Real> Layer<R> for Linear {
         let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
         let (band, x_band) = (Band::new(dy.data, dy.shape.f), Band::new(x.data, x.shape.f));
         R::outer(band.clone(), x_band, dweight, (x.shape.f, 0), x.lanes);
-        R::row_sums(band, dbias, x.lanes);
+        R::row_sums(band, [dbias, &mut []], x.lanes);
         if let Some(mut dx) = dx {
             let packed = &cx.packed[packed_len(self.out_features, x.shape.f)..];
             for t in 0..x.shape.t {

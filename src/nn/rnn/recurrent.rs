@@ -480,13 +480,16 @@ impl<C: Cell> Recurrent<C> {
                     R::outer(da.clone(), outputs, dw_ih, (f, e * h), lanes);
                 }
             }
-            R::row_sums(da, &mut db_ih[dw], lanes);
         }
         for (from, to) in runs(C::BLOCKS.iter().map(|block| block.hh)) {
             let (da, dw) = (da.clone().rows(from.start * h..from.end * h), to.start * h..to.end * h);
             let dw_hh = &mut dw_hh[dw.start * h..dw.end * h];
-            R::outer(da.clone(), states.clone(), dw_hh, (h, 0), lanes);
-            R::row_sums(da, &mut db_hh[dw], lanes);
+            R::outer(da, states.clone(), dw_hh, (h, 0), lanes);
+        }
+        for (i, block) in C::BLOCKS.iter().enumerate() {
+            let db_ih = block.ih.map_or(&mut [][..], |to| &mut db_ih[to * h..][..h]);
+            let db_hh = block.hh.map_or(&mut [][..], |to| &mut db_hh[to * h..][..h]);
+            R::row_sums(da.clone().rows(i * h..(i + 1) * h), [db_ih, db_hh], lanes);
         }
     }
 }
