@@ -1,9 +1,9 @@
 //! The dense product, batch in the lanes: y[r] = b[r] + Σₖ W[r, k] x[k], each y[r] and x[k] a row of lanes.
 //!
-//! Weights are packed into blocks of rows that fill the registers. A block is M biases, then M weights for each k,
-//! so that the loop over k reads one stream. Every sum is one chain of fused multiply-adds: bias, then k ascending.
-
-use std::ops::Range;
+//! Weights are packed into blocks of 48 rows: a line of biases, then a line of weights for each k, so that the loop over
+//! k reads one stream. With samples in the lanes, a few rows of a block fill the registers, and each of their weights is
+//! spread over the lanes; for one sample alone, rows are the lanes, and a line is a few vectors. Every sum is one chain
+//! of fused multiply-adds: bias, then k ascending.
 
 use pulp::{Simd, WithSimd};
 
@@ -47,26 +47,40 @@ pub enum Start {
     Add,
 }
 
-/// Values that a packed matrix of `rows` rows and `k` columns takes, with room for a vector to read past the end.
+/// Values that a packed matrix of `rows` rows and `k` columns takes.
 pub const fn packed_len(rows: usize, k: usize) -> usize {
-    rows * (k + 1) + SLACK
+    // As long as all blocks' lines: only the last block may be one that has to be filled up.
+    line(rows) * (k + 1)
 }
 
-/// The longest vector there is, an AVX-512 one of f32.
-const SLACK: usize = 16;
+/// Rows of a block: four register tiles with samples in the lanes, or three of the longest vectors.
+const BLOCK: usize = 48;
 
-/// Heights of the row blocks, the registers' fill first.
-const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
-const HEIGHTS_16: [usize; 5] = [6, 4, 3, 2, 1];
+/// The longest vector there is, an AVX-512 one of f32.
+const VECTOR: usize = 16;
+
+/// Values of a line of weights of `height` rows: whole vectors, the last filled up.
+const fn line(height: usize) -> usize {
+    height.next_multiple_of(VECTOR)
+}
 
 /// Cuts `rows` into blocks of (first row, height).
 fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..rows).step_by(BLOCK).map(move |row| (row, BLOCK.min(rows - row)))
+}
+
+/// Heights of register tiles, the registers' fill first.
+const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
+const HEIGHTS_16: [usize; 5] = [6, 4, 3, 2, 1];
+
+/// Cuts a block of `height` rows into register tiles of (first row, height).
+fn tiles(height: usize) -> impl Iterator<Item = (usize, usize)> {
     let heights: &[usize] = if simd::registers() >= 32 { &HEIGHTS_32 } else { &HEIGHTS_16 };
     let mut row = 0;
     std::iter::from_fn(move || {
-        let height = *heights.iter().find(|&&m| m <= rows - row)?;
-        row += height;
-        Some((row - height, height))
+        let m = *heights.iter().find(|&&m| m <= height - row)?;
+        row += m;
+        Some((row - m, m))
     })
 }
 
@@ -75,42 +89,51 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) {
     let (rows, k) = (parts[0].rows, parts.iter().map(|part| part.cols).sum::<usize>());
     for (row, height) in blocks(rows) {
-        let (block, rest) = packed.split_at_mut(height * (k + 1));
+        let (block, rest) = packed.split_at_mut(line(height) * (k + 1));
         packed = rest;
-        match height {
-            12 => pack_block::<R, 12>(parts, biases, row, block),
-            8 => pack_block::<R, 8>(parts, biases, row, block),
-            6 => pack_block::<R, 6>(parts, biases, row, block),
-            4 => pack_block::<R, 4>(parts, biases, row, block),
-            3 => pack_block::<R, 3>(parts, biases, row, block),
-            2 => pack_block::<R, 2>(parts, biases, row, block),
-            _ => pack_block::<R, 1>(parts, biases, row, block),
+        for (first, m) in tiles(height) {
+            let to = block.chunks_exact_mut(line(height)).map(|line| &mut line[first..]);
+            let row = row + first;
+            match m {
+                12 => pack_rows::<R, 12>(parts, biases, row, to),
+                8 => pack_rows::<R, 8>(parts, biases, row, to),
+                6 => pack_rows::<R, 6>(parts, biases, row, to),
+                4 => pack_rows::<R, 4>(parts, biases, row, to),
+                3 => pack_rows::<R, 3>(parts, biases, row, to),
+                2 => pack_rows::<R, 2>(parts, biases, row, to),
+                _ => pack_rows::<R, 1>(parts, biases, row, to),
+            }
         }
     }
 }
 
-/// The block of the M rows from `row` on.
+/// The M rows from `row` on, to the beginning of each of `lines`.
 #[inline(always)]
-fn pack_block<R: Real, const M: usize>(parts: &[Matrix<R>], biases: &[&[R]], row: usize, block: &mut [R]) {
-    let (lines, _) = block.as_chunks_mut::<M>();
-    let Some((sums, mut lines)) = lines.split_first_mut() else { return };
-    *sums = [R::ZERO; M];
+fn pack_rows<'a, R: Real, const M: usize>(
+    parts: &[Matrix<R>],
+    biases: &[&[R]],
+    row: usize,
+    mut lines: impl Iterator<Item = &'a mut [R]>,
+) {
+    let mut sums = [R::ZERO; M];
     for bias in biases {
         sums.iter_mut().zip(&bias[row..]).for_each(|(sum, b)| *sum += *b);
     }
+    let Some(line) = lines.next() else { return };
+    line[..M].copy_from_slice(&sums);
     for part in parts {
-        let (own, rest) = lines.split_at_mut(part.cols);
-        lines = rest;
+        let lines = lines.by_ref().take(part.cols);
         if part.transposed {
-            for (k, line) in own.iter_mut().enumerate() {
-                line.copy_from_slice(&part.data[k * part.stride + row..][..M]);
+            for (k, line) in lines.enumerate() {
+                line[..M].copy_from_slice(&part.data[k * part.stride + row..][..M]);
             }
         } else {
             let mut from = [&[][..]; M];
             for (m, from) in from.iter_mut().enumerate() {
                 *from = &part.data[(row + m) * part.stride..][..part.cols];
             }
-            for (k, line) in own.iter_mut().enumerate() {
+            for (k, line) in lines.enumerate() {
+                let line = &mut line[..M];
                 for m in 0..M {
                     line[m] = from[m][k];
                 }
@@ -147,27 +170,31 @@ impl<R: Real> WithSimd for Product<'_, R> {
         let y = R::vectors_mut::<S>(y);
         let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1]), R::vectors::<S>(xs[2])];
         for (row, height) in blocks(y.len() / nv) {
-            let (w, rest) = packed.split_at(height * (k + 1));
+            let line = line(height);
+            let (block, rest) = packed.split_at(line * (k + 1));
             packed = rest;
-            let y = &mut y[row * nv..][..height * nv];
-            match height {
-                12 => block::<R, S, 12>(s, w, xs, start, y, nv),
-                8 => block::<R, S, 8>(s, w, xs, start, y, nv),
-                6 => block::<R, S, 6>(s, w, xs, start, y, nv),
-                4 => block::<R, S, 4>(s, w, xs, start, y, nv),
-                3 => block::<R, S, 3>(s, w, xs, start, y, nv),
-                2 => block::<R, S, 2>(s, w, xs, start, y, nv),
-                _ => block::<R, S, 1>(s, w, xs, start, y, nv),
+            for (first, m) in tiles(height) {
+                let w = (&block[first..], line);
+                let y = &mut y[(row + first) * nv..][..m * nv];
+                match m {
+                    12 => some_rows::<R, S, 12>(s, w, xs, start, y, nv),
+                    8 => some_rows::<R, S, 8>(s, w, xs, start, y, nv),
+                    6 => some_rows::<R, S, 6>(s, w, xs, start, y, nv),
+                    4 => some_rows::<R, S, 4>(s, w, xs, start, y, nv),
+                    3 => some_rows::<R, S, 3>(s, w, xs, start, y, nv),
+                    2 => some_rows::<R, S, 2>(s, w, xs, start, y, nv),
+                    _ => some_rows::<R, S, 1>(s, w, xs, start, y, nv),
+                }
             }
         }
     }
 }
 
-/// M rows, all lanes.
+/// M rows, all lanes. `w` is their weights, at the beginning of lines that are so long.
 #[inline(always)]
-fn block<R: Real, S: Simd, const M: usize>(
+fn some_rows<R: Real, S: Simd, const M: usize>(
     s: S,
-    w: &[R],
+    w: (&[R], usize),
     xs: [&[R::V<S>]; 3],
     start: Start,
     y: &mut [R::V<S>],
@@ -188,14 +215,14 @@ fn block<R: Real, S: Simd, const M: usize>(
 #[allow(clippy::too_many_arguments)]
 fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
     s: S,
-    w: &[R],
+    (w, line): (&[R], usize),
     xs: [&[R::V<S>]; 3],
     start: Start,
     y: &mut [R::V<S>],
     nv: usize,
     v: usize,
 ) {
-    let (bias, w) = w.split_at(M);
+    let (bias, w) = w.split_at(line);
     let mut acc = [[R::splat(s, R::ZERO); N]; M];
     for m in 0..M {
         for n in 0..N {
@@ -205,10 +232,10 @@ fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
             };
         }
     }
-    let mut w = w.chunks_exact(M);
+    let mut w = w.chunks(line);
     for x in xs {
         for (x, w) in x.chunks_exact(nv).zip(&mut w) {
-            let x = &x[v..v + N];
+            let (x, w) = (&x[v..v + N], &w[..M]);
             for m in 0..M {
                 let weight = R::splat(s, w[m]);
                 for n in 0..N {
@@ -224,120 +251,85 @@ fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// One sample: rows in the lanes. A block's last vector reads into what follows, and those lanes come to nothing. Each
-/// sum is the same chain as with samples in the lanes.
+/// One sample: rows in the lanes. Each sum is the same chain as with samples in the lanes.
 ///
-/// Many sums side by side hide the latency of each, so the one block that is left over after a run of high ones does
-/// not wait for its turn, but goes along with the last of them.
+/// Many sums side by side hide the latency of each, so blocks go together, as many as the registers hold.
 #[inline(always)]
-fn one_sample<R: Real, S: Simd>(s: S, mut packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
-    let lanes = R::lanes::<S>();
-    let k = xs[0].len() + xs[1].len() + xs[2].len();
-    let mut all = blocks(y.len()).peekable();
-    while let Some((row, height)) = all.next() {
-        let mut count = 1;
-        while all.next_if(|&(_, next)| next == height).is_some() {
-            count += 1;
-        }
-        let tail = all.next_if(|&(_, next)| next <= lanes).map_or(0, |(_, height)| height);
-        let run = Run { packed, height, pieces: count * height.div_ceil(lanes), tail: count * height };
-        let y = &mut y[row..][..count * height + tail];
-        let mut first = 0;
-        while first < run.pieces {
-            first += match (run.pieces - first, tail) {
-                (1, 0) => few::<R, S, 1, 0>(s, run, xs, start, y, first),
-                (2..=4, 0) => few::<R, S, 4, 0>(s, run, xs, start, y, first),
-                (5.., 0) | (13.., _) => few::<R, S, 12, 0>(s, run, xs, start, y, first),
-                (..=1, _) => few::<R, S, 1, 1>(s, run, xs, start, y, first),
-                (2..=4, _) => few::<R, S, 4, 1>(s, run, xs, start, y, first),
-                (5..=12, _) => few::<R, S, 12, 1>(s, run, xs, start, y, first),
-            };
-        }
-        packed = &packed[(count * height + tail) * (k + 1)..];
+fn one_sample<R: Real, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
+    match const { VECTOR * size_of::<R>() / size_of::<R::V<S>>() } {
+        1 => lone::<R, S, 3, 3, 2, 1>(s, packed, xs, start, y),
+        2 => lone::<R, S, 2, 6, 4, 2>(s, packed, xs, start, y),
+        4 => lone::<R, S, 1, 12, 8, 4>(s, packed, xs, start, y),
+        8 => lone::<R, S, 1, 24, 16, 8>(s, packed, xs, start, y),
+        _ => lone::<R, S, 1, 48, 32, 16>(s, packed, xs, start, y),
     }
 }
 
-/// Blocks of one height, and perhaps a lower one behind them.
-#[derive(Clone, Copy)]
-struct Run<'a, R> {
-    packed: &'a [R],
-    height: usize,
-    /// Vectors of rows of the blocks of that height.
-    pieces: usize,
-    /// The row where the lower block begins.
-    tail: usize,
+/// As above, B blocks at a time; V, V2 and V1 vectors are a line of three, two and one times [`VECTOR`] values.
+#[inline(always)]
+fn lone<R: Real, S: Simd, const B: usize, const V: usize, const V2: usize, const V1: usize>(
+    s: S,
+    mut packed: &[R],
+    xs: [&[R]; 3],
+    start: Start,
+    mut y: &mut [R],
+) {
+    let k = xs[0].len() + xs[1].len() + xs[2].len();
+    while !y.is_empty() {
+        // All but the last block's lines are whole; the last one's may be, too.
+        let left = line(y.len());
+        let lines = if left >= B * BLOCK { B * BLOCK } else { left.min(BLOCK) };
+        let (w, rest) = packed.split_at(lines * (k + 1));
+        let (now, later) = y.split_at_mut(lines.min(y.len()));
+        match lines / VECTOR {
+            1 => side_by_side::<R, S, 1, V1>(s, w, xs, start, now),
+            2 => side_by_side::<R, S, 1, V2>(s, w, xs, start, now),
+            3 => side_by_side::<R, S, 1, V>(s, w, xs, start, now),
+            _ => side_by_side::<R, S, B, V>(s, w, xs, start, now),
+        }
+        (packed, y) = (rest, later);
+    }
 }
 
-/// G vectors of rows of a run, from vector `first` on, the ones that lack being the last one again; and T = 0 or 1 of
-/// the block behind it, the last one of `y`.
+/// The rows `y` of B blocks whose lines are V vectors, all in registers.
 #[inline(always)]
-fn few<R: Real, S: Simd, const G: usize, const T: usize>(
+fn side_by_side<R: Real, S: Simd, const B: usize, const V: usize>(
     s: S,
-    run: Run<R>,
+    packed: &[R],
     xs: [&[R]; 3],
     start: Start,
     y: &mut [R],
-    first: usize,
-) -> usize {
-    let Run { packed, height, pieces, tail } = run;
-    let lanes = R::lanes::<S>();
-    let k = xs[0].len() + xs[1].len() + xs[2].len();
-    let block = (k + 1) * height;
-    let first_sum = |bias: &[R], y: &[R]| match start {
-        Start::Bias => R::vectors::<S>(&bias[..lanes])[0],
-        Start::Add => R::load_part(s, y),
-    };
-    let mut weights = [&[][..]; G];
-    let mut acc = [R::splat(s, R::ZERO); G];
-    for g in 0..G {
-        let (offset, rows) = place((first + g).min(pieces - 1), height, lanes, block);
-        // All of one length, so that one comparison in the loop below serves for all.
-        weights[g] = &packed[offset + height..][..block - 2 * height + lanes];
-        acc[g] = first_sum(&packed[offset..], &y[rows]);
+) {
+    let line = V * R::lanes::<S>();
+    let mut out = [R::ZERO; 3 * BLOCK];
+    let mut weights = [&[][..]; B];
+    for b in 0..B {
+        let (bias, own) = packed[b * (packed.len() / B)..][..packed.len() / B].split_at(line);
+        out[b * line..][..line].copy_from_slice(bias);
+        weights[b] = own;
     }
-    let tail_height = y.len() - tail;
-    let mut tail_weights = [&[][..]; T];
-    let mut tail_acc = [R::splat(s, R::ZERO); T];
-    for t in 0..T {
-        let own = &packed[tail * (k + 1)..];
-        tail_weights[t] = &own[tail_height..][..(k - 1) * tail_height + lanes];
-        tail_acc[t] = first_sum(own, &y[tail..]);
+    if start == Start::Add {
+        out[..y.len()].copy_from_slice(y);
     }
-    let (mut at, mut tail_at) = (0, 0);
+    let mut acc = [[R::splat(s, R::ZERO); V]; B];
+    for b in 0..B {
+        acc[b].copy_from_slice(R::vectors::<S>(&out[b * line..][..line]));
+    }
+    let mut at = 0;
     for x in xs {
         for &x in x {
             let x = R::splat(s, x);
-            for g in 0..G {
-                acc[g] = R::vfma(s, R::vectors::<S>(&weights[g][at..at + lanes])[0], x, acc[g]);
+            for b in 0..B {
+                let w = R::vectors::<S>(&weights[b][at..at + line]);
+                for v in 0..V {
+                    acc[b][v] = R::vfma(s, w[v], x, acc[b][v]);
+                }
             }
-            at += height;
-            for t in 0..T {
-                let w = R::vectors::<S>(&tail_weights[t][tail_at..tail_at + lanes])[0];
-                tail_acc[t] = R::vfma(s, w, x, tail_acc[t]);
-            }
-            tail_at += tail_height;
+            at += line;
         }
     }
-    // By constant indices, so that the sums stay in registers until here.
-    let mut out = [R::ZERO; 12 * SLACK];
-    for g in 0..G {
-        R::vectors_mut::<S>(&mut out[g * lanes..][..lanes])[0] = acc[g];
+    for b in 0..B {
+        R::vectors_mut::<S>(&mut out[b * line..][..line]).copy_from_slice(&acc[b]);
     }
-    for (piece, out) in (first..pieces).zip(out[..G * lanes].chunks_exact(lanes)) {
-        let y = &mut y[place(piece, height, lanes, block).1];
-        y.copy_from_slice(&out[..y.len()]);
-    }
-    for sum in tail_acc {
-        R::vectors_mut::<S>(&mut out[..lanes])[0] = sum;
-        y[tail..].copy_from_slice(&out[..tail_height]);
-    }
-    G
-}
-
-/// Where the weights of a vector of rows begin, and which rows they are, in blocks of `height` that take `block` values.
-#[inline(always)]
-fn place(piece: usize, height: usize, lanes: usize, block: usize) -> (usize, Range<usize>) {
-    let per_block = height.div_ceil(lanes);
-    let (b, p) = (piece / per_block, piece % per_block * lanes);
-    (b * block + p, b * height + p..b * height + height.min(p + lanes))
+    y.copy_from_slice(&out[..y.len()]);
 }

@@ -106,7 +106,9 @@ impl Plan {
     fn packs(&self, k: usize) -> [usize; 4] {
         let (rows, f) = (self.rows(), self.features(k));
         let (inputs, width) = self.inputs(k);
-        let spread = if self.blocks == self.gates { 0 } else { rows * (f + self.h + 2) };
+        // Whole cache lines, so that the packs that follow begin at one.
+        let spread =
+            if self.blocks == self.gates { 0 } else { (rows * (f + self.h + 2)).next_multiple_of(16) };
         [packed_len(rows, f + self.h), packed_len(self.h, rows), inputs * packed_len(width, rows), spread]
     }
 
