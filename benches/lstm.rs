@@ -36,8 +36,14 @@ fn model(shape: Shape, hidden: usize, layers: usize) -> Model {
 }
 
 /// One training step, forward to the repacking of the weights.
-fn step(c: &mut Criterion, group: &str, id: String, hidden: usize, layers: usize, t: usize, batch: usize) {
-    let shape = Shape::new(t, 28);
+fn step(
+    c: &mut Criterion,
+    group: &str,
+    id: String,
+    (hidden, layers): (usize, usize),
+    shape: Shape,
+    batch: usize,
+) {
     let (data, mut model) = (data(batch, shape), model(shape, hidden, layers));
     let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(batch);
     let mut stepper = trainer.stepper(&model, &data).expect("a stepper");
@@ -51,10 +57,10 @@ fn step(c: &mut Criterion, group: &str, id: String, hidden: usize, layers: usize
 }
 
 fn lstm_2x35(c: &mut Criterion) {
-    for batch in [64, 100, 128] {
-        step(c, "lstm_2x35", format!("train_step_b{batch}"), 35, 2, 28, batch);
-    }
     let shape = Shape::new(28, 28);
+    for batch in [64, 100, 128] {
+        step(c, "lstm_2x35", format!("train_step_b{batch}"), (35, 2), shape, batch);
+    }
     let (many, model) = (data(10_000, shape), model(shape, 35, 2));
     let mut group = c.benchmark_group("lstm_2x35");
     group.sample_size(20);
@@ -80,11 +86,14 @@ fn shapes(c: &mut Criterion) {
         (512, 2, 28, 64),
         (35, 1, 28, 64),
         (35, 4, 28, 64),
+        (35, 2, 280, 64),
         (35, 2, 1000, 64),
+        (256, 2, 280, 64),
     ] {
         let id = format!("h{hidden}_l{layers}_t{t}_b{batch}");
-        step(c, "shapes", id, hidden, layers, t, batch);
+        step(c, "shapes", id, (hidden, layers), Shape::new(t, 28), batch);
     }
+    step(c, "shapes", "i512_h35_l2_t28_b64".into(), (35, 2), Shape::new(28, 512), 64);
 }
 
 fn activations(c: &mut Criterion) {

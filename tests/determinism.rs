@@ -1,9 +1,9 @@
 //! The same bits at any number of threads, from run to run, and however samples are batched.
 #![cfg(feature = "rayon")]
 
-use bptt::data::{Arrays, Dataset};
+use bptt::data::{Arrays, Dataset, DatasetExt};
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Evaluation, Linear, Lstm, Rnn};
+use bptt::nn::{Evaluation, Gru, Linear, Lstm, Rnn};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::{Clip, History};
 use bptt::{Init, Model, Real, Shape, SimdLevel, Trainer, rng};
@@ -167,4 +167,49 @@ fn batch_sizes<R: Real>() {
             assert_eq!(model.predict(x).unwrap(), y, "batches of {size} and of 40");
         }
     }
+}
+
+/// What a sample comes out as, however many are beside it, is the same to the last bit on every instruction set that
+/// multiplies and adds in one step.
+#[test]
+fn outputs_on_every_instruction_set() {
+    let outputs =
+        SimdLevel::available().into_iter().filter(|&level| level != SimdLevel::Portable).map(|level| {
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "print_outputs", "--ignored", "--nocapture"])
+                .env("BPTT_SIMD", level.name())
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let lines: Vec<_> =
+                text.lines().filter(|line| line.starts_with("outputs")).map(str::to_owned).collect();
+            assert_eq!(lines.len(), 6, "at {}:\n{text}", level.name());
+            lines
+        });
+    let outputs: Vec<_> = outputs.collect();
+    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{outputs:#?}");
+}
+
+#[test]
+#[ignore = "run by outputs_on_every_instruction_set"]
+fn print_outputs() {
+    fn print<R: Real>(data: &Arrays<R>) {
+        let lstm = Lstm::new(35).layers(2).last();
+        let builder = || Model::<R>::builder(data.shape());
+        for model in [
+            model(data),
+            builder().layer("lstm", lstm).layer("linear", Linear::new(3)).build(1).unwrap(),
+            builder().layer("gru", Gru::new(13).bidirectional().last()).build(2).unwrap(),
+        ] {
+            let all = model.predict(data).unwrap();
+            let bits: Vec<_> = all.iter().map(|y| y.to_f64().to_bits()).collect();
+            println!("outputs {:016x}", rng::key(&bits));
+            for i in 0..3 {
+                let one = model.predict(&data.subset([i]).unwrap()).unwrap();
+                assert_eq!(one.index_axis(Axis(0), 0), all.index_axis(Axis(0), i as usize));
+            }
+        }
+    }
+    print(&data::<f32>(70));
+    print(&data::<f64>(70));
 }
