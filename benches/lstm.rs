@@ -61,6 +61,11 @@ fn lstm_2x35(c: &mut Criterion) {
     for batch in [64, 100, 128] {
         step(c, "lstm_2x35", format!("train_step_b{batch}"), (35, 2), shape, batch);
     }
+    let (few, mut trained) = (data(64, shape), model(shape, 35, 2));
+    let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(64);
+    let mut stepper = trainer.stepper(&trained, &few).expect("a stepper");
+    // What one thread does while the others wait, but for the sum of the gradients: the optimizer, and packing.
+    c.benchmark_group("lstm_2x35").bench_function("update", |b| b.iter(|| stepper.update(&mut trained)));
     let (many, model) = (data(10_000, shape), model(shape, 35, 2));
     let mut group = c.benchmark_group("lstm_2x35");
     group.sample_size(20);

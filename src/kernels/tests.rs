@@ -254,6 +254,11 @@ fn median_seconds(calls: usize, mut f: impl FnMut()) -> f64 {
 #[test]
 #[ignore = "prints the speed of each kernel, on one thread; run it on a quiet machine, with --nocapture"]
 fn speed() {
+    let [a, b] = [1, 2].map(|salt| aligned(19_540, salt));
+    let mut sum = aligned(19_540, 3);
+    let sums = median_seconds(401, || f32::scaled_sum(&mut sum, &a, &b, 0.5));
+    let norm = median_seconds(401, || assert!(f32::sum_of_squares(&a) > 0.0));
+    println!("the paper's parameters, µs: sum of two slots {:.1}, norm {:.1}", 1e6 * sums, 1e6 * norm);
     let t = 28;
     for (h, lanes) in [(35, 16), (35, 32), (35, 64), (64, 32), (128, 32), (256, 32), (512, 32)] {
         let median_seconds = |f: &mut dyn FnMut()| median_seconds(200_000 / (h * lanes) + 11, f);
