@@ -17,6 +17,30 @@ pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()
     items.iter_mut().enumerate().try_for_each(|(i, item)| f(i, item))
 }
 
+/// Calls `f` on this thread, and keeps another of its pool awake meanwhile, for half a millisecond at the most.
+///
+/// A thread without work sleeps after some fifteen microseconds, and to wake it takes twice as long: dear, between the
+/// forks of a loop that does a little alone in each turn. Who waits yields to other programs.
+pub fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    #[cfg(feature = "rayon")]
+    if rayon::current_thread_index().is_some() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let done = AtomicBool::new(false);
+        let work = || {
+            let result = f();
+            done.store(true, Ordering::Release);
+            result
+        };
+        // Run here, after `work`, if no thread has taken it.
+        let wait = || {
+            (0..1000).take_while(|_| !done.load(Ordering::Acquire)).for_each(|_| std::thread::yield_now());
+        };
+        return rayon::join(work, wait).0;
+    }
+    f()
+}
+
 /// Runs `f` within a pool of `threads` threads, or within the global one, so that each fork inside is cheap.
 ///
 /// # Errors

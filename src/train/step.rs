@@ -195,7 +195,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         first: usize,
     ) -> Result<StepReport> {
         let report = self.gradients(model, data, batch, epoch, first)?;
-        self.update(model);
+        par::awake(|| self.update(model));
         Ok(report)
     }
 
