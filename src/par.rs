@@ -17,10 +17,10 @@ pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()
     items.iter_mut().enumerate().try_for_each(|(i, item)| f(i, item))
 }
 
-/// Calls `f` on this thread, and keeps another of its pool awake meanwhile, for half a millisecond at the most.
+/// Calls `f` on this thread, and keeps another of its pool awake meanwhile, for a thousand yields at the most.
 ///
-/// A thread without work sleeps after some fifteen microseconds, and to wake it takes twice as long: dear, between the
-/// forks of a loop that does a little alone in each turn. Who waits yields to other programs.
+/// A thread that finds no work falls asleep within the time that one step does alone, and to wake it costs more than that:
+/// dear, between the forks of a loop. Who waits yields to other programs.
 pub fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {

@@ -120,7 +120,8 @@ fn check(cell: Cell) -> Result<()> {
     let sizes = [1, 3, 35, 37].into_iter().flat_map(|hidden| {
         [1, 7, 33, 100].into_iter().flat_map(move |batch| [1, 28].map(|time| (hidden, batch, time)))
     });
-    for (hidden, batch, time) in sizes {
+    // And sequences longer than the chunks that they are taken in.
+    for (hidden, batch, time) in sizes.chain([(5, 3, 33), (13, 9, 77)]) {
         let what = format!("{cell:?}, H {hidden}, B {batch}, T {time}");
         let fill = |features, salt| {
             let place = move |(i, t, f)| noise((i * time + t) * features + f, salt);

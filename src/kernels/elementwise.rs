@@ -11,6 +11,7 @@ pub fn accumulate<R: Real>(a: &mut [R], b: &[R]) {
 /// y = factor (a + b), or factor a where `b` is empty.
 #[inline(always)]
 pub fn scaled_sum<R: Real>(y: &mut [R], a: &[R], b: &[R], factor: R) {
+    debug_assert!(y.len() == a.len() && (b.is_empty() || b.len() == a.len()));
     if b.is_empty() {
         y.iter_mut().zip(a).for_each(|(y, a)| *y = *a * factor);
     } else {

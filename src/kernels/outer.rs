@@ -1,4 +1,4 @@
-//! Weight gradients, all time steps and lanes at once: dW[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l].
+//! Weight gradients, many time steps and all lanes at once: dW[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l].
 //!
 //! A register tile of dW is kept over the whole sum and its lanes are added up once, at the end.
 

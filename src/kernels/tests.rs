@@ -23,8 +23,10 @@ fn close<R: Real>(found: &[R], expected: &[f64], tolerance: f64, what: &str) {
 }
 
 fn product_equals_reference<R: Real>(tolerance: f64) {
-    for (rows, k0, k1, quanta) in [(1, 1, 0, 1), (3, 5, 2, 2), (12, 7, 3, 3), (35, 28, 35, 2), (140, 3, 1, 1)]
-    {
+    // Whole blocks and lines, one row more, and blocks whose last line is one, two or three vectors.
+    let sizes = [(1, 1, 0, 1), (3, 5, 2, 2), (12, 7, 3, 3), (35, 28, 35, 2), (140, 3, 1, 1)];
+    let more = [16, 17, 32, 48, 49, 80, 97, 150, 200].map(|rows| (rows, 3, 2, 2));
+    for (rows, k0, k1, quanta) in sizes.into_iter().chain(more) {
         let lanes = quanta * R::QUANTUM;
         let (w0, w1) = (values::<R>(rows * k0, 1), values::<R>(rows * k1, 2));
         let (b0, b1) = (values::<R>(rows, 3), values::<R>(rows, 4));
@@ -101,6 +103,20 @@ fn outer_equals_reference<R: Real>(tolerance: f64) {
         }
         close(&dw, &expected, tolerance * (t * lanes) as f64, "outer");
         close(&db, &sums, tolerance * (t * lanes) as f64, "row sums");
+        // The same with a step before, one after, and a row to spare in each: nobody looks at these.
+        let spaced = |from: &[R], n: usize| {
+            let mut to = vec![R::from_f64(f64::NAN); (t + 2) * (n + 1) * lanes];
+            for (i, from) in from.chunks_exact(n * lanes).enumerate() {
+                to[(i + 1) * (n + 1) * lanes..][..n * lanes].copy_from_slice(from);
+            }
+            to
+        };
+        let (dy_spaced, x_spaced) = (spaced(&dy, rows), spaced(&x, cols));
+        let band = |data, n: usize| Band::new(data, n + 1).steps(1..t + 1, lanes).rows(0..n);
+        let (mut dw_spaced, mut db_spaced) = (dw0.clone(), db0.clone());
+        R::outer(band(&dy_spaced, rows), band(&x_spaced, cols), &mut dw_spaced, (cols, 0), lanes);
+        R::row_sums(band(&dy_spaced, rows), [&mut db_spaced, &mut []], lanes);
+        assert_eq!((dw_spaced, db_spaced), (dw.clone(), db.clone()), "steps apart");
         // The middle of each, into a wider matrix that keeps what stands around.
         let (some_rows, some_cols) = (rows / 3..rows, cols / 2..cols);
         let stride = some_cols.len() + 2;

@@ -9,11 +9,11 @@ use crate::nn::Mode;
 use crate::{Real, Shape};
 
 /// The most steps of a chunk. States go from chunk to chunk, forward and back; what is done to a chunk, layer by layer,
-/// finds it in the cache, and nothing but the history that training keeps grows with the sequence.
+/// finds it in the cache, and nothing grows with the sequence but what training keeps of it: history, and dropout's masks.
 const CHUNK: usize = 32;
 
-/// How many rows lie from step to step in what weight gradients read: an odd number. They read a few rows at every step;
-/// were steps a power of two apart, these would fall on the same few places of a cache and drive each other out.
+/// How many rows lie from step to step in a history: an odd number. Weight gradients read a few rows at every step; were
+/// steps a power of two apart, these would fall on the same few places of a cache and drive each other out.
 const fn stride(rows: usize) -> usize {
     rows | 1
 }
@@ -283,7 +283,8 @@ impl Plan {
 
     /// Step `t` of [`outputs`](Self::outputs), `[H, lanes]`.
     pub(super) fn output<'a, R>(&self, lanes: usize, t: usize, outputs: &'a [R]) -> &'a [R] {
-        &outputs[t * stride(self.h) * lanes..][..self.h * lanes]
+        let [_, h_rows] = self.strides();
+        &outputs[t * h_rows * lanes..][..self.h * lanes]
     }
 
     /// Where the gradients of the outputs of direction `d` of layer `k` stand, step by step of a chunk.
@@ -324,10 +325,10 @@ fn spread_block<R: Real>(weights: &[R], size: usize, from: Option<usize>, to: us
 
 /// What a part keeps of a pass, in the order of time; see [`strides`](Plan::strides).
 pub(super) struct History<'a, R> {
-    /// `[gate_steps, blocks · H, lanes]`, and a row to spare a step
+    /// `[gate_steps, blocks · H, lanes]`, and a row to spare a step where rows would be even
     pub(super) gates: &'a mut [R],
     pub(super) gate_steps: usize,
-    /// `[h_steps, H, lanes]`, and a row to spare a step: one more step than there are, for the initial state
+    /// `[h_steps, H, lanes]`, spaced likewise: one more step than there are, for the initial state
     pub(super) h: &'a mut [R],
     pub(super) h_steps: usize,
     /// `[c_steps, H, lanes]`, or empty
