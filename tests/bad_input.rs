@@ -1,7 +1,8 @@
 //! What cannot be is refused, by an error that names the field, what was found and what was expected; and numbers
 //! that stop being numbers end a run before they spoil the model, at every SIMD level that the machine has.
 
-mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -311,15 +312,4 @@ fn parameters_that_overflow_in_the_last_step() {
     let mut trainer = Trainer::new(CrossEntropy::default(), Sgd::new(1e300)).epochs(1).batch_size(8);
     let error = trainer.fit(&mut model, &data(8), None).unwrap_err();
     assert!(matches!(error, Error::NonFinite { epoch: 1, step: 1, .. }), "{error:?}");
-}
-
-#[test]
-fn at_every_simd_level() {
-    common::rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    common::assert_expected_simd_level();
 }

@@ -1,6 +1,7 @@
 //! Every backward pass against central differences in f64, at every SIMD level that the machine has.
 
-mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
@@ -144,15 +145,4 @@ fn cross_entropy() -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[test]
-fn at_every_simd_level() {
-    common::rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    common::assert_expected_simd_level();
 }

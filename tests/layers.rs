@@ -1,6 +1,8 @@
 //! Dropout, LayerNorm, Embedding and pooling: gradients, PyTorch's values, statistics, and files.
 
 mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use bptt::data::Arrays;
 use bptt::gradcheck::GradCheck;
@@ -10,7 +12,7 @@ use bptt::nn::{
 };
 use bptt::optim::Sgd;
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
-use common::{Fixture, assert_close, assert_expected_simd_level, rerun_at_every_simd_level};
+use common::{Fixture, assert_close};
 use ndarray::{Array1, Array3, Axis, s};
 
 const TOLERANCE: f64 = 1e-6;
@@ -449,15 +451,4 @@ fn gradients_of_sequences_of_different_lengths() -> Result<()> {
         check.indices(6).batch(9).model(&mut model).assert_below(TOLERANCE);
     }
     Ok(())
-}
-
-#[test]
-fn at_every_simd_level() {
-    rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    assert_expected_simd_level();
 }

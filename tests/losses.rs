@@ -2,6 +2,8 @@
 //! extreme, and what is refused; at every SIMD level that the machine has.
 
 mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
@@ -555,14 +557,3 @@ fn a_model_with_log_softmax_is_loaded_from_its_file() -> Result<()> {
 }
 
 // --- all of them again ---
-
-#[test]
-fn at_every_simd_level() {
-    common::rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    common::assert_expected_simd_level();
-}

@@ -4,6 +4,8 @@
 //! A new rule is a row of [`rules`].
 
 mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use bptt::data::Arrays;
 use bptt::loss::Mse;
@@ -369,14 +371,3 @@ fn centered_rms_prop_survives_a_constant_gradient() {
 }
 
 // --- all of them again ---
-
-#[test]
-fn at_every_simd_level() {
-    common::rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    common::assert_expected_simd_level();
-}

@@ -4,6 +4,8 @@
 //! Losses, optimizers, clipping and the other layers are compared in the tests of their own names.
 
 mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use bptt::data::Arrays;
 use bptt::loss::CrossEntropy;
@@ -175,17 +177,6 @@ fn trajectory_in<R: Real>(adam: impl Optimizer<R> + 'static, tolerance: f64) {
 }
 
 // --- all of them again ---
-
-#[test]
-fn at_every_simd_level() {
-    common::rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    common::assert_expected_simd_level();
-}
 
 fn real<R: Real, D: Dimension>(x: &Array<f64, D>) -> Array<R, D> {
     x.mapv(R::from_f64)

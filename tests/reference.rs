@@ -1,6 +1,8 @@
 //! Recurrent layers and their gradients against loops as plain as the equations, at odd sizes and at every SIMD level.
 
 mod common;
+#[path = "common/simd_levels.rs"]
+mod simd_levels;
 
 use bptt::data::Arrays;
 use bptt::loss::Mse;
@@ -175,15 +177,4 @@ fn gru() -> Result<()> {
 #[test]
 fn rnn() -> Result<()> {
     check(Cell::Rnn)
-}
-
-#[test]
-fn at_every_simd_level() {
-    common::rerun_at_every_simd_level("at_every_simd_level");
-}
-
-#[test]
-#[ignore = "run by at_every_simd_level"]
-fn level_is_as_expected() {
-    common::assert_expected_simd_level();
 }

@@ -1,11 +1,8 @@
-//! What the integration tests share: the fixtures that `tests/fixtures/make_fixtures.py` made with PyTorch, and
-//! running a whole test binary at every SIMD level.
+//! What the integration tests share: the fixtures that `tests/fixtures/make_fixtures.py` made with PyTorch.
 #![allow(dead_code)] // each test uses its part
 
 use std::path::Path;
-use std::process::Command;
 
-use bptt::SimdLevel;
 use ndarray::{Array, ArrayD, Dimension};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -89,31 +86,4 @@ pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64)
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!((a - b).abs() <= tolerance * b.abs().max(1.0), "{what}: element {i} is {a}, expected {b}");
     }
-}
-
-/// The variable that tells a test run which level it should find itself at.
-const EXPECTED: &str = "BPTT_EXPECT_SIMD";
-
-/// Runs all other tests of this binary once more on each instruction set, and sees to it that it was the one that
-/// ran; `caller` is the name of the test that calls this. The binary needs an ignored test `level_is_as_expected`
-/// that calls [`assert_expected_simd_level`].
-#[track_caller]
-pub fn rerun_at_every_simd_level(caller: &str) {
-    for level in SimdLevel::available() {
-        let output = Command::new(std::env::current_exe().expect("the path of this test"))
-            .args(["--skip", caller, "--include-ignored"])
-            .env("BPTT_SIMD", level.name())
-            .env(EXPECTED, level.name())
-            .output()
-            .expect("this test runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "at {}:\n{text}", level.name());
-        assert!(text.contains("level_is_as_expected ... ok"), "at {}:\n{text}", level.name());
-    }
-}
-
-/// Asserts that the level in use is the one that [`rerun_at_every_simd_level`] asked for.
-#[track_caller]
-pub fn assert_expected_simd_level() {
-    assert_eq!(SimdLevel::current().name(), std::env::var(EXPECTED).unwrap_or_default());
 }
