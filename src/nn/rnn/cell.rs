@@ -11,7 +11,7 @@ use crate::onnx::Attribute;
 
 /// One time step of a cell, after W x + U h + b. All but `gates` are `[H, lanes]`.
 #[derive(Debug)]
-pub struct Step<'a, R> {
+pub struct CellStep<'a, R> {
     /// `[blocks · H, lanes]`: pre-activations in; what backward needs of the gates out.
     pub gates: &'a mut [R],
     /// The hidden state before.
@@ -20,23 +20,25 @@ pub struct Step<'a, R> {
     pub c_prev: &'a [R],
     /// The cell after.
     pub c: &'a mut [R],
-    /// What else backward needs; as large as the cell.
+    /// `[kept, lanes]`, with [`Cell::kept`] rows: what else backward needs.
     pub kept: &'a mut [R],
     /// The hidden state after.
     pub h: &'a mut [R],
+    /// Samples side by side.
+    pub lanes: usize,
 }
 
 /// One time step back. All but `gates` are `[H, lanes]`.
 #[derive(Debug)]
-pub struct StepBack<'a, R> {
+pub struct CellStepBack<'a, R> {
     /// `[blocks · H, lanes]`: as forward left them in; gradients of the pre-activations out.
     pub gates: &'a mut [R],
     /// The hidden state before.
     pub h_prev: &'a [R],
     /// The cell before.
     pub c_prev: &'a [R],
-    /// What else forward kept.
-    pub kept: &'a [R],
+    /// What else forward kept; may be overwritten.
+    pub kept: &'a mut [R],
     /// The hidden state after.
     pub h: &'a [R],
     /// The gradient of the hidden state after.
@@ -45,6 +47,8 @@ pub struct StepBack<'a, R> {
     pub dh_prev: &'a mut [R],
     /// The gradient of the cell: after in, before out.
     pub dc: &'a mut [R],
+    /// Samples side by side.
+    pub lanes: usize,
 }
 
 /// A block of H pre-activations: which block of the rows of `weight_ih` and which of `weight_hh` it sums.
@@ -88,11 +92,17 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
     /// Whether there is a cell state besides the hidden one.
     const HAS_CELL: bool;
 
+    /// Rows that forward keeps of a step for backward, besides gates and states, in a layer of `units` units.
+    fn kept(units: usize) -> usize {
+        let _ = units;
+        0
+    }
+
     /// The pointwise part of a step.
-    fn forward<R: Real>(&self, step: Step<'_, R>);
+    fn forward<R: Real>(&self, step: CellStep<'_, R>);
 
     /// The pointwise part of a step back.
-    fn backward<R: Real>(&self, step: StepBack<'_, R>);
+    fn backward<R: Real>(&self, step: CellStepBack<'_, R>);
 
     /// What the cell is in ONNX.
     #[cfg(feature = "onnx")]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, Step, StepBack};
+use super::cell::{Block, Cell, CellStep, CellStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::activation::Function;
@@ -55,11 +55,11 @@ impl Cell for RnnCell {
     const BLOCKS: &'static [Block] = &[Block::both(0)];
     const HAS_CELL: bool = false;
 
-    fn forward<R: Real>(&self, step: Step<'_, R>) {
+    fn forward<R: Real>(&self, step: CellStep<'_, R>) {
         R::activate(self.0, step.gates, step.h);
     }
 
-    fn backward<R: Real>(&self, step: StepBack<'_, R>) {
+    fn backward<R: Real>(&self, step: CellStepBack<'_, R>) {
         R::activate_backward(self.0, step.h, step.dh, step.gates);
     }
 

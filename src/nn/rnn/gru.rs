@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, Step, StepBack};
+use super::cell::{Block, Cell, CellStep, CellStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::gru;
@@ -53,11 +53,11 @@ impl Cell for GruCell {
         &[Block::both(0), Block::both(1), Block { ih: Some(2), hh: None }, Block { ih: None, hh: Some(2) }];
     const HAS_CELL: bool = false;
 
-    fn forward<R: Real>(&self, Step { gates, h_prev, h, .. }: Step<'_, R>) {
+    fn forward<R: Real>(&self, CellStep { gates, h_prev, h, .. }: CellStep<'_, R>) {
         R::gru_forward(gru::Forward { gates, h_prev, h });
     }
 
-    fn backward<R: Real>(&self, StepBack { gates, h_prev, dh, dh_prev, .. }: StepBack<'_, R>) {
+    fn backward<R: Real>(&self, CellStepBack { gates, h_prev, dh, dh_prev, .. }: CellStepBack<'_, R>) {
         R::gru_backward(gru::Backward { gates, h_prev, dh, dh_prev });
     }
 

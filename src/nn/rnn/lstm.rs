@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, Step, StepBack};
+use super::cell::{Block, Cell, CellStep, CellStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::lstm;
@@ -53,11 +53,16 @@ impl Cell for LstmCell {
     const BLOCKS: &'static [Block] = &[Block::both(0), Block::both(1), Block::both(2), Block::both(3)];
     const HAS_CELL: bool = true;
 
-    fn forward<R: Real>(&self, Step { gates, c_prev, c, kept, h, .. }: Step<'_, R>) {
+    /// tanh c
+    fn kept(units: usize) -> usize {
+        units
+    }
+
+    fn forward<R: Real>(&self, CellStep { gates, c_prev, c, kept, h, .. }: CellStep<'_, R>) {
         R::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c: kept, h });
     }
 
-    fn backward<R: Real>(&self, StepBack { gates, c_prev, kept, dh, dc, .. }: StepBack<'_, R>) {
+    fn backward<R: Real>(&self, CellStepBack { gates, c_prev, kept, dh, dc, .. }: CellStepBack<'_, R>) {
         R::lstm_backward(lstm::Backward { gates, c_prev, tanh_c: kept, dh, dc });
     }
 

@@ -5,13 +5,17 @@ mod elman;
 #[cfg(feature = "onnx")]
 mod export;
 mod gru;
+mod lanes;
+mod layout;
 mod lstm;
-mod plan;
+mod packing;
+mod passes;
 mod recurrent;
+mod tape;
 
 #[cfg(feature = "onnx")]
 pub use cell::Operator;
-pub use cell::{Block, Cell, Step, StepBack};
+pub use cell::{Block, Cell, CellStep, CellStepBack};
 pub use elman::{Rnn, RnnCell};
 pub use gru::{Gru, GruCell};
 pub use lstm::{Lstm, LstmCell};
