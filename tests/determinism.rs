@@ -190,6 +190,27 @@ fn outputs_on_every_instruction_set() {
     assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{outputs:#?}");
 }
 
+/// An empty `BPTT_SIMD` is one that is not set; a level that there is not is refused by its name.
+#[test]
+fn the_variable_of_the_instruction_set() {
+    let run = |level: &str| {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "print_outputs", "--ignored", "--nocapture"])
+            .env("BPTT_SIMD", level)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (fine, errors) = run("");
+    assert!(fine, "{errors}");
+    let (fine, errors) = run("nonsense");
+    assert!(!fine);
+    assert!(
+        errors.contains("BPTT_SIMD: found \"nonsense\", expected one that this machine runs: portable"),
+        "{errors}"
+    );
+}
+
 #[test]
 #[ignore = "run by outputs_on_every_instruction_set"]
 fn print_outputs() {

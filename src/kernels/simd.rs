@@ -29,7 +29,7 @@ impl SimdLevel {
     }
 
     /// The level in use: the machine's best, or the one that the variable `BPTT_SIMD` names (`portable`, `avx2`,
-    /// `avx512` or `neon`) when the first kernel runs.
+    /// `avx512` or `neon`) when the first kernel runs. A variable that is empty counts as unset.
     ///
     /// # Panics
     /// If `BPTT_SIMD` names no level, or one that this machine cannot run.
@@ -66,12 +66,12 @@ fn chosen() -> (SimdLevel, Arch) {
     static CHOSEN: OnceLock<(SimdLevel, Arch)> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
         let available = SimdLevel::available();
-        let level = match std::env::var("BPTT_SIMD") {
-            Ok(name) => *available.iter().find(|level| level.name() == name).unwrap_or_else(|| {
+        let level = match std::env::var_os("BPTT_SIMD").filter(|name| !name.is_empty()) {
+            Some(name) => *available.iter().find(|level| name == level.name()).unwrap_or_else(|| {
                 let names: Vec<_> = available.iter().map(|level| level.name()).collect();
-                panic!("BPTT_SIMD={name}: this machine runs {}", names.join(", "))
+                panic!("BPTT_SIMD: found {name:?}, expected one that this machine runs: {}", names.join(", "))
             }),
-            Err(_) => available[available.len() - 1],
+            None => available[available.len() - 1],
         };
         (level, level.arch().unwrap_or(Arch::Scalar))
     })
