@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bptt::data::{Arrays, Dataset};
+use bptt::data::{Arrays, Dataset, DatasetExt};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::Adam;
@@ -44,7 +44,8 @@ fn configs() -> Vec<Config> {
 /// Three folds, each a short training.
 fn train(config: &Config) -> Result<Outcome> {
     let mut losses = 0.0;
-    let accuracy = cross_validate(&data(), 3, config.seed, |_, train, valid| {
+    let data = data();
+    let accuracy = cross_validate(&data.k_fold(3, config.seed)?, |_, train, valid| {
         let mut model = Model::builder(train.shape())
             .layer("lstm", Lstm::new(config.hidden).last())
             .layer("linear", Linear::new(2))
@@ -122,6 +123,68 @@ fn an_interrupted_study_goes_on() {
     fs::write(&path, text).unwrap();
     assert_eq!(kept(&path, &configs()), (1, expected.clone()));
     assert_eq!(kept(&path, &configs()), (0, expected));
+}
+
+/// A process that has the study of the file named by `BPTT_STUDY`, until it is killed.
+#[test]
+#[ignore = "run by two_processes_never_share_a_file"]
+fn holds_a_study() {
+    let Some(path) = std::env::var_os("BPTT_STUDY") else { return };
+    let table = Study::new().file(path).run([1, 2], |&n: &i64| {
+        if n == 2 {
+            println!("held");
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
+        Ok::<_, String>(n)
+    });
+    drop(table);
+}
+
+/// The second is told that the file is in use; once the first has been killed, it goes on from what was done.
+#[test]
+fn two_processes_never_share_a_file() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let mut first = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "holds_a_study", "--ignored", "--nocapture"])
+        .env("BPTT_STUDY", &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("held")), "the first study runs");
+
+    let study = || Study::new().file(&path).workers(1).run([1, 2], |&n: &i64| Ok::<_, String>(n));
+    let fault = study().unwrap_err().to_string();
+    assert!(fault.contains("study.jsonl: found in use by another study"), "{fault}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(results(&study().unwrap()), [(1, 1), (2, 2)]);
+}
+
+/// Two who wrote at once, or a disk that failed: the run of the bad line is done again, and the table says so.
+#[test]
+fn a_bad_line_costs_its_own_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("study.jsonl");
+    let study = || {
+        let runs = AtomicUsize::new(0);
+        let table = Study::new().file(&path).workers(1).run(0..4, |&n: &i64| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, String>(n)
+        });
+        (runs.into_inner(), table.unwrap())
+    };
+    assert!(study().1.unreadable().is_empty());
+    let text = fs::read_to_string(&path).unwrap().replacen("{\"config\":2", "{\"con{\"config\":2", 1);
+    fs::write(&path, text).unwrap();
+    let (runs, table) = study();
+    assert_eq!((runs, table.results().unwrap().len()), (1, 4));
+    let expected = format!("{}: line 4: found something other than a run: ", path.display());
+    assert!(table.unreadable().len() == 1 && table.unreadable()[0].starts_with(&expected), "{table:?}");
+    assert_eq!(study().0, 0);
 }
 
 /// What had come out before a panic is in the file.
@@ -210,20 +273,19 @@ fn what_cannot_be() {
 fn folds_validate_every_sample_once() {
     let data = data();
     let mut seen = vec![0; data.len()];
-    let sizes = cross_validate(&data, 7, 3, |fold, train, valid| {
+    let sizes = cross_validate(&data.k_fold(7, 3).unwrap(), |fold, train, valid| {
         valid.indices().iter().for_each(|&i| seen[i as usize] += 1);
         assert!(train.indices().iter().all(|i| !valid.indices().contains(i)));
         Ok((fold + train.len() + valid.len()) as f64)
     });
     assert_eq!(sizes.unwrap().values, [120.0, 121.0, 122.0, 123.0, 124.0, 125.0, 126.0]);
     assert!(seen.iter().all(|&count| count == 1));
-    let fault = cross_validate(&data, 3, 1, |_, train, _| {
+    let fault = cross_validate(&data.k_fold_stratified(3, 1).unwrap(), |_, train, _| {
         let mut model = Model::builder(train.shape()).layer("linear", Linear::new(1)).build(1)?;
         Trainer::new(CrossEntropy::default(), Adam::new(0.1)).fit(&mut model, train, None)?;
         Ok(0.0)
     });
     assert!(fault.is_err());
-    assert!(cross_validate(&data, 1, 1, |_, _, _| Ok(0.0)).unwrap_err().to_string().contains("`k`"));
 }
 
 #[test]

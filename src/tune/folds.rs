@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::data::{Dataset, DatasetExt, Subset};
+use crate::data::{Dataset, Subset};
 
 /// Mean and standard deviation of some values.
 ///
@@ -36,17 +36,17 @@ impl Summary {
 }
 
 /// k-fold cross-validation: `score` is called for each fold with its number, from 0, the samples to train on and those
-/// to validate on. Every sample is validated on once.
+/// to validate on. The folds are those of [`k_fold`](crate::data::DatasetExt::k_fold), of
+/// [`k_fold_stratified`](crate::data::DatasetExt::k_fold_stratified), or custom ones.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if `k` is less than 2 or more than the number of samples, or what `score`
-/// returns.
+/// Those of `score`.
 ///
 /// # Source
 /// Stone 1974, "Cross-validatory choice and assessment of statistical predictions".
 /// # Examples
 /// ```
-/// use bptt::data::{Arrays, Dataset};
+/// use bptt::data::{Arrays, Dataset, DatasetExt};
 /// use bptt::tune::cross_validate;
 /// use bptt::{Model, Trainer, loss::CrossEntropy, nn::Linear, optim::Sgd};
 /// use ndarray::{Array1, Array3};
@@ -54,7 +54,7 @@ impl Summary {
 /// let x = Array3::from_shape_fn((100, 1, 2), |(i, _, f)| if i % 2 == f { 1.0f32 } else { 0.0 });
 /// let data = Arrays::classes(x, &Array1::from_shape_fn(100, |i| i % 2), ["even", "odd"])?;
 ///
-/// let accuracy = cross_validate(&data, 5, 1, |_, train, valid| {
+/// let accuracy = cross_validate(&data.k_fold_stratified(5, 1)?, |_, train, valid| {
 ///     let mut model = Model::builder(train.shape()).layer("linear", Linear::new(2)).build(1)?;
 ///     Trainer::new(CrossEntropy::default(), Sgd::new(0.5)).epochs(3).fit(&mut model, train, None)?;
 ///     Ok(model.evaluate(valid)?.accuracy())
@@ -65,12 +65,9 @@ impl Summary {
 /// ```
 #[doc(alias = "cross_val_score")]
 pub fn cross_validate<D: Dataset + ?Sized>(
-    data: &D,
-    k: usize,
-    seed: u64,
+    folds: &[(Subset<'_, D>, Subset<'_, D>)],
     mut score: impl FnMut(usize, &Subset<'_, D>, &Subset<'_, D>) -> Result<f64>,
 ) -> Result<Summary> {
-    let folds = data.k_fold(k, seed)?;
     let scores = folds.iter().enumerate().map(|(fold, (train, valid))| score(fold, train, valid));
     Ok(Summary::of(scores.collect::<Result<Vec<_>>>()?))
 }

@@ -1,8 +1,8 @@
 //! Finished runs in a file, one a line, each written as soon as it is done.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,44 +21,61 @@ pub(super) struct Entry {
     pub(super) seconds: f64,
 }
 
-/// The file, open at its end.
+/// The file, open at its end, and locked for as long as it is open.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
 }
 
+/// What was in the file.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The runs, by [`key`].
+    pub(super) entries: HashMap<String, Entry>,
+    /// What is wrong with each line that is not a run.
+    pub(super) unreadable: Vec<String>,
+}
+
 impl Journal {
-    /// Opens the file or makes it, and reads the runs that are in it, by [`key`].
+    /// Opens the file or makes it, and reads the runs that are in it.
     ///
     /// What comes after the last newline is a line that was being written when the study was cut short; it is taken
-    /// off. A file that holds anything else is left as it is.
+    /// off. Any other line that is not a run costs that run alone. A file that does not begin as a study's is left as
+    /// it is.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::File`] naming the line that is none of a study's.
-    pub(super) fn open(path: &Path) -> Result<(Self, HashMap<String, Entry>)> {
+    /// [`Error::Io`]; [`Error::File`] if the file is in use or not a study's.
+    pub(super) fn open(path: &Path) -> Result<(Self, Kept)> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        lock(path, &file)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
 
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        if whole == 0 && !HEADER.as_bytes().starts_with(&bytes) {
-            return Err(no_study(path, 1, format!("expected {HEADER}")));
+        let mut lines = bytes[..whole].split(|&byte| byte == b'\n');
+        let is_study = match whole {
+            0 => HEADER.as_bytes().starts_with(&bytes),
+            _ => lines.next() == Some(HEADER.as_bytes()),
+        };
+        if !is_study {
+            return Err(Error::file(
+                path,
+                format!("line 1: found the start of another file, expected {HEADER}"),
+            ));
         }
-        let mut entries = HashMap::new();
-        for (i, line) in bytes[..whole].split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            if i == 0 {
-                if line != HEADER.as_bytes() {
-                    return Err(no_study(path, 1, format!("expected {HEADER}")));
+        let mut kept = Kept::default();
+        // After the last newline there is one more, empty one.
+        for (i, line) in (2..).zip(lines).filter(|(_, line)| !line.is_empty()) {
+            match serde_json::from_slice::<Entry>(line) {
+                Ok(entry) => _ = kept.entries.insert(key(&entry.config), entry),
+                Err(e) => {
+                    let fault = format!("line {i}: found something other than a run: {e}");
+                    kept.unreadable.push(Error::file(path, fault).to_string());
                 }
-                continue;
             }
-            let entry: Entry =
-                serde_json::from_slice(line).map_err(|e| no_study(path, i + 1, e.to_string()))?;
-            entries.insert(key(&entry.config), entry);
         }
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(io)?;
@@ -67,7 +84,7 @@ impl Journal {
         if whole == 0 {
             file.write_all(format!("{HEADER}\n").as_bytes()).map_err(io)?;
         }
-        Ok((Self { path: path.to_owned(), file }, entries))
+        Ok((Self { path: path.to_owned(), file }, kept))
     }
 
     /// Adds a run, and waits until the system has it on the disk.
@@ -78,8 +95,18 @@ impl Journal {
     }
 }
 
-fn no_study(path: &Path, line: usize, fault: String) -> Error {
-    Error::file(path, format!("line {line}: found something else than a study's run: {fault}"))
+/// Keeps other studies off the file, until it is closed or the process ends, however it ends.
+fn lock(path: &Path, file: &File) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::file(
+            path,
+            "found in use by another study, expected it to be free: one at a time may have it",
+        )),
+        // Where a platform has no locks, nothing can be kept off.
+        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(source)) => Err(Error::Io { path: path.to_owned(), source }),
+    }
 }
 
 /// What a configuration is known by: its JSON with sorted keys.
@@ -108,7 +135,7 @@ mod tests {
     }
 
     fn read(path: &Path) -> HashMap<String, Entry> {
-        Journal::open(path).unwrap().1
+        Journal::open(path).unwrap().1.entries
     }
 
     #[test]
@@ -129,10 +156,11 @@ mod tests {
         for cut in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
             let lines = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
-            let (mut journal, entries) = Journal::open(&path).unwrap();
-            assert_eq!(entries.len(), lines.saturating_sub(1), "cut at {cut}");
+            let (mut journal, kept) = Journal::open(&path).unwrap();
+            assert_eq!(kept.entries.len(), lines.saturating_sub(1), "cut at {cut}");
             journal.add(&entry(7)).unwrap();
-            assert_eq!(read(&path).len(), entries.len() + 1, "cut at {cut}");
+            drop(journal);
+            assert_eq!(read(&path).len(), kept.entries.len() + 1, "cut at {cut}");
         }
     }
 
@@ -140,20 +168,51 @@ mod tests {
     fn other_files_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious.json");
-        for (content, line) in [
-            ("{\"weights\": []}", 1),
-            ("{\"weights\": []}\n", 1),
-            ("{\"bptt-study\":2}\n", 1),
-            ("\n", 1),
-            ("{\"bptt-study\":1}\n{\"config\":1}\n", 2),
-            ("{\"bptt-study\":1}\nnonsense\n{\"config\":", 2),
+        for content in [
+            "{\"weights\": []}",
+            "{\"weights\": []}\n",
+            "{\"bptt-study\":2}\n",
+            "\n",
+            "{\"bptt-study\":1}x\n{\"config\":1}\n",
         ] {
             std::fs::write(&path, content).unwrap();
             let fault = Journal::open(&path).unwrap_err().to_string();
-            assert!(fault.starts_with(&format!("{}: line {line}: found", path.display())), "{fault}");
+            assert!(fault.starts_with(&format!("{}: line 1: found", path.display())), "{fault}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
         }
         let fault = Journal::open(folder.path()).unwrap_err().to_string();
         assert!(fault.starts_with(&format!("{}: ", folder.path().display())), "{fault}");
+    }
+
+    /// Whatever a line becomes, the others are kept, and the file goes on.
+    #[test]
+    fn a_bad_line_costs_its_own_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path(), 3);
+        let good = std::fs::read_to_string(&path).unwrap();
+        let second = good.lines().nth(2).unwrap();
+        for bad in
+            ["nonsense", "{\"config\":1}", "{\"config\":1,\"res", "\u{0}\u{0}", &format!("{second}{second}")]
+        {
+            std::fs::write(&path, good.replacen(second, bad, 1)).unwrap();
+            let (mut journal, kept) = Journal::open(&path).unwrap();
+            assert_eq!(kept.entries.len(), 2, "{bad}");
+            let expected = format!("{}: line 3: found something other than a run: ", path.display());
+            assert!(kept.unreadable.len() == 1 && kept.unreadable[0].starts_with(&expected), "{kept:?}");
+            journal.add(&entry(1)).unwrap();
+            drop(journal);
+            assert_eq!(read(&path).len(), 3);
+        }
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path(), 1);
+        let (first, _) = Journal::open(&path).unwrap();
+        let fault = Journal::open(&path).unwrap_err().to_string();
+        assert!(fault.contains("study.jsonl: found in use by another study"), "{fault}");
+        drop(first);
+        assert_eq!(read(&path).len(), 1);
     }
 }

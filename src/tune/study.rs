@@ -1,6 +1,6 @@
 //! Many runs of one closure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::journal::{Entry, Journal, key};
+use super::journal::{Entry, Journal, Kept, key};
 use super::{Row, Table};
 use crate::{Error, Result, par};
 
@@ -90,7 +90,8 @@ impl Study {
     /// more than the runs under way; runs that are in it are not done again.
     ///
     /// A run is known by its configuration alone: where the closure or the data change, let the configuration say so,
-    /// or take another file. One study at a time may have the file.
+    /// or take another file. One study at a time may have the file; it is locked, and the lock ends with the study or its
+    /// process. A line that cannot be read costs its own run alone, and is in [`Table::unreadable`].
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
@@ -114,8 +115,8 @@ impl Study {
     /// that cannot be read back from JSON, such as a number that is not finite, is an error of its run.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::File`] naming the file, [`Error::Config`] for no workers or a configuration that
-    /// JSON cannot hold.
+    /// [`Error::Io`] or [`Error::File`] naming the file, as when another study is using it or it is not a study's;
+    /// [`Error::Config`] for no workers or a configuration that JSON cannot hold.
     ///
     /// # Panics
     /// If `run` does; what was done before is in the file.
@@ -134,15 +135,17 @@ impl Study {
         let tasks = tasks(configs)?;
         let (journal, kept) = match &self.file {
             Some(path) => Journal::open(path).map(|(journal, kept)| (Some(journal), kept))?,
-            None => (None, HashMap::new()),
+            None => (None, Kept::default()),
         };
         let total = tasks.len();
         let mut log = Log { journal, watch: self.watch, done: 0, total, fault: None };
         let mut outcomes: Vec<Option<(Result<S, String>, f64)>> = Vec::new();
         for task in &tasks {
             // A result of another form is one of another study: it is done again.
-            let found =
-                kept.get(&task.key).and_then(|entry| Some((S::deserialize(&entry.result).ok()?, entry)));
+            let found = kept
+                .entries
+                .get(&task.key)
+                .and_then(|entry| Some((S::deserialize(&entry.result).ok()?, entry)));
             outcomes.push(found.map(|(result, entry)| {
                 log.tell(&entry.config, Ok(&entry.result), entry.seconds, true);
                 (Ok(result), entry.seconds)
@@ -175,7 +178,7 @@ impl Study {
             let (result, seconds) = outcome?;
             Some(Row { config: task.config, result, seconds })
         });
-        Ok(Table::new(rows.collect()))
+        Ok(Table::new(rows.collect(), kept.unreadable))
     }
 }
 

@@ -50,11 +50,18 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table<C, S> {
     rows: Vec<Row<C, S>>,
+    unreadable: Vec<String>,
 }
 
 impl<C, S> Table<C, S> {
-    pub(super) fn new(rows: Vec<Row<C, S>>) -> Self {
-        Self { rows }
+    pub(super) fn new(rows: Vec<Row<C, S>>, unreadable: Vec<String>) -> Self {
+        Self { rows, unreadable }
+    }
+
+    /// What is wrong with the lines of the study's file that could not be read, by file and line. The runs that they held
+    /// were done again if they were among the configurations.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
     }
 
     /// The rows.
@@ -275,11 +282,9 @@ mod tests {
     }
 
     fn table() -> Table<Config, Outcome> {
-        Table::new(vec![
-            row(0.1, "lstm", Some(0.75)),
-            row(0.5, "gru", None),
-            row(0.001, "a,b", Some(0.87654)),
-        ])
+        let rows =
+            vec![row(0.1, "lstm", Some(0.75)), row(0.5, "gru", None), row(0.001, "a,b", Some(0.87654))];
+        Table::new(rows, Vec::new())
     }
 
     #[test]
@@ -333,8 +338,8 @@ lstm    0.1      0.75        0.2     [0.75,0.5]      1.5
     #[test]
     fn own_columns_keep_their_names() {
         let config = serde_json::json!({ "error": 1 });
-        let table =
-            Table::new(vec![Row { config, result: Ok(serde_json::json!({ "seconds": 7 })), seconds: 0.5 }]);
+        let row = Row { config, result: Ok(serde_json::json!({ "seconds": 7 })), seconds: 0.5 };
+        let table = Table::new(vec![row], Vec::new());
         assert_eq!(table.to_csv(), "config.error,result.seconds,seconds\n1,7,0.5\n");
     }
 
