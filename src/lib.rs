@@ -1,10 +1,10 @@
 //! LSTMs from scratch: hand-written backpropagation through time, for small recurrent models on CPUs.
 //!
-//! - [`data`]: what a model learns from, how it is split, normalised and cut into minibatches.
+//! - [`data`]: what a model learns from, how it is split, selected from, normalised and cut into minibatches.
 //! - [`nn`]: [layers](nn::Layer) and the [`Model`], a named chain of them.
 //! - [`loss`], [`optim`]: what is minimised, and by which rule.
 //! - [`train`]: the [`Trainer`], schedules, callbacks, early stopping, clipping.
-//! - [`prune`]: weights that are 0 and stay 0; [`reduce`]: fewer patterns to learn from.
+//! - [`prune`]: masks that keep pruned weights at zero.
 //! - [`tune`]: grids, random search, k folds; studies that go on after an interruption.
 //! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
 //! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
@@ -85,7 +85,6 @@ pub mod params;
 pub mod prelude;
 pub mod prune;
 mod real;
-pub mod reduce;
 pub mod rng;
 mod shape;
 pub mod train;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use bptt::data::{Arrays, Augment, Batches, DatasetExt, Normalize};
+use bptt::data::{Arrays, Augment, Batches, ByLoss, DatasetExt, Normalize, RandomSubset};
 use bptt::gradcheck::GradCheck;
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::ndarray::{Array3, Axis};
@@ -12,7 +12,6 @@ use bptt::nn::{
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd};
 use bptt::params::StateDict;
 use bptt::prune::{Magnitude, Random};
-use bptt::reduce::{ByLoss, RandomSubset, Reduce};
 use bptt::train::schedule::{
     Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, ReduceOnPlateau, Schedule,
     Sequential, Step, Threshold,
@@ -264,7 +263,7 @@ fn every_builder_names_the_bad_field() {
             "[0, 3]",
             Model::<f32>::builder(Shape::new(0, 3)).layer("a", Linear::new(1)).build(1).map(drop),
         ),
-        ("share", "2", data().reduce(&RandomSubset::share(2.0)).map(drop)),
+        ("share", "2", data().select(&RandomSubset::share(2.0)).map(drop)),
     ];
     for (field, found, result) in cases {
         let error = result.expect_err(field).to_string();

@@ -8,6 +8,8 @@
 //! `--resume` a run that was cut short goes on from them and ends with the same bits as if it had not been; one that had
 //! come to its end does so again at once, or goes on if `--epochs` says more. Without `--resume` they are written anew.
 
+#[path = "../shared/fashion_mnist.rs"]
+mod find;
 #[path = "../shared/paper.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod paper;
@@ -24,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bptt::data::{Dataset, DatasetExt, FashionMnist};
+use bptt::data::{Dataset, DatasetExt};
 use bptt::prune::Magnitude;
 use clap::{Parser, ValueEnum};
 use phases::{Phases, Report};
@@ -151,7 +153,7 @@ fn main() {
 
 /// All phases; none after one in which `stop` was set.
 fn run(args: &Args, stop: Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
-    let data = FashionMnist::find_in(args.data.as_deref())?;
+    let data = find::find(args.data.as_deref())?;
     let official = data.train().len();
     let patterns = args.patterns(official)?;
     let (train, valid) = if patterns == official {

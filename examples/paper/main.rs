@@ -8,6 +8,8 @@
 //! when it is started again. Delete the file to begin anew, as after a change of the code.
 
 mod charts;
+#[path = "../shared/fashion_mnist.rs"]
+mod find;
 mod html;
 #[path = "../shared/paper.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
@@ -26,7 +28,6 @@ use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use bptt::data::FashionMnist;
 use clap::Parser;
 use report::Report;
 use sections::{Plan, Section};
@@ -69,7 +70,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
     let sections = chosen(plan, &args.only)?;
     let runs = distinct(&sections);
-    let data = FashionMnist::find_in(args.data.as_deref())?;
+    let data = find::find(args.data.as_deref())?;
     let out = args
         .out
         .clone()
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_study_goes_on_to_the_same_page() {
-        let data = FashionMnist::find().unwrap();
+        let data = find::find(None).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.jsonl");
         let sections = tiny();

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use bptt::Model;
-use bptt::data::{Dataset, DatasetExt, FashionMnist, Images};
+use bptt::data::{ByLoss, Dataset, DatasetExt, FashionMnist, Images, RandomSubset};
 use bptt::loss::CrossEntropy;
 use bptt::metrics::ConfusionMatrix;
 use bptt::prune::Magnitude;
-use bptt::reduce::{ByLoss, RandomSubset, Reduce};
 use bptt::tune::{Finished, Study, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -149,13 +148,13 @@ impl Run {
             Way::Middle => Some(ByLoss::band((1.0 - share) / 2.0, (1.0 + share) / 2.0)),
         };
         let chosen = match by_loss {
-            None => all.reduce(&RandomSubset::share(share).seed(self.seed))?.indices().to_vec(),
-            Some(select) => {
+            None => all.select(&RandomSubset::share(share).seed(self.seed))?.indices().to_vec(),
+            Some(rule) => {
                 let recipe = Recipe { epochs: self.scorer_epochs(), ..self.recipe.clone() };
                 let mut scorer = recipe.model(&self.network, &all, self.seed)?;
                 recipe.fit(recipe.trainer(Phase::Train, self.seed), &mut scorer, &all, None)?;
                 let losses = scorer.pattern_losses(&all, &CrossEntropy::default())?;
-                all.reduce_by(&select.stratified(), &losses)?.indices().to_vec()
+                all.select_by(&rule.stratified(), &losses)?.indices().to_vec()
             }
         };
         Ok(chosen.into_iter().map(|i| from[i as usize]).collect())

@@ -1,7 +1,10 @@
 //! Sequences held in memory, from arrays.
 
+use std::fmt::Display;
+
 use ndarray::{Array2, Array3, ArrayView1, Axis};
 
+use crate::data::row_major::row_major;
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::{Error, Real, Result, Shape};
 
@@ -62,9 +65,12 @@ impl<R: Real> Arrays<R> {
         class_names: impl IntoIterator<Item = S>,
     ) -> Result<Self> {
         let y: ArrayView1<'_, usize> = y.into();
-        // A class beyond i64 is beyond all names, too.
-        let y = y.mapv(|class| i64::try_from(class).unwrap_or(i64::MAX));
-        Self::with_classes(x, y.insert_axis(Axis(1)), class_names, false)
+        let class_names = names(class_names);
+        if let Some((i, class)) = y.indexed_iter().find(|&(_, &class)| class >= class_names.len()) {
+            return Err(no_such_class(&format!("y[{i}]"), class, class_names.len(), ""));
+        }
+        let y = y.mapv(|class| class as i64);
+        Self::with_classes(x, y.insert_axis(Axis(1)), class_names)
     }
 
     /// Sequences `x`, `[n, T, F]`, with a class for each step: `y`, `[n, T]`, of places in `class_names` or
@@ -85,7 +91,14 @@ impl<R: Real> Arrays<R> {
                 format!("{} as in x", x.dim().1),
             ));
         }
-        Self::with_classes(x, y, class_names, true)
+        let class_names = names(class_names);
+        let known = 0..class_names.len() as i64;
+        let fits = |class: i64| known.contains(&class) || class == Self::NO_CLASS;
+        if let Some(((i, t), class)) = y.indexed_iter().find(|&(_, &class)| !fits(class)) {
+            let none = format!(", or {} for none", Self::NO_CLASS);
+            return Err(no_such_class(&format!("y[{i}, {t}]"), class, class_names.len(), &none));
+        }
+        Self::with_classes(x, y, class_names)
     }
 
     /// Sequences `x`, `[n, T, F]`, with a sequence of values each: `y`, `[n, T', F']`. A target that is NaN is none:
@@ -128,27 +141,33 @@ impl<R: Real> Arrays<R> {
         Ok(self)
     }
 
-    fn with_classes<S: Into<String>>(
-        x: Array3<R>,
-        y: Array2<i64>,
-        class_names: impl IntoIterator<Item = S>,
-        may_lack: bool,
-    ) -> Result<Self> {
+    /// Classes `y`, `[n, t]`, that have names.
+    fn with_classes(x: Array3<R>, y: Array2<i64>, class_names: Vec<String>) -> Result<Self> {
         let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
-        let class_names: Vec<String> = class_names.into_iter().map(Into::into).collect();
-        check_targets(y.dim().0, n)?;
-        let classes = class_names.len() as i64;
-        let fits = |class: i64| (0..classes).contains(&class) || (may_lack && class == Self::NO_CLASS);
-        if let Some(((i, t), class)) = y.indexed_iter().find(|&(_, &class)| !fits(class)) {
-            return Err(Error::mismatch(
-                format!("y[{i}, {t}]"),
-                format!("class {class}"),
-                format!("0 to less than {classes} classes"),
-            ));
-        }
-        let targets = Targets::Classes { t: y.dim().1, y: y.iter().copied().collect() };
+        let (targets, t) = y.dim();
+        check_targets(targets, n)?;
+        let targets = Targets::Classes { t, y: row_major("y", y)? };
         Ok(Self { x, n, shape, targets, class_names, lens: Vec::new() })
     }
+
+    /// The values of sample `index`, of rows of `size` values each.
+    #[track_caller]
+    fn row<'a, T>(&self, rows: &'a [T], size: usize, index: usize) -> &'a [T] {
+        assert!(index < self.n, "sample {index} of {}", self.n);
+        &rows[index * size..][..size]
+    }
+}
+
+fn names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Vec<String> {
+    names.into_iter().map(Into::into).collect()
+}
+
+fn no_such_class(place: &str, class: impl Display, names: usize, or: &str) -> Error {
+    Error::mismatch(
+        place,
+        format!("class {class}"),
+        format!("a place, from 0, in the {names} class names{or}"),
+    )
 }
 
 /// The number, shape and values of sequences, all of which must fit.
@@ -165,7 +184,7 @@ fn checked<R: Real>(
     if let Some(((i, t, f), value)) = array.indexed_iter().find(|(_, value)| !fits(**value)) {
         return Err(Error::mismatch(format!("{name}[{i}, {t}, {f}]"), value, expected));
     }
-    Ok((n, Shape::new(t, f), array.iter().copied().collect()))
+    Ok((n, Shape::new(t, f), row_major(name, array)?))
 }
 
 fn check_targets(targets: usize, n: usize) -> Result<()> {
@@ -198,22 +217,25 @@ impl<R: Real> Dataset for Arrays<R> {
     }
 
     fn read(&self, sample: Sample, x: &mut [R]) {
-        let size = self.shape.size();
-        x.copy_from_slice(&self.x[sample.index * size..][..size]);
+        let own = self.row(&self.x, self.shape.size(), sample.index);
+        assert_eq!(x.len(), own.len(), "a sample of {}", self.shape);
+        x.copy_from_slice(own);
     }
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {
         let Targets::Classes { t, y } = &self.targets else {
             panic!("these targets are values, not classes");
         };
-        classes.copy_from_slice(&y[sample.index * t..][..*t]);
+        assert_eq!(classes.len(), *t, "the classes of a sample");
+        classes.copy_from_slice(self.row(y, *t, sample.index));
     }
 
     fn values(&self, sample: Sample, values: &mut [R]) {
         let Targets::Values { shape, y } = &self.targets else {
             panic!("these targets are classes, not values");
         };
-        values.copy_from_slice(&y[sample.index * shape.size()..][..shape.size()]);
+        assert_eq!(values.len(), shape.size(), "a target of {shape}");
+        values.copy_from_slice(self.row(y, shape.size(), sample.index));
     }
 
     fn class_names(&self) -> &[String] {
@@ -290,18 +312,19 @@ mod tests {
         );
         assert_eq!(
             message(Arrays::classes(x(), &[0, 2], names)),
-            "y[1, 0]: found class 2, expected 0 to less than 2 classes"
+            "y[1]: found class 2, expected a place, from 0, in the 2 class names"
         );
         assert!(
             message(Arrays::classes(x(), &[0, usize::MAX], names))
-                .contains("found class 9223372036854775807")
+                .contains(&format!("found class {}", usize::MAX))
         );
         assert_eq!(
             message(Arrays::step_classes(x(), array![[0], [0]], names)),
             "y: found 1 steps, expected 2 as in x"
         );
-        assert!(
-            message(Arrays::step_classes(x(), array![[0, 0], [-1, 0]], names)).contains("found class -1")
+        assert_eq!(
+            message(Arrays::step_classes(x(), array![[0, 0], [-1, 0]], names)),
+            "y[1, 0]: found class -1, expected a place, from 0, in the 2 class names, or -100 for none"
         );
         assert_eq!(
             message(Arrays::vectors(x(), array![[0.0]])),
@@ -322,6 +345,18 @@ mod tests {
         let y = array![[f32::NAN], [f32::INFINITY]];
         let expected = "y[1, 0, 0]: found inf, expected a finite number, or NaN for none";
         assert_eq!(message(Arrays::vectors(x(), y)), expected);
+    }
+
+    #[test]
+    #[should_panic(expected = "sample 2 of 2")]
+    fn reading_past_the_end_panics() {
+        Arrays::classes(x(), &[0, 0], ["a"]).unwrap().classes(Sample::plain(2), &mut [0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a sample of [2, 3]")]
+    fn reading_into_too_little_panics() {
+        Arrays::classes(x(), &[0, 0], ["a"]).unwrap().read(Sample::plain(0), &mut [0.0; 5]);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use crate::data::batches::check_count;
 use crate::data::moments::Moments;
 use crate::data::split::{self, Parts};
-use crate::data::{Dataset, Normalize, Sample, Subset, TargetShape};
+use crate::data::{Candidates, Dataset, Normalize, Sample, SelectionRule, Subset, TargetShape};
 use crate::{Error, Result};
 
 /// Training and validation samples.
 type Split<'a, D> = (Subset<'a, D>, Subset<'a, D>);
 
-/// Splits and measures any [`Dataset`].
+/// Splits, selects from and measures any [`Dataset`]. Nothing is copied: each [`Subset`] refers to the dataset.
 ///
 /// Splits are functions of the seed alone. Training comes first, then validation; both keep the dataset's order.
 ///
@@ -30,6 +30,9 @@ type Split<'a, D> = (Subset<'a, D>, Subset<'a, D>);
 /// let normalize = train.mean_sd()?;
 /// assert_eq!(normalize.mean().len(), 1);
 /// assert_eq!(images.k_fold(3, 1)?.len(), 3);
+/// for (_, valid) in images.k_fold_stratified(4, 1)? {
+///     assert_eq!(valid.indices().iter().filter(|&&i| i >= 6).count(), 1);
+/// }
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub trait DatasetExt: Dataset {
@@ -60,7 +63,8 @@ pub trait DatasetExt: Dataset {
     /// Holds out `n_valid` samples at random for validation.
     ///
     /// # Errors
-    /// [`Error::Config`] if `n_valid` is 0 or not less than the number of samples.
+    /// [`Error::Config`] if `n_valid` is 0 or not less than the number of samples; [`Error::Mismatch`] if there are fewer
+    /// than two samples.
     fn hold_out(&self, n_valid: usize, seed: u64) -> Result<Split<'_, Self>> {
         subsets(self, split::hold_out(self.len(), n_valid, seed)?)
     }
@@ -68,27 +72,77 @@ pub trait DatasetExt: Dataset {
     /// Holds out `n_valid` samples at random for validation, of each class its share to within one sample.
     ///
     /// # Errors
-    /// [`Error::Config`] if `n_valid` is 0 or not less than the number of samples; [`Error::Mismatch`] if samples
-    /// do not have one class each.
+    /// Those of [`hold_out`](Self::hold_out); [`Error::Mismatch`] if samples do not have one class each.
     fn hold_out_stratified(&self, n_valid: usize, seed: u64) -> Result<Split<'_, Self>> {
-        if self.target_shape() != (TargetShape::Classes { t: 1 }) {
-            let found = format!("{:?}", self.target_shape());
-            return Err(Error::mismatch("targets to stratify by", found, "one class for each sample"));
-        }
-        let mut classes = vec![0; self.len()];
-        for (index, class) in classes.chunks_exact_mut(1).enumerate() {
-            self.classes(Sample::plain(index), class);
-        }
-        subsets(self, split::hold_out_stratified(&classes, n_valid, seed)?)
+        subsets(self, split::hold_out_stratified(&classes_to_stratify_by(self)?, n_valid, seed)?)
     }
 
     /// Cuts the samples into `k` folds at random; each is the validation part once. Their sizes differ by at most
     /// one.
     ///
     /// # Errors
-    /// [`Error::Config`] if `k` is less than 2 or more than the number of samples.
+    /// [`Error::Config`] if `k` is less than 2 or more than the number of samples; [`Error::Mismatch`] if there are fewer
+    /// than two samples.
     fn k_fold(&self, k: usize, seed: u64) -> Result<Vec<Split<'_, Self>>> {
         split::k_fold(self.len(), k, seed)?.into_iter().map(|parts| subsets(self, parts)).collect()
+    }
+
+    /// Cuts the samples into `k` folds at random, each class spread over all of them: of a class, and of all samples, any
+    /// two folds have as many to within one. Each fold is the validation part once.
+    ///
+    /// # Errors
+    /// Those of [`k_fold`](Self::k_fold); [`Error::Config`] naming the class if one has fewer than `k` samples, so that a
+    /// fold would be without it; [`Error::Mismatch`] if samples do not have one class each.
+    #[doc(alias = "StratifiedKFold")]
+    fn k_fold_stratified(&self, k: usize, seed: u64) -> Result<Vec<Split<'_, Self>>> {
+        let folds = split::k_fold_stratified(&classes_to_stratify_by(self)?, k, seed)?;
+        folds.into_iter().map(|parts| subsets(self, parts)).collect()
+    }
+
+    /// The samples that `rule` chooses: [`RandomSubset`](crate::data::RandomSubset) or a custom [`SelectionRule`].
+    ///
+    /// # Errors
+    /// Those of the rule; [`Error::Mismatch`] if there are no samples, or the rule chooses none or one that does not
+    /// exist.
+    ///
+    /// # Source
+    /// Gedeon & Bowden 1992, "Heuristic pattern reduction": some samples are enough, and training is faster by as much.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::{Arrays, ByLoss, Dataset, DatasetExt, RandomSubset};
+    /// use bptt::loss::CrossEntropy;
+    /// use bptt::{Model, nn::Linear};
+    /// use ndarray::{Array1, Array3};
+    ///
+    /// let x = Array3::from_shape_fn((10, 1, 2), |(i, _, f)| (i + f) as f32);
+    /// let data = Arrays::classes(x, &Array1::from_shape_fn(10, |i| i % 2), ["even", "odd"])?;
+    ///
+    /// let some = data.select(&RandomSubset::share(0.6).seed(1).balanced())?;
+    /// assert_eq!(some.len(), 6);
+    ///
+    /// let model = Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1)?;
+    /// let losses = model.pattern_losses(&data, &CrossEntropy::default())?;
+    /// let hardest = data.select_by(&ByLoss::hardest(0.3), &losses)?;
+    /// assert_eq!(hardest.len(), 3);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    fn select(&self, rule: &dyn SelectionRule) -> Result<Subset<'_, Self>> {
+        select(self, rule, None)
+    }
+
+    /// The samples that `rule` chooses by their scores, one for each sample, such as
+    /// [`Model::pattern_losses`](crate::Model::pattern_losses): [`ByLoss`](crate::data::ByLoss) or a custom
+    /// [`SelectionRule`].
+    ///
+    /// # Errors
+    /// Those of [`select`](Self::select); [`Error::Mismatch`] if there is not one score for each sample.
+    fn select_by(&self, rule: &dyn SelectionRule, scores: &[f64]) -> Result<Subset<'_, Self>> {
+        if scores.len() != self.len() {
+            let expected = format!("one for each of {} samples", self.len());
+            return Err(Error::mismatch("scores", scores.len(), expected));
+        }
+        select(self, rule, Some(scores))
     }
 
     /// The mean and sd of all values of all samples.
@@ -115,12 +169,48 @@ fn subsets<D: Dataset + ?Sized>(data: &D, (train, valid): Parts) -> Result<Split
     Ok((Subset::new(data, train)?, Subset::new(data, valid)?))
 }
 
+/// The class of each sample, where each has one.
+fn classes<D: Dataset + ?Sized>(data: &D) -> Option<Vec<i64>> {
+    (data.target_shape() == TargetShape::Classes { t: 1 }).then(|| {
+        let mut classes = vec![0; data.len()];
+        for (index, class) in classes.chunks_exact_mut(1).enumerate() {
+            data.classes(Sample::plain(index), class);
+        }
+        classes
+    })
+}
+
+fn classes_to_stratify_by<D: Dataset + ?Sized>(data: &D) -> Result<Vec<i64>> {
+    classes(data).ok_or_else(|| {
+        let found = format!("{:?}", data.target_shape());
+        Error::mismatch("targets to stratify by", found, "one class for each sample")
+    })
+}
+
+fn select<'a, D: Dataset + ?Sized>(
+    data: &'a D,
+    rule: &dyn SelectionRule,
+    scores: Option<&[f64]>,
+) -> Result<Subset<'a, D>> {
+    check_count(data.len())?;
+    if data.is_empty() {
+        return Err(Error::mismatch("samples to select from", "none", "at least one"));
+    }
+    let classes = classes(data);
+    let indices = rule.choose(&Candidates::new(data.len(), classes.as_deref(), scores))?;
+    if indices.is_empty() {
+        let found = format!("none of {}", data.len());
+        return Err(Error::mismatch("selected samples", found, "at least one"));
+    }
+    Subset::new(data, indices)
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::Array3;
 
     use super::*;
-    use crate::data::{Arrays, Images, fashion_mnist::tests::real};
+    use crate::data::{Arrays, ByLoss, Images, RandomSubset, fashion_mnist::tests::real};
 
     #[test]
     fn real_data_are_stratified_exactly() {
@@ -156,6 +246,50 @@ mod tests {
         let message = data.hold_out_stratified(2, 0).unwrap_err().to_string();
         assert!(message.contains("expected one class for each sample"), "{message}");
         assert!(data.hold_out(2, 0).is_ok());
+    }
+
+    /// Nothing can be taken from nothing, and of no class its share.
+    #[test]
+    fn an_empty_dataset_is_an_error() {
+        let none = Images::new(Array3::zeros((0, 1, 1)), vec![], ["a"]).unwrap();
+        let rules: [&dyn SelectionRule; 4] = [
+            &RandomSubset::share(0.5),
+            &RandomSubset::share(0.5).stratified(),
+            &RandomSubset::share(0.5).balanced(),
+            &RandomSubset::count(1),
+        ];
+        for rule in rules {
+            let fault = none.select(rule).unwrap_err().to_string();
+            assert_eq!(fault, "samples to select from: found none, expected at least one");
+        }
+        assert!(none.select_by(&ByLoss::hardest(0.5), &[]).is_err());
+        let faults = [
+            none.hold_out(1, 0).map(drop),
+            none.hold_out_stratified(1, 0).map(drop),
+            none.k_fold(2, 0).map(drop),
+            none.k_fold_stratified(2, 0).map(drop),
+        ];
+        for fault in faults {
+            let fault = fault.unwrap_err().to_string();
+            assert!(fault.ends_with("found 0 samples, expected at least 2"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_rule_chooses_is_checked() {
+        struct Choose(Vec<u32>);
+        impl SelectionRule for Choose {
+            fn choose(&self, _: &Candidates<'_>) -> Result<Vec<u32>> {
+                Ok(self.0.clone())
+            }
+        }
+        let images = Images::new(Array3::zeros((3, 1, 1)), vec![0; 3], ["a"]).unwrap();
+        let fault = |rule| images.select(&Choose(rule)).unwrap_err().to_string();
+        assert_eq!(fault(vec![]), "selected samples: found none of 3, expected at least one");
+        assert_eq!(fault(vec![3]), "subset: found sample 3, expected less than 3");
+        let few = images.select_by(&ByLoss::hardest(0.5), &[0.0]).unwrap_err().to_string();
+        assert_eq!(few, "scores: found 1, expected one for each of 3 samples");
+        assert_eq!(images.select(&Choose(vec![2, 0, 2])).unwrap().indices(), [2, 0, 2]);
     }
 
     #[test]

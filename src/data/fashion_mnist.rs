@@ -1,6 +1,5 @@
 //! Fashion-MNIST: 60,000 training and 10,000 test images of 28 × 28 grey pixels in 10 classes.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, Array3};
@@ -8,12 +7,6 @@ use ndarray::{Array1, Array3};
 use crate::data::{Images, read_idx};
 use crate::{Error, Result};
 
-/// The environment variable that names the folder.
-const VARIABLE: &str = "FASHION_MNIST";
-/// Where the repository keeps the files.
-const IN_REPOSITORY: &str = "data/fashion-mnist";
-/// Where Debian's package `dataset-fashion-mnist` puts them.
-const DEBIAN: &str = "/usr/share/datasets/fashion-mnist";
 /// The four files, each with or without `.gz`.
 const FILES: [&str; 4] = [
     "train-images-idx3-ubyte",
@@ -26,6 +19,8 @@ const SIDE: usize = 28;
 
 /// Fashion-MNIST, read from the four official files, plain or gzipped.
 ///
+/// They are at <https://github.com/zalandoresearch/fashion-mnist>, and in Debian's package `dataset-fashion-mnist`.
+///
 /// # Source
 /// Xiao, Rasul & Vollgraf 2017, "Fashion-MNIST: a novel image dataset for benchmarking machine learning
 /// algorithms".
@@ -34,7 +29,7 @@ const SIDE: usize = 28;
 /// ```
 /// use bptt::data::{Dataset, FashionMnist};
 ///
-/// let data = FashionMnist::find()?;
+/// let data = FashionMnist::open("data/fashion-mnist")?;
 /// assert_eq!((data.train().len(), data.test().len()), (60_000, 10_000));
 /// assert_eq!(FashionMnist::CLASSES[usize::from(data.train().labels()[0])], "Ankle boots");
 /// # Ok::<(), bptt::Error>(())
@@ -70,32 +65,6 @@ impl FashionMnist {
             FILES.map(|name| (folder.as_ref(), name));
         Ok(Self { train: read(train_images, train_labels)?, test: read(test_images, test_labels)? })
     }
-
-    /// Reads the files from where they are found; [`FashionMnist::find_in`] with no folder given.
-    ///
-    /// # Errors
-    /// Those of [`FashionMnist::find_in`].
-    pub fn find() -> Result<Self> {
-        Self::find_in(None)
-    }
-
-    /// Reads the files in `folder` or, if none is given, in the first of these that has any of them: the folder
-    /// that the environment variable `FASHION_MNIST` names, `data/fashion-mnist` in the current folder and in this
-    /// crate's source, and that of Debian's package `dataset-fashion-mnist`.
-    ///
-    /// A folder that is named, by the caller or the variable, is the only one that is tried.
-    ///
-    /// # Errors
-    /// Those of [`FashionMnist::open`], and [`Error::Config`] if the files are nowhere; it says where they were
-    /// looked for and how to get them.
-    pub fn find_in(folder: Option<&Path>) -> Result<Self> {
-        let places = [
-            PathBuf::from(IN_REPOSITORY),
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(IN_REPOSITORY),
-            PathBuf::from(DEBIAN),
-        ];
-        Self::open(look(folder, std::env::var_os(VARIABLE), &places)?)
-    }
 }
 
 impl<R> FashionMnist<R> {
@@ -113,30 +82,6 @@ impl<R> FashionMnist<R> {
     pub fn test(&self) -> &Images<R> {
         &self.test
     }
-}
-
-/// The folder to read: the one given, the variable's, or the first of `places` that has one of the files.
-fn look(given: Option<&Path>, variable: Option<OsString>, places: &[PathBuf]) -> Result<PathBuf> {
-    if let Some(folder) = given {
-        return Ok(folder.to_path_buf());
-    }
-    if let Some(folder) = variable.filter(|folder| !folder.is_empty()) {
-        return Ok(folder.into());
-    }
-    let has_any = |place: &&PathBuf| FILES.iter().any(|name| file_in(place, name).is_ok());
-    places.iter().find(has_any).cloned().ok_or_else(|| {
-        let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-        Error::config(
-            VARIABLE,
-            format!(
-                "this environment variable is not set, and no Fashion-MNIST was found in {}. To get it, install \
-                 Debian's package `dataset-fashion-mnist`, or download the four files `{}.gz`, … from \
-                 https://github.com/zalandoresearch/fashion-mnist and give their folder",
-                places.join(", "),
-                FILES[0],
-            ),
-        )
-    })
 }
 
 /// The path to file `name`, plain or gzipped.
@@ -187,7 +132,7 @@ pub(super) mod tests {
     pub(in crate::data) fn real() -> &'static FashionMnist {
         static DATA: OnceLock<FashionMnist> = OnceLock::new();
         DATA.get_or_init(|| {
-            FashionMnist::open(Path::new(env!("CARGO_MANIFEST_DIR")).join(IN_REPOSITORY)).unwrap()
+            FashionMnist::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fashion-mnist")).unwrap()
         })
     }
 
@@ -277,31 +222,5 @@ pub(super) mod tests {
         );
         put("train-images-idx3-ubyte", idx(&[3], &[0; 3]));
         assert!(open_error(folder.path()).ends_with("train-images-idx3-ubyte: found rank 1, expected 3"));
-    }
-
-    #[test]
-    fn looks_in_order() {
-        let (full, half, empty) = (small(1), small(1), tempfile::tempdir().unwrap());
-        fs::remove_file(half.path().join("train-images-idx3-ubyte")).unwrap();
-        let places: Vec<PathBuf> = [&empty, &half, &full].map(|folder| folder.path().to_path_buf()).into();
-        let given = Path::new("given");
-        assert_eq!(look(Some(given), Some("variable".into()), &places).unwrap(), given);
-        assert_eq!(look(None, Some("variable".into()), &places).unwrap(), Path::new("variable"));
-        // A folder with some of the files is the one meant, and what it lacks is then an error.
-        assert_eq!(look(None, Some("".into()), &places).unwrap(), half.path());
-        assert_eq!(look(None, None, &places).unwrap(), half.path());
-        assert_eq!(look(None, None, &places[2..]).unwrap(), full.path());
-
-        let message = look(None, None, &["one/place".into(), "another".into()]).unwrap_err().to_string();
-        for part in ["FASHION_MNIST", "one/place, another", "dataset-fashion-mnist", "zalandoresearch"] {
-            assert!(message.contains(part), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_folder_given_is_the_only_one() {
-        let empty = tempfile::tempdir().unwrap();
-        let message = FashionMnist::find_in(Some(empty.path())).unwrap_err().to_string();
-        assert!(message.starts_with(&empty.path().display().to_string()), "{message}");
     }
 }

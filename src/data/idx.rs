@@ -12,14 +12,17 @@ use crate::{Error, Result};
 
 /// The most bytes of elements that are read from one file, 4 GiB.
 const MAX_BYTES: u64 = 1 << 32;
-/// What a byte of gzip can hold at most is 1,032 bytes; a little more, for safety.
+/// A byte of gzip holds at most 1,032 bytes: deflate's longest match of 258 bytes in two bits. A little more, for safety.
 const MAX_INFLATION: u64 = 1100;
-/// How much is allocated before the first element has been read.
-const FIRST_PIECE: usize = 1 << 20;
+/// Bytes that are read and decoded at once: few enough to stay in the cache, and a multiple of every element's size.
+const PIECE: usize = 1 << 16;
 
-/// What an IDX file can be read as: `u8`, `f32` or `f64`.
+/// What an IDX file can be read as: every type of element that the format has.
 pub trait IdxElem: sealed::Decode {}
 impl IdxElem for u8 {}
+impl IdxElem for i8 {}
+impl IdxElem for i16 {}
+impl IdxElem for i32 {}
 impl IdxElem for f32 {}
 impl IdxElem for f64 {}
 
@@ -28,45 +31,63 @@ mod sealed {
     pub trait Decode: Copy {
         /// The element type's code in the file.
         const CODE: u8;
-        /// Elements from big-endian bytes, whose number is a multiple of the element's size.
-        fn decode(bytes: Vec<u8>) -> Vec<Self>;
+        /// Appends the elements of big-endian bytes, whose number is a multiple of the element's size.
+        fn decode(bytes: &[u8], values: &mut Vec<Self>);
     }
 }
 
 impl sealed::Decode for u8 {
     const CODE: u8 = 0x08;
-    fn decode(bytes: Vec<u8>) -> Vec<Self> {
-        bytes
+    fn decode(bytes: &[u8], values: &mut Vec<Self>) {
+        values.extend_from_slice(bytes);
+    }
+}
+
+impl sealed::Decode for i8 {
+    const CODE: u8 = 0x09;
+    fn decode(bytes: &[u8], values: &mut Vec<Self>) {
+        values.extend(bytes.iter().map(|byte| byte.cast_signed()));
+    }
+}
+
+impl sealed::Decode for i16 {
+    const CODE: u8 = 0x0B;
+    fn decode(bytes: &[u8], values: &mut Vec<Self>) {
+        values.extend(bytes.chunks_exact(size_of::<Self>()).map(BigEndian::read_i16));
+    }
+}
+
+impl sealed::Decode for i32 {
+    const CODE: u8 = 0x0C;
+    fn decode(bytes: &[u8], values: &mut Vec<Self>) {
+        values.extend(bytes.chunks_exact(size_of::<Self>()).map(BigEndian::read_i32));
     }
 }
 
 impl sealed::Decode for f32 {
     const CODE: u8 = 0x0D;
-    fn decode(bytes: Vec<u8>) -> Vec<Self> {
-        let mut values = vec![0.0; bytes.len() / size_of::<Self>()];
-        BigEndian::read_f32_into(&bytes, &mut values);
-        values
+    fn decode(bytes: &[u8], values: &mut Vec<Self>) {
+        values.extend(bytes.chunks_exact(size_of::<Self>()).map(BigEndian::read_f32));
     }
 }
 
 impl sealed::Decode for f64 {
     const CODE: u8 = 0x0E;
-    fn decode(bytes: Vec<u8>) -> Vec<Self> {
-        let mut values = vec![0.0; bytes.len() / size_of::<Self>()];
-        BigEndian::read_f64_into(&bytes, &mut values);
-        values
+    fn decode(bytes: &[u8], values: &mut Vec<Self>) {
+        values.extend(bytes.chunks_exact(size_of::<Self>()).map(BigEndian::read_f64));
     }
 }
 
 /// Reads an IDX file, plain or gzipped; which of the two is seen from its first bytes, not from its name.
 ///
-/// The rank is the array's: ask for an `Array3`, or for an `ArrayD` to take what there is. Nothing is allocated on
-/// the word of the file's header: a plain file must be as long as its header says, and a gzipped one is unpacked
-/// piece by piece.
+/// The rank is the array's: ask for an `Array3`, or for an `ArrayD` of any rank. No memory is taken only because the
+/// file's header asks for it: a plain file must be as long as its header says, a gzipped one is unpacked piece by piece
+/// and never beyond what its header says.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read. [`Error::File`] if it is no IDX file, holds other elements or another
-/// rank than asked for, is shorter or longer than its header says, promises more than 4 GiB, or is corrupt gzip.
+/// [`Error::Io`] if the file cannot be read. [`Error::File`] if it is not an IDX file, holds other elements or another
+/// rank than asked for, is shorter or longer than its header says, promises more than 4 GiB or more than there is memory
+/// for, or is corrupt gzip.
 ///
 /// # Examples
 /// ```
@@ -144,16 +165,15 @@ fn read_from<T: IdxElem, D: Dimension>(
         return Err(format!("found {size} bytes of gzip, which cannot hold {length} for {sizes:?}").into());
     }
 
-    let bytes = read_pieces(from, length).map_err(|e| fault(e, gzip))?;
-    if bytes.len() < length {
-        let fault = format!("truncated: found {} bytes of elements, expected {length}", bytes.len());
-        return Err(fault.into());
+    let (values, found) = read_elements::<T>(from, length, gzip)?;
+    if found < length {
+        return Err(format!("truncated: found {found} bytes of elements, expected {length}").into());
     }
     // One more read has the end of a gzip file checked, too.
     if from.read(&mut [0]).map_err(|e| fault(e, gzip))? > 0 {
         return Err(format!("too long: found more than the {length} bytes of elements expected").into());
     }
-    Array::from_shape_vec(IxDyn(&sizes), T::decode(bytes))
+    Array::from_shape_vec(IxDyn(&sizes), values)
         .and_then(|array| array.into_dimensionality())
         .map_err(|e| Fault::Content(format!("sizes {sizes:?}: {e}")))
 }
@@ -170,7 +190,7 @@ fn read_magic<T: IdxElem>(from: &mut impl Read, gzip: bool) -> Result<usize, Fau
     if (zero0, zero1) != (0, 0) || type_name(code).is_none() {
         let found = BigEndian::read_u32(&magic);
         let expected = format!("0x0000{:02x}, then the rank", T::CODE);
-        return Err(format!("no IDX file: found magic number {found:#010x}, expected {expected}").into());
+        return Err(format!("not an IDX file: found magic number {found:#010x}, expected {expected}").into());
     }
     if code != T::CODE {
         let name = |code| type_name(code).unwrap_or("unknown");
@@ -217,17 +237,34 @@ fn checked_length<T: IdxElem>(sizes: &[usize]) -> Result<usize, Fault> {
         })
 }
 
-/// Reads `length` bytes, or as many as there are, holding at most twice what has been read and a first piece.
-fn read_pieces(from: &mut impl Read, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while bytes.len() < length {
-        let piece = (length - bytes.len()).min(bytes.len().max(FIRST_PIECE));
-        bytes.try_reserve_exact(piece)?;
-        if from.by_ref().take(piece as u64).read_to_end(&mut bytes)? < piece {
+/// Reads the elements of `length` bytes, or as many as there are, and returns them with the number of bytes found.
+/// Memory grows with what has been read, to at most twice of it and never beyond `length`.
+fn read_elements<T: IdxElem>(
+    from: &mut impl Read,
+    length: usize,
+    gzip: bool,
+) -> Result<(Vec<T>, usize), Fault> {
+    let size = size_of::<T>();
+    let (mut values, mut found) = (Vec::new(), 0);
+    let mut piece = Vec::with_capacity(PIECE);
+    while found < length {
+        let wanted = PIECE.min(length - found);
+        piece.clear();
+        from.by_ref().take(wanted as u64).read_to_end(&mut piece).map_err(|e| fault(e, gzip))?;
+        found += piece.len();
+        let whole = piece.len() / size;
+        if values.capacity() - values.len() < whole {
+            let more = values.len().max(whole).min(length / size - values.len());
+            let no_memory =
+                |_| format!("found {length} bytes of elements, for which there is not enough memory");
+            values.try_reserve_exact(more).map_err(no_memory)?;
+        }
+        T::decode(&piece[..whole * size], &mut values);
+        if piece.len() < wanted {
             break;
         }
     }
-    Ok(bytes)
+    Ok((values, found))
 }
 
 #[cfg(test)]
@@ -284,6 +321,27 @@ mod tests {
         assert_eq!(read, array![[1, 2, 3], [4, 5, 6]]);
     }
 
+    /// Every type of element, two or three values each, as in the files of QMNIST (labels are `i32`).
+    #[test]
+    fn reads_integers_big_endian() {
+        let signed = [0, 0, 0x09, 1, 0, 0, 0, 3, 0x80, 0xFF, 0x7F];
+        let read: Array1<i8> = with_file(&signed, |p| read_idx(p)).unwrap();
+        assert_eq!(read, array![-128, -1, 127]);
+        let short = [0, 0, 0x0B, 1, 0, 0, 0, 2, 0x01, 0x02, 0x80, 0x00];
+        let read: Array1<i16> = with_file(&short, |p| read_idx(p)).unwrap();
+        assert_eq!(read, array![0x0102, i16::MIN]);
+        let int = [0, 0, 0x0C, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0x01, 0x02, 0x03, 0x04, 0xFF, 0xFF, 0xFF, 0xFE];
+        for file in [int.to_vec(), gz(&int)] {
+            let read: Array2<i32> = with_file(&file, |p| read_idx(p)).unwrap();
+            assert_eq!(read, array![[0x0102_0304, -2]]);
+        }
+        let fault = with_file(&int, |p| read_idx::<u8, ndarray::Ix2>(p)).unwrap_err().to_string();
+        assert!(fault.ends_with("found elements of type i32, expected u8"), "{fault}");
+        // Half an element is none: what was found is counted in bytes.
+        let fault = with_file(&gz(&int[..18]), |p| read_idx::<i32, ndarray::Ix2>(p)).unwrap_err().to_string();
+        assert!(fault.ends_with("truncated: found 6 bytes of elements, expected 8"), "{fault}");
+    }
+
     #[test]
     fn reads_floats_big_endian() {
         let single = [0, 0, 0x0D, 1, 0, 0, 0, 2, 0x3F, 0x80, 0, 0, 0xC0, 0x20, 0, 0];
@@ -295,8 +353,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_more_than_the_first_piece() {
-        let n = 3 * FIRST_PIECE + 7;
+    fn reads_more_than_one_piece() {
+        let n = 19 * PIECE + 7;
         let mut bytes = [[0, 0, 8, 1], (n as u32).to_be_bytes()].concat();
         bytes.extend((0..n).map(|i| (i * i / 3) as u8));
         for file in [gz(&bytes), bytes.clone()] {
@@ -342,9 +400,9 @@ mod tests {
     fn another_format_is_an_error() {
         assert_eq!(
             fault_of(b"\x89PNG\r\n"),
-            "no IDX file: found magic number 0x89504e47, expected 0x000008, then the rank"
+            "not an IDX file: found magic number 0x89504e47, expected 0x000008, then the rank"
         );
-        assert!(fault_of(&[0, 0, 0x0A, 2, 0]).starts_with("no IDX file: found magic number 0x00000a02"));
+        assert!(fault_of(&[0, 0, 0x0A, 2, 0]).starts_with("not an IDX file: found magic number 0x00000a02"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::{Array1, Array3, ArrayView2};
 
 use crate::data::dataset::check_tile;
+use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, Shape};
 
@@ -33,7 +34,8 @@ const GROUP: usize = 64;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Images<R = f32> {
-    pixels: Arc<[u8]>,
+    /// `[n, rows, columns]`
+    pixels: Arc<Vec<u8>>,
     labels: Arc<[u8]>,
     class_names: Arc<[String]>,
     shape: Shape,
@@ -64,10 +66,14 @@ impl Images {
         }
         let classes = class_names.len();
         if let Some((i, label)) = labels.indexed_iter().find(|&(_, &label)| usize::from(label) >= classes) {
-            return Err(Error::mismatch(format!("label {i}"), label, format!("less than {classes} classes")));
+            return Err(Error::mismatch(
+                format!("labels[{i}]"),
+                format!("class {label}"),
+                format!("a place, from 0, in the {classes} class names"),
+            ));
         }
         Ok(Self {
-            pixels: pixels.iter().copied().collect(),
+            pixels: Arc::new(row_major("images", pixels)?),
             labels: labels.iter().copied().collect(),
             class_names,
             shape: Shape::new(rows, columns),
@@ -146,6 +152,7 @@ impl<R: Real> Dataset for Images<R> {
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {
         assert_eq!(classes.len(), 1, "an image has one class");
+        assert!(sample.index < self.labels.len(), "sample {} of {}", sample.index, self.labels.len());
         classes[0] = i64::from(self.labels[sample.index]);
     }
 
@@ -268,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             message(Array3::zeros((2, 1, 1)), vec![1, 2]),
-            "label 1: found 2, expected less than 2 classes"
+            "labels[1]: found class 2, expected a place, from 0, in the 2 class names"
         );
     }
 

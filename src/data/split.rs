@@ -1,4 +1,4 @@
-//! Which samples go where: hold-out, stratified hold-out and k folds.
+//! Which samples go where: hold-out and k folds, both also stratified by class.
 //!
 //! Each function returns (training, validation) indices, both ascending: a trainer shuffles anyway, and reading in
 //! order is faster.
@@ -14,6 +14,7 @@ pub(super) type Parts = (Vec<u32>, Vec<u32>);
 const HOLD_OUT: u64 = u64::from_be_bytes(*b"hold-out");
 const STRATIFIED: u64 = u64::from_be_bytes(*b"stratify");
 const K_FOLD: u64 = u64::from_be_bytes(*b"k-fold\0\0");
+const K_FOLD_STRATIFIED: u64 = u64::from_be_bytes(*b"k-strat\0");
 
 /// `n_valid` of `n` samples at random, and the others.
 pub(super) fn hold_out(n: usize, n_valid: usize, seed: u64) -> Result<Parts> {
@@ -25,11 +26,8 @@ pub(super) fn hold_out(n: usize, n_valid: usize, seed: u64) -> Result<Parts> {
 /// `n_valid` samples at random, of each class its share, and the others.
 pub(super) fn hold_out_stratified(classes: &[i64], n_valid: usize, seed: u64) -> Result<Parts> {
     check_n_valid(classes.len(), n_valid)?;
-    let mut members: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for (i, &class) in (0..).zip(classes) {
-        members.entry(class).or_default().push(i);
-    }
-    let counts: Vec<usize> = members.values().map(Vec::len).collect();
+    let members = members(classes);
+    let counts: Vec<usize> = members.iter().map(|(_, samples)| samples.len()).collect();
     let (mut train, mut valid) = (Vec::new(), Vec::new());
     for ((class, mut samples), share) in members.into_iter().zip(shares(&counts, n_valid)) {
         shuffle_slice(&mut samples, rng::key(&[seed, STRATIFIED, class as u64]));
@@ -43,18 +41,63 @@ pub(super) fn hold_out_stratified(classes: &[i64], n_valid: usize, seed: u64) ->
 
 /// Each of `k` parts of `n` samples in turn, and the others; the sizes differ by at most one.
 pub(super) fn k_fold(n: usize, k: usize, seed: u64) -> Result<Vec<Parts>> {
-    check_count(n)?;
-    if !(2..=n).contains(&k) {
-        return Err(Error::config("k", format!("found {k} folds, expected 2 to {n}, the number of samples")));
-    }
+    check_k(n, k)?;
     let order = permutation(n, rng::key(&[seed, K_FOLD]));
     // n and k fit 32 bits, so their product fits 64.
     let bound = |fold: usize| (n as u64 * fold as u64 / k as u64) as usize;
     Ok((0..k).map(|fold| parts(&order, bound(fold), bound(fold + 1))).collect())
 }
 
+/// Each of `k` parts in turn, and the others, with every class in every part: of a class, and of all samples, the parts
+/// have as many to within one. Classes are dealt out one after another, as scikit-learn's `StratifiedKFold` does.
+pub(super) fn k_fold_stratified(classes: &[i64], k: usize, seed: u64) -> Result<Vec<Parts>> {
+    check_k(classes.len(), k)?;
+    let mut fold_of = vec![0; classes.len()];
+    let mut dealt = 0;
+    for (class, mut samples) in members(classes) {
+        if samples.len() < k {
+            let fault = format!(
+                "found {k} folds, expected at most {}: class {class} has no more samples than that, and some folds would be \
+                 without it",
+                samples.len()
+            );
+            return Err(Error::config("k", fault));
+        }
+        shuffle_slice(&mut samples, rng::key(&[seed, K_FOLD_STRATIFIED, class as u64]));
+        for sample in samples {
+            fold_of[sample as usize] = dealt % k;
+            dealt += 1;
+        }
+    }
+    let fold = |fold| (0..classes.len() as u32).partition(|&i| fold_of[i as usize] != fold);
+    Ok((0..k).map(fold).collect())
+}
+
+/// The samples of each class, in the order of the classes.
+pub(super) fn members(classes: &[i64]) -> Vec<(i64, Vec<u32>)> {
+    let mut members = BTreeMap::<i64, Vec<u32>>::new();
+    for (i, &class) in (0..).zip(classes) {
+        members.entry(class).or_default().push(i);
+    }
+    members.into_iter().collect()
+}
+
+fn check_k(n: usize, k: usize) -> Result<()> {
+    check_count(n)?;
+    if n < 2 {
+        return Err(Error::mismatch("dataset to cut into folds", format!("{n} samples"), "at least 2"));
+    }
+    if !(2..=n).contains(&k) {
+        return Err(Error::config("k", format!("found {k} folds, expected 2 to {n}, the number of samples")));
+    }
+    Ok(())
+}
+
 fn check_n_valid(n: usize, n_valid: usize) -> Result<()> {
     check_count(n)?;
+    if n < 2 {
+        return Err(Error::mismatch("dataset to hold out of", format!("{n} samples"), "at least 2"));
+    }
     if n_valid == 0 {
         return Err(Error::config("n_valid", "found 0, expected at least 1; or use the dataset whole"));
     }
@@ -80,9 +123,11 @@ fn parts(order: &[u32], from: usize, to: usize) -> Parts {
     (train, valid)
 }
 
-/// Shares `total` among classes of these sizes in proportion, by largest remainder; the earlier class goes first.
-pub(crate) fn shares(counts: &[usize], total: usize) -> Vec<usize> {
-    let n: u64 = counts.iter().map(|&count| count as u64).sum();
+/// Shares `total`, at most as many as there are, among classes of these sizes in proportion, by largest remainder; the
+/// earlier class goes first.
+pub(super) fn shares(counts: &[usize], total: usize) -> Vec<usize> {
+    // Where there are none, none are shared, and nothing is divided by 0.
+    let n: u64 = counts.iter().map(|&count| count as u64).sum::<u64>().max(1);
     let exact = |count: usize| count as u64 * total as u64;
     let mut shares: Vec<usize> = counts.iter().map(|&count| (exact(count) / n) as usize).collect();
     let mut by_remainder: Vec<usize> = (0..counts.len()).collect();
@@ -114,6 +159,7 @@ mod tests {
         assert_eq!(shares(&[5, 3, 2], 5), [3, 1, 1]);
         // 0.7, 0.2, 2.1 of 3.
         assert_eq!(shares(&[7, 2, 21], 3), [1, 0, 2]);
+        assert_eq!(shares(&[0], 0), [0]);
     }
 
     #[test]
@@ -150,6 +196,24 @@ mod tests {
             assert!(message.contains(&format!("found {k} folds, expected 2 to 10")), "{message}");
         }
         assert!(k_fold(10, 10, 0).is_ok());
+        for n in [0, 1] {
+            let few = format!("found {n} samples, expected at least 2");
+            assert!(k_fold(n, 2, 0).unwrap_err().to_string().contains(&few));
+            assert!(k_fold_stratified(&vec![0; n], 2, 0).unwrap_err().to_string().contains(&few));
+            assert!(message(hold_out(n, 1, 0)).contains(&few));
+            assert!(message(hold_out_stratified(&vec![0; n], 1, 0)).contains(&few));
+        }
+    }
+
+    /// One sample in twenty is of class 1: five folds have one each, and a sixth would have none.
+    #[test]
+    fn a_fold_without_a_class_is_an_error() {
+        let classes: Vec<i64> = (0..100).map(|i| i64::from(i % 20 == 0)).collect();
+        let folds = k_fold_stratified(&classes, 5, 1).unwrap();
+        assert!(folds.iter().all(|(_, valid)| valid.iter().filter(|&&i| i % 20 == 0).count() == 1));
+        assert_ne!(folds, k_fold_stratified(&classes, 5, 2).unwrap());
+        let fault = k_fold_stratified(&classes, 6, 1).unwrap_err().to_string();
+        assert!(fault.starts_with("`k`: found 6 folds, expected at most 5: class 1 has no more"), "{fault}");
     }
 
     proptest! {
@@ -177,6 +241,20 @@ mod tests {
                 let held = parts.1.iter().filter(|&&i| classes[i as usize] == class).count();
                 let exact = (all * n_valid) as f64 / n as f64;
                 prop_assert!((held as f64 - exact).abs() < 1.0, "{held} of class {class}, {exact} expected");
+            }
+        }
+
+        #[test]
+        fn stratified_folds_are_even(
+            rare in 3_usize..20, common in 3_usize..200, k in 2_usize..4, seed: u64,
+        ) {
+            let classes: Vec<i64> = (0..rare + common).map(|i| i64::from(i * 7 % (rare + common) < rare)).collect();
+            let folds = k_fold_stratified(&classes, k, seed).unwrap();
+            prop_assert!(folds.iter().all(|fold| is_partition(fold, classes.len())));
+            for class in [None, Some(0), Some(1)] {
+                let of_class = |i: &&u32| class.is_none_or(|class| classes[**i as usize] == class);
+                let sizes: Vec<_> = folds.iter().map(|(_, valid)| valid.iter().filter(of_class).count()).collect();
+                prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
             }
         }
 

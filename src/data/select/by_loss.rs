@@ -1,26 +1,27 @@
-//! Patterns chosen by how hard they are.
+//! Samples chosen by how hard they are.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Patterns, Select, members};
+use super::{Candidates, SelectionRule};
+use crate::data::split::members;
 use crate::{Error, Result};
 
-/// Chooses patterns by their losses, or any other score where more is harder, in the order of the dataset.
+/// Chooses samples by their losses, or any other score where more is harder, in the order of the dataset.
 ///
-/// Ranked from the easiest to the hardest, pattern r of n is chosen where round(lo · n) ≤ r < round(hi · n); of equal
-/// losses the earlier pattern is the easier.
+/// Ranked from the easiest to the hardest, sample r of n is chosen where round(lo · n) ≤ r < round(hi · n); of samples
+/// with equal losses the earlier one is the easier.
 ///
 /// # Source
 /// After Gedeon & Bowden 1992, "Heuristic pattern reduction", who choose by the errors of a trained network.
 /// # Examples
 /// ```
-/// use bptt::reduce::{ByLoss, Patterns, Select};
+/// use bptt::data::{ByLoss, Candidates, SelectionRule};
 ///
 /// let losses = [0.1, 3.0, 0.2, 0.0, 1.0];
-/// let patterns = Patterns { len: 5, classes: None, scores: Some(&losses) };
-/// assert_eq!(ByLoss::hardest(0.4).select(&patterns)?, [1, 4]);
-/// assert_eq!(ByLoss::easiest(0.4).select(&patterns)?, [0, 3]);
-/// assert_eq!(ByLoss::band(0.2, 0.8).select(&patterns)?, [0, 2, 4]);
+/// let samples = Candidates::new(5, None, Some(&losses));
+/// assert_eq!(ByLoss::hardest(0.4).choose(&samples)?, [1, 4]);
+/// assert_eq!(ByLoss::easiest(0.4).choose(&samples)?, [0, 3]);
+/// assert_eq!(ByLoss::band(0.2, 0.8).choose(&samples)?, [0, 2, 4]);
 /// # Ok::<(), bptt::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,26 +60,26 @@ impl ByLoss {
     }
 }
 
-impl Select for ByLoss {
-    fn select(&self, patterns: &Patterns<'_>) -> Result<Vec<u32>> {
+impl SelectionRule for ByLoss {
+    fn choose(&self, samples: &Candidates<'_>) -> Result<Vec<u32>> {
         let (lo, hi) = match self.band {
             Band::Hardest(share) => (0.0, share),
             Band::Between(lo, hi) => (lo, hi),
         };
         if !(0.0 <= lo && lo < hi && hi <= 1.0) {
             let fault = format!(
-                "found {lo} to {hi}, expected the first to be 0 or more, the last more, 1 at the most"
+                "found {lo} to {hi}, expected the first to be at least 0, the last to be more and at most 1"
             );
             return Err(Error::config("share", fault));
         }
-        let scores = patterns.scores()?;
+        let scores = samples.scores()?;
         if let Some(i) = scores.iter().position(|score| score.is_nan()) {
             return Err(Error::mismatch("scores", format!("NaN for sample {i}"), "a number"));
         }
         let groups = if self.by_class {
-            members(patterns.classes()?)
+            members(samples.classes()?)
         } else {
-            vec![(0, (0..patterns.len as u32).collect())]
+            vec![(0, (0..samples.len as u32).collect())]
         };
         let mut chosen = Vec::new();
         for (_, mut members) in groups {
@@ -101,9 +102,9 @@ mod tests {
 
     const SCORES: [f64; 6] = [5.0, 1.0, 4.0, 1.0, 0.5, f64::INFINITY];
 
-    fn choose(select: ByLoss) -> Vec<u32> {
+    fn choose(rule: ByLoss) -> Vec<u32> {
         let classes = [0, 0, 0, 1, 1, 1];
-        select.select(&Patterns { len: 6, classes: Some(&classes), scores: Some(&SCORES) }).unwrap()
+        rule.choose(&Candidates::new(6, Some(&classes), Some(&SCORES))).unwrap()
     }
 
     #[test]
@@ -120,8 +121,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be() {
-        let fault = |select: ByLoss, scores: Option<&[f64]>| {
-            select.select(&Patterns { len: 2, classes: None, scores }).unwrap_err().to_string()
+        let fault = |rule: ByLoss, scores: Option<&[f64]>| {
+            rule.choose(&Candidates::new(2, None, scores)).unwrap_err().to_string()
         };
         let scores = Some(&[0.0, 1.0][..]);
         assert!(fault(ByLoss::hardest(0.0), scores).starts_with("`share`: found 0 to 0, expected"));
@@ -130,7 +131,7 @@ mod tests {
         assert!(fault(ByLoss::easiest(f64::NAN), scores).contains("found 0 to NaN"));
         assert_eq!(
             fault(ByLoss::hardest(0.5), None),
-            "patterns: found no scores, expected one for each sample"
+            "samples to select from: found no scores, expected one for each sample"
         );
         let nan = fault(ByLoss::hardest(0.5), Some(&[0.0, f64::NAN]));
         assert_eq!(nan, "scores: found NaN for sample 1, expected a number");

@@ -1,27 +1,28 @@
-//! Patterns chosen at random.
+//! Samples chosen at random.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Patterns, Select, members};
-use crate::data::{shares, shuffle_slice};
+use super::{Amount, Candidates, SelectionRule};
+use crate::data::batches::shuffle_slice;
+use crate::data::split::{members, shares};
 use crate::{Result, rng};
 
 const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
 
-/// Chooses patterns at random, in the order of the dataset.
+/// Chooses samples at random, in the order of the dataset.
 ///
-/// With the same seed, a larger share has all patterns of a smaller one; with classes, to within the rounding.
+/// With the same seed, a larger share has all samples of a smaller one; with classes, to within the rounding.
 ///
 /// # Source
 /// Gedeon & Bowden 1992, "Heuristic pattern reduction", of which this is the plainest form.
 /// # Examples
 /// ```
-/// use bptt::reduce::{Patterns, RandomSubset, Select};
+/// use bptt::data::{Candidates, RandomSubset, SelectionRule};
 ///
 /// let classes = [0, 0, 0, 0, 0, 0, 1, 1, 1];
-/// let patterns = Patterns { len: 9, classes: Some(&classes), scores: None };
-/// let of_class_1 = |select: RandomSubset| -> bptt::Result<usize> {
-///     Ok(select.select(&patterns)?.iter().filter(|&&i| i >= 6).count())
+/// let samples = Candidates::new(9, Some(&classes), None);
+/// let of_class_1 = |rule: RandomSubset| -> bptt::Result<usize> {
+///     Ok(rule.choose(&samples)?.iter().filter(|&&i| i >= 6).count())
 /// };
 /// assert_eq!(of_class_1(RandomSubset::count(6).stratified())?, 2);
 /// assert_eq!(of_class_1(RandomSubset::count(6).balanced())?, 3);
@@ -43,12 +44,12 @@ enum Classes {
 }
 
 impl RandomSubset {
-    /// This share of the patterns, above 0 and 1 at the most, rounded to the nearest number of them; seed 1.
+    /// This share of the samples, above 0 and at most 1, rounded to the nearest number of them; seed 1.
     pub fn share(share: f64) -> Self {
         Self { amount: Amount::Share(share), seed: 1, classes: Classes::Ignored }
     }
 
-    /// So many patterns; seed 1.
+    /// So many samples; seed 1.
     pub fn count(count: usize) -> Self {
         Self { amount: Amount::Count(count), ..Self::share(1.0) }
     }
@@ -59,25 +60,26 @@ impl RandomSubset {
         self
     }
 
-    /// Of each class its share, to within one pattern.
+    /// Takes the same share of every class, to within one sample.
     pub fn stratified(mut self) -> Self {
         self.classes = Classes::Stratified;
         self
     }
 
-    /// Of each class as many, to within one pattern; of a class that has not so many all, and of the others more.
+    /// Takes equally many samples of every class, to within one; a class with too few contributes all it has, and the
+    /// others make up the difference.
     pub fn balanced(mut self) -> Self {
         self.classes = Classes::Balanced;
         self
     }
 }
 
-impl Select for RandomSubset {
-    fn select(&self, patterns: &Patterns<'_>) -> Result<Vec<u32>> {
-        let count = self.amount.of(patterns.len)?;
+impl SelectionRule for RandomSubset {
+    fn choose(&self, samples: &Candidates<'_>) -> Result<Vec<u32>> {
+        let count = self.amount.of(samples.len)?;
         let groups = match self.classes {
-            Classes::Ignored => vec![(0, (0..patterns.len as u32).collect())],
-            _ => members(patterns.classes()?),
+            Classes::Ignored => vec![(0, (0..samples.len as u32).collect())],
+            _ => members(samples.classes()?),
         };
         let sizes: Vec<usize> = groups.iter().map(|(_, members)| members.len()).collect();
         let wanted =
@@ -109,8 +111,8 @@ fn level(sizes: &[usize], total: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn patterns(classes: &[i64]) -> Patterns<'_> {
-        Patterns { len: classes.len(), classes: Some(classes), scores: None }
+    fn samples(classes: &[i64]) -> Candidates<'_> {
+        Candidates::new(classes.len(), Some(classes), None)
     }
 
     #[test]
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn shares_nest_and_seeds_decide() {
         let classes: Vec<i64> = (0..1000).map(|i| i % 7).collect();
-        let choose = |share, seed| RandomSubset::share(share).seed(seed).select(&patterns(&classes)).unwrap();
+        let choose = |share, seed| RandomSubset::share(share).seed(seed).choose(&samples(&classes)).unwrap();
         let (small, large) = (choose(0.2, 1), choose(0.6, 1));
         assert_eq!((small.len(), large.len(), choose(1.0, 1).len()), (200, 600, 1000));
         assert!(large.is_sorted_by(|a, b| a < b));
@@ -138,8 +140,8 @@ mod tests {
     #[test]
     fn classes_are_counted() {
         let classes: Vec<i64> = (0..100).map(|i| i64::from(i >= 70) + i64::from(i >= 90)).collect();
-        let counts = |select: RandomSubset| {
-            let chosen = select.select(&patterns(&classes)).unwrap();
+        let counts = |rule: RandomSubset| {
+            let chosen = rule.choose(&samples(&classes)).unwrap();
             [0, 1, 2].map(|class| chosen.iter().filter(|&&i| classes[i as usize] == class).count())
         };
         assert_eq!(counts(RandomSubset::share(0.3).stratified()), [21, 6, 3]);
@@ -149,18 +151,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be() {
-        let fault = |select: RandomSubset| select.select(&patterns(&[0; 4])).unwrap_err().to_string();
+        let fault = |rule: RandomSubset| rule.choose(&samples(&[0; 4])).unwrap_err().to_string();
         for share in [0.0, 1.5, f64::NAN] {
             assert!(
                 fault(RandomSubset::share(share)).contains(&format!("found {share}, expected")),
                 "{share}"
             );
         }
+        assert_eq!(
+            fault(RandomSubset::share(0.1)),
+            "`share`: found 0.1 of 4 samples, expected enough for at least one of them"
+        );
         assert_eq!(fault(RandomSubset::count(5)), "`count`: found 5, expected 1 to 4, the number of samples");
         assert!(fault(RandomSubset::count(0)).contains("found 0"));
-        let none = Patterns { len: 4, classes: None, scores: None };
-        assert!(RandomSubset::share(0.5).select(&none).is_ok());
-        let error = RandomSubset::share(0.5).balanced().select(&none).unwrap_err().to_string();
-        assert_eq!(error, "patterns: found no class for each, expected one class for each sample");
+        let none = Candidates::new(4, None, None);
+        assert!(RandomSubset::share(0.5).choose(&none).is_ok());
+        let error = RandomSubset::share(0.5).balanced().choose(&none).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "samples to select from: found no class for each, expected one class for each sample"
+        );
     }
 }

@@ -9,7 +9,7 @@ use crate::{Real, Result, Seq, SeqMut, Shape, par};
 impl<R: Real> Model<R> {
     /// The loss of each sample: what [`evaluate_with`](Model::evaluate_with) would give for it alone.
     ///
-    /// The same numbers at any number of threads. [`ByLoss`](crate::reduce::ByLoss) chooses samples by them.
+    /// The same numbers at any number of threads. [`ByLoss`](crate::data::ByLoss) chooses samples by them.
     ///
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) if the dataset does not fit the model or the loss.
