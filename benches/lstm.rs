@@ -8,7 +8,7 @@ use std::hint::black_box;
 use bptt::data::{Arrays, Dataset};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Linear, Lstm, Mode, Workspace};
-use bptt::optim::{Adam, AdamW, Adamax, At, Optimizer, RmsProp, Sgd};
+use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Model, Shape, Trainer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array1, Array3};
@@ -134,7 +134,7 @@ fn optimizers(c: &mut Criterion) {
                 step += 1;
                 let mut own = moments.iter_mut();
                 let moments = std::array::from_fn(|_| own.next().map_or(&mut [][..], |m| &mut m[..]));
-                rule.update(At { step, lr: 1e-3 }, &mut p, &g, moments);
+                rule.update(Update::new(1e-3, &mut p, &g).step(step).moments(moments));
             });
         });
     }

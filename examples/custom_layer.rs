@@ -6,9 +6,9 @@
 use bptt::data::Arrays;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Context, Declare, Description, Layer, Linear, Lstm, Sizes};
+use bptt::nn::{Backward, Build, Built, Description, Forward, Layer, Linear, Lstm};
 use bptt::optim::Adam;
-use bptt::{Init, Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
+use bptt::{Init, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array3};
 
 /// h' = a ⊙ h + (1 − a) ⊙ x, where a = σ(w)
@@ -27,9 +27,11 @@ impl<R: Real> Layer<R> for Average {
         Description::new("average", ())
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        declare.tensor("w", [input.f.into()], Init::Uniform(1.0))?;
-        Ok((input, Sizes { cache: input.f, infer_cache: 0, state: input.f, packed: input.f }))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        let input = build.input();
+        build.tensor("w", [input.units.clone()], Init::Uniform(1.0))?;
+        let features = input.shape.f;
+        Ok(Built::new(input.clone()).cache(features).state(features).packed(features))
     }
 
     /// Keeps a, so that it is computed once a step and not once a value.
@@ -37,7 +39,7 @@ impl<R: Real> Layer<R> for Average {
         packed.iter_mut().zip(params).for_each(|(a, &w)| *a = R::ONE / (R::ONE + (-w).exp()));
     }
 
-    fn forward(&self, cx: &Context<R>, x: Seq<R>, state: &mut [R], mut y: SeqMut<R>, cache: &mut [R]) {
+    fn forward(&self, Forward { cx, x, mut y, state, cache, .. }: Forward<'_, R>) {
         if cx.mode.keeps_history() {
             cache.copy_from_slice(state);
         }
@@ -51,17 +53,8 @@ impl<R: Real> Layer<R> for Average {
     }
 
     /// dh' = dy + what comes from the step after; da = Σ dh' ⊙ (h − x); dx = (1 − a) ⊙ dh'; dh = a ⊙ dh'
-    fn backward(
-        &self,
-        cx: &Context<R>,
-        x: Seq<R>,
-        y: Seq<R>,
-        dy: Seq<R>,
-        dstate: &mut [R],
-        cache: &mut [R],
-        grads: &mut [R],
-        mut dx: Option<SeqMut<R>>,
-    ) {
+    fn backward(&self, pass: Backward<'_, R>) {
+        let Backward { cx, x, y, dy, mut dx, dstate, cache, grads, .. } = pass;
         for t in (0..x.shape.t).rev() {
             let before = if t > 0 { y.step(t - 1) } else { &*cache };
             for (i, dh) in dstate.iter_mut().enumerate() {
@@ -107,7 +100,7 @@ fn main() -> Result<()> {
     for epoch in trainer.fit(&mut model, &train, None)?.epochs {
         println!("epoch {}: loss {:.4}", epoch.epoch, epoch.train.loss);
     }
-    println!("{}", model.evaluate(&test)?.confusion());
+    println!("{}", model.evaluate(&test)?.confusion().expect("the targets are classes"));
 
     // The file names the kind of each layer; who knows how to build it says so.
     let path = std::env::temp_dir().join("bptt-custom-layer.safetensors");

@@ -24,7 +24,7 @@ use ndarray::{Array2, Array3};
 use rand::RngCore;
 
 use crate::data::TargetShape;
-use crate::loss::{Loss, Targets};
+use crate::loss::{Loss, Tally, Targets, Tile};
 use crate::nn::{Layer, Mode, Workspace};
 use crate::{Model, Real, Result, Seq, SeqMut, Shape, rng};
 
@@ -114,13 +114,13 @@ impl GradCheck {
             Array3::from_shape_vec(shape, data).expect("as many values as the shape has")
         };
         let mut ws = Workspace::new(model, self.batch, Mode::Train);
-        let input = shape(model.input());
+        let input = shape(model.input_shape());
         let mut probe = Probe {
             x: array(input, random(input.0 * input.1 * input.2)),
-            dy: array(shape(model.output()), random(self.batch * model.output().size())),
+            dy: array(shape(model.output_shape()), random(self.batch * model.output_shape().size())),
             states: Vec::new(),
             dstates: Vec::new(),
-            lens: self.ragged.then(|| (0..self.batch).map(|i| 1 + (i + 1) % model.input().t).collect()),
+            lens: self.ragged.then(|| (0..self.batch).map(|i| 1 + (i + 1) % model.input_shape().t).collect()),
         };
         if let Some(n) = self.indices {
             probe.x.mapv_inplace(|x| ((x + 1.0) / 2.0 * n as f64).floor());
@@ -200,7 +200,10 @@ impl GradCheck {
         };
         let mut dy = vec![0.0; y.len()];
         let at = |y: &[f64], dy: &mut [f64]| {
-            loss.tile(Seq::new(y, output, lanes), targets, self.batch, SeqMut::new(dy, output, lanes)).loss
+            let mut tallies = vec![Tally::default(); lanes];
+            let dy = SeqMut::new(dy, output, lanes);
+            loss.tile(Tile::new(Seq::new(y, output, lanes), targets, self.batch, dy, &mut tallies));
+            tallies.iter().map(|tally| tally.loss).sum()
         };
         at(&y, &mut dy);
         let mut report = Report::default();
@@ -228,6 +231,8 @@ struct Probe {
 impl Probe {
     fn loss(&self, model: &Model<f64>, ws: &mut Workspace<f64>) -> f64 {
         ws.set_input(self.x.view());
+        // The same dropout masks at every point of a difference.
+        ws.set_keys(&(0..self.x.dim().0 as u64).collect::<Vec<_>>());
         if let Some(lens) = &self.lens {
             ws.set_lengths(lens);
         }

@@ -35,7 +35,7 @@
 //! let history = trainer.fit(&mut model, &data, None)?;
 //!
 //! assert_eq!(history.epochs.len(), 20);
-//! assert_eq!(model.evaluate(&data)?.accuracy(), 1.0);
+//! assert_eq!(model.evaluate(&data)?.accuracy(), Some(1.0));
 //! # Ok::<(), bptt::Error>(())
 //! ```
 //!

@@ -2,7 +2,20 @@
 
 use std::fmt;
 
+use ndarray::{Array3, ArrayView3, ArrayViewMut3};
+
 use crate::Real;
+
+/// The most lanes that a tile may have.
+pub(crate) const MAX_LANES: usize = 64;
+
+/// Lanes of a tile in a batch of `batch` samples, where nothing else was asked for: enough to fill two vectors. A small
+/// batch has tiles of one vector, so that two threads both get a tile.
+///
+/// It depends on the batch alone, never on the number of threads: this keeps results the same at any.
+pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
+    if batch > 2 * R::QUANTUM { 2 * R::QUANTUM } else { R::QUANTUM }
+}
 
 /// The shape of one sample: `t` time steps of `f` features. A vector has `t = 1`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Serialize, serde::Deserialize)]
@@ -33,8 +46,8 @@ impl fmt::Display for Shape {
 
 /// A tile of sequences, read only: `[T, F, lanes]`, the samples in the lanes.
 ///
-/// Lanes are padded to a whole number of SIMD vectors; what stands in a pad lane is arbitrary but finite on the
-/// way forward, and its gradient is 0 on the way back.
+/// Lanes are padded to a whole number of SIMD vectors. The content of a pad lane is arbitrary but finite in the forward
+/// pass, and its gradient is 0 in the backward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Seq<'a, R> {
     /// `[T, F, lanes]`, row-major.
@@ -94,5 +107,43 @@ impl<'a, R: Real> SeqMut<'a, R> {
     /// The same tile, read only.
     pub fn as_seq(&self) -> Seq<'_, R> {
         Seq { data: self.data, shape: self.shape, lanes: self.lanes }
+    }
+}
+
+impl<R: Real> Seq<'_, R> {
+    /// The first `valid` lanes, batch first: `[batch, T, F]`.
+    pub fn collect(&self, valid: usize) -> Array3<R> {
+        let Shape { t, f } = self.shape;
+        Array3::from_shape_fn((valid, t, f), |(lane, t, i)| self.data[(t * f + i) * self.lanes + lane])
+    }
+
+    /// Copies as many lanes as `batch` has samples into it, `[batch, T, F]`.
+    ///
+    /// # Panics
+    /// If the shapes differ, or there are more samples than lanes.
+    #[track_caller]
+    pub fn collect_into(&self, mut batch: ArrayViewMut3<'_, R>) {
+        let Shape { t, f } = self.shape;
+        assert_eq!((batch.dim().1, batch.dim().2), (t, f), "a batch of samples [T, F]");
+        assert!(batch.dim().0 <= self.lanes, "{} samples in {} lanes", batch.dim().0, self.lanes);
+        for ((lane, t, i), value) in batch.indexed_iter_mut() {
+            *value = self.data[(t * f + i) * self.lanes + lane];
+        }
+    }
+}
+
+impl<R: Real> SeqMut<'_, R> {
+    /// Puts a batch, `[batch, T, F]`, into the lanes and 0 into those left.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    #[track_caller]
+    pub fn scatter(&mut self, x: ArrayView3<'_, R>) {
+        let Shape { t, f } = self.shape;
+        assert_eq!((x.dim().1, x.dim().2), (t, f), "a batch of samples [T, F]");
+        self.data.fill(R::ZERO);
+        for ((lane, t, i), &value) in x.indexed_iter() {
+            self.data[(t * f + i) * self.lanes + lane] = value;
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::{Arrays, Dataset, Normalize, Sample, TargetShape};
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Builder, Linear, Lstm, Rnn};
+use bptt::nn::{Linear, Lstm, ModelBuilder, Rnn};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::{Clip, Epoch, Flow};
 use bptt::{Error, Model, Result, Shape, Trainer};
@@ -24,7 +24,7 @@ fn refused<T: Debug>(result: Result<T>, message: &str) {
 
 const SHAPE: Shape = Shape::new(4, 3);
 
-fn builder() -> Builder<f32> {
+fn builder() -> ModelBuilder<f32> {
     Model::builder(SHAPE)
 }
 
@@ -49,7 +49,7 @@ fn trainer() -> Trainer {
 
 #[test]
 fn layers_that_cannot_be() {
-    let build = |builder: Builder<f32>| builder.build(1);
+    let build = |builder: ModelBuilder<f32>| builder.build(1);
     refused(build(builder().layer("a", Lstm::new(0))), "`a: hidden_size`: found 0, expected 1 to 1048576");
     refused(
         build(builder().layer("a", Rnn::new(usize::MAX))),

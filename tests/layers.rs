@@ -8,7 +8,8 @@ use bptt::data::Arrays;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
 use bptt::nn::{
-    Context, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Rnn, Workspace,
+    Backward, Context, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Rnn,
+    Workspace,
 };
 use bptt::optim::Sgd;
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
@@ -175,13 +176,14 @@ fn embedding_is_pytorchs() -> Result<()> {
 fn drop_ones<R: Real>(dropout: &Dropout, shape: Shape, keys: &[u64], mode: Mode) -> (Vec<R>, Vec<R>) {
     let lanes = keys.len();
     let n = shape.size() * lanes;
-    let cx = Context { params: &[], packed: &[], mode, valid: lanes, lens: None, keys };
+    let mut cx = Context::new(&[], mode, lanes);
+    cx.keys = keys;
     let (ones, mut cache) = (vec![R::ONE; n], vec![R::ZERO; n]);
     let (mut y, mut dx) = (vec![R::ZERO; n], vec![R::ZERO; n]);
     let x = Seq::new(&ones, shape, lanes);
-    dropout.forward(&cx, x, &mut [], SeqMut::new(&mut y, shape, lanes), &mut cache);
+    dropout.forward(Forward::new(cx, x, SeqMut::new(&mut y, shape, lanes)).cache(&mut cache));
     let (seq, to) = (Seq::new(&y, shape, lanes), SeqMut::new(&mut dx, shape, lanes));
-    dropout.backward(&cx, x, seq, x, &mut [], &mut cache, &mut [], Some(to));
+    dropout.backward(Backward::new(cx, x, seq, x).cache(&mut cache).dx(to));
     (y, dx)
 }
 

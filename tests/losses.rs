@@ -8,7 +8,7 @@ mod simd_levels;
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::{
-    BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tally, Targets,
+    BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tally, Targets, Tile,
 };
 use bptt::nn::{LogSoftmax, Mode, Workspace};
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape};
@@ -74,19 +74,22 @@ fn evaluate<R: Real>(loss: &dyn Loss<R>, y: &Array3<f64>, truth: &Truth) -> (Tal
     let y = tile(y, lanes, 1e30).mapv(R::from_f64).into_raw_vec_and_offset().0;
     let mut dy = vec![R::from_f64(f64::NAN); y.len()];
     let place = SeqMut::new(&mut dy, shape, lanes);
-    let tally = match truth {
+    let mut tallies = vec![Tally::default(); lanes];
+    match truth {
         Truth::Classes(classes) => {
             loss.check(shape, TargetShape::Classes { t }).expect("classes fit");
             let classes = tile(classes, lanes, 1 << 40).into_raw_vec_and_offset().0;
-            loss.tile(Seq::new(&y, shape, lanes), Targets::Classes(&classes), batch, place)
+            let y = Seq::new(&y, shape, lanes);
+            loss.tile(Tile::new(y, Targets::Classes(&classes), batch, place, &mut tallies));
         }
         Truth::Values(values) => {
             loss.check(shape, TargetShape::Values(shape)).expect("values fit");
             let values = tile(values, lanes, -1e30).mapv(R::from_f64).into_raw_vec_and_offset().0;
             let targets = Targets::Values(Seq::new(&values, shape, lanes));
-            loss.tile(Seq::new(&y, shape, lanes), targets, batch, place)
+            loss.tile(Tile::new(Seq::new(&y, shape, lanes), targets, batch, place, &mut tallies));
         }
-    };
+    }
+    let tally = tallies.into_iter().sum();
     let dy = Seq::new(&dy, shape, lanes).collect(lanes).mapv(|dy| dy.to_f64());
     let (dy, pads) = dy.view().split_at(Axis(0), batch);
     assert!(pads.iter().all(|&dy| dy == 0.0), "{loss:?}: the gradient of a pad");
@@ -167,7 +170,7 @@ fn fixture<R: Real>(name: &str, input: &str, loss: &dyn Loss<R>, tolerance: f64)
     };
     let (tally, dy) = evaluate(loss, &batch_first(output), &truth);
     let what = format!("{name} in {:?}", R::DTYPE);
-    assert_close(&what, &[tally.mean()], &case.values("loss"), tolerance);
+    assert_close(&what, &[tally.mean().unwrap()], &case.values("loss"), tolerance);
     let expected = case.values(&format!("grad.{input}"));
     assert_close(&what, &values(&(dy / tally.weight)), &expected, tolerance);
 }
@@ -203,7 +206,7 @@ fn log_softmax<R: Real>(tolerance: f64) -> Result<()> {
     let classes = case.get::<IxDyn>("target").mapv(|class| class as i64);
     let truth = Truth::Classes(classes.into_shape_with_order((batch, 1, 1)).expect("a class for each"));
     let (tally, dy) = evaluate(&Nll::default() as &dyn Loss<R>, &y, &truth);
-    assert_close("loss", &[tally.mean()], &case.values("loss"), tolerance);
+    assert_close("loss", &[tally.mean().unwrap()], &case.values("loss"), tolerance);
     ws.set_output_gradient((dy / tally.weight).mapv(R::from_f64).view());
     model.backward(&mut ws, &mut [], true);
     let dx = ws.input_gradient().mapv(|dx| dx.to_f64());
@@ -288,7 +291,7 @@ fn close_to(loss: impl AnyLoss, truth: Truth, mean: f64, gradient: [f64; 12]) {
     let what = format!("{loss:?}");
     let runs = [evaluate::<f64>(&loss, &y, &truth), evaluate::<f32>(&loss, &y, &truth)];
     for ((tally, dy), tolerance) in runs.into_iter().zip([1e-14, 1e-6]) {
-        assert_close(&what, &[tally.mean()], &[mean], tolerance);
+        assert_close(&what, &[tally.mean().unwrap()], &[mean], tolerance);
         assert_close(&what, &values(&(dy / tally.weight)), &gradient, tolerance);
     }
 }
@@ -355,7 +358,7 @@ fn padding<R: Real>(loss: &dyn Loss<R>, ignored: Option<i64>) {
     assert!(dy.slice(s![.., cut.., ..]).iter().all(|&dy| dy == 0.0), "{loss:?}: the gradient of padding");
 
     let (nothing, dy) = evaluate(loss, &y, &pad(&truth, 0, ignored));
-    assert_eq!((nothing, nothing.mean()), (Tally::default(), 0.0), "{loss:?}");
+    assert_eq!((nothing, nothing.mean()), (Tally::default(), None), "{loss:?}");
     assert!(dy.iter().all(|&dy| dy == 0.0), "{loss:?}: the gradient of nothing");
 }
 
@@ -376,7 +379,7 @@ fn single_values_can_be_missing() {
     let y = array![[[1.0, 5.0]], [[2.0, 3.0]]];
     let truth = Truth::Values(array![[[0.0, f64::NAN]], [[f64::NAN, 1.0]]]);
     let (tally, dy) = evaluate::<f32>(&Mse, &y, &truth);
-    assert_eq!(tally, Tally { loss: 1.0 + 4.0, weight: 2.0 });
+    assert_eq!(tally, Tally::new(1.0 + 4.0, 2.0));
     assert_eq!(dy, array![[[2.0, 0.0]], [[0.0, 4.0]]]);
 }
 
@@ -398,7 +401,7 @@ fn extreme_logits_neither_overflow_nor_vanish() {
     let bce = BceWithLogits::default();
     let truth = Truth::Values(array![[[1.0]], [[0.0]], [[1.0]], [[0.0]]]);
     let (tally, dy) = evaluate::<f32>(&bce, &array![[[1e30]], [[-1e30]], [[-1000.0]], [[1000.0]]], &truth);
-    assert_eq!(tally, Tally { loss: 2000.0, weight: 4.0 });
+    assert_eq!(tally, Tally::new(2000.0, 4.0));
     assert_eq!(dy, array![[[0.0]], [[0.0]], [[-1.0]], [[1.0]]]);
     let sure = (-50f64).exp();
     for (y, target, slope) in [(50.0, 1.0, -sure), (-50.0, 0.0, sure)] {
@@ -521,7 +524,8 @@ fn a_negative_class_that_is_not_ignored_panics() {
 fn a_tile_of_targets_in_another_shape_panics() {
     let (y, mut dy) = ([0.0f32; 6], [0.0; 6]);
     let targets = Targets::Values(Seq::new(&y, Shape::new(3, 2), 1));
-    Mse.tile(Seq::new(&y, Shape::new(2, 3), 1), targets, 1, SeqMut::new(&mut dy, Shape::new(2, 3), 1));
+    let (y, dy) = (Seq::new(&y, Shape::new(2, 3), 1), SeqMut::new(&mut dy, Shape::new(2, 3), 1));
+    Mse.tile(Tile::new(y, targets, 1, dy, &mut [Tally::default()]));
 }
 
 // --- descriptions ---

@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use bptt::nn::{
-    Context, Declare, Description, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, Lstm, Sizes,
+    Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, Linear, Lstm,
 };
 use bptt::onnx::{Export, Graph, OPSET, Value};
 use bptt::prune::Magnitude;
-use bptt::{Init, Model, Real, Result, Seq, SeqMut, Shape};
+use bptt::{Init, Model, Real, Result, Shape};
 use models::{Run, cases};
 use prost::Message;
 use proto::{DimensionProto, GraphProto, ModelProto, TensorProto, ValueInfoProto};
@@ -263,26 +263,16 @@ impl Layer<f32> for Gain {
         Description::new("gain", ())
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        declare.tensor("gain", [input.f.into()], Init::Uniform(1.0))?;
-        Ok((input, Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        build.tensor("gain", [build.input().units.clone()], Init::Uniform(1.0))?;
+        Ok(Built::new(build.input().clone()))
     }
 
-    fn forward(&self, _: &Context<f32>, _: Seq<f32>, _: &mut [f32], _: SeqMut<f32>, _: &mut [f32]) {
+    fn forward(&self, _: Forward<'_, f32>) {
         unreachable!("it is not run here")
     }
 
-    fn backward(
-        &self,
-        _: &Context<f32>,
-        _: Seq<f32>,
-        _: Seq<f32>,
-        _: Seq<f32>,
-        _: &mut [f32],
-        _: &mut [f32],
-        _: &mut [f32],
-        _: Option<SeqMut<f32>>,
-    ) {
+    fn backward(&self, _: Backward<'_, f32>) {
         unreachable!("it is not trained here")
     }
 
@@ -306,25 +296,15 @@ impl Layer<f32> for Plain {
         Description::new("plain", ())
     }
 
-    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        Ok((input, Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        Ok(Built::new(build.input().clone()))
     }
 
-    fn forward(&self, _: &Context<f32>, _: Seq<f32>, _: &mut [f32], _: SeqMut<f32>, _: &mut [f32]) {
+    fn forward(&self, _: Forward<'_, f32>) {
         unreachable!("it is not run here")
     }
 
-    fn backward(
-        &self,
-        _: &Context<f32>,
-        _: Seq<f32>,
-        _: Seq<f32>,
-        _: Seq<f32>,
-        _: &mut [f32],
-        _: &mut [f32],
-        _: &mut [f32],
-        _: Option<SeqMut<f32>>,
-    ) {
+    fn backward(&self, _: Backward<'_, f32>) {
         unreachable!("it is not trained here")
     }
 }

@@ -10,7 +10,7 @@ mod simd_levels;
 use bptt::data::Arrays;
 use bptt::loss::Mse;
 use bptt::nn::Linear;
-use bptt::optim::{Adam, AdamW, Adamax, At, MAX_MOMENTS, Optimizer, RmsProp, Sgd};
+use bptt::optim::{Adam, AdamW, Adamax, MAX_MOMENTS, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Model, Real, Result, Shape, Trainer};
 use common::{Fixture, assert_close};
 use ndarray::{Array2, Array3, Ix2};
@@ -83,7 +83,8 @@ impl<'a, R: Real> Run<'a, R> {
         let g: Vec<R> = g[range.clone()].iter().map(|&g| R::from_f64(g)).collect();
         let mut places = self.moments.iter_mut().map(|moment| &mut moment[range.clone()]);
         let places = std::array::from_fn(|_| places.next().unwrap_or_default());
-        self.rule.update(At { step: self.steps + 1, lr }, &mut self.p[range], &g, places);
+        let update = Update::new(lr, &mut self.p[range], &g);
+        self.rule.update(update.step(self.steps + 1).moments(places));
         self.steps += u64::from(last);
     }
 
@@ -313,8 +314,8 @@ impl Optimizer<f32> for Boxed {
     fn check(&self) -> Result<()> {
         Optimizer::<f32>::check(&*self.0)
     }
-    fn update(&self, at: At, p: &mut [f32], g: &[f32], moments: [&mut [f32]; MAX_MOMENTS]) {
-        self.0.update(at, p, g, moments);
+    fn update(&self, update: Update<'_, f32>) {
+        self.0.update(update);
     }
 }
 

@@ -80,7 +80,7 @@ fn layer<R: Real>(name: &str, layer: impl Layer<R> + 'static) {
     let mut model = Model::builder(Shape::new(t, f)).layer("layer", layer).build(0).unwrap();
     assert_eq!(model.params().iter().count(), case.names("param.").len(), "{name}: tensors");
     set_params(&mut model, &case, "param.", "layer.");
-    assert_eq!((batch, model.output().t, model.output().f), y.dim(), "{name}: output");
+    assert_eq!((batch, model.output_shape().t, model.output_shape().f), y.dim(), "{name}: output");
 
     let check = |tensor: &str, found: &[f64], expected: &[f64]| {
         assert_close(&what(tensor), found, expected, tolerance::<R>());
@@ -166,7 +166,7 @@ fn trajectory_in<R: Real>(adam: impl Optimizer<R> + 'static, tolerance: f64) {
     for epoch in 1..=3 {
         for (i, batch) in order.chunks(5).enumerate() {
             let report = stepper.step(&mut model, &data, batch, epoch, 5 * i).unwrap();
-            losses.push(report.tally.mean());
+            losses.push(report.tally.mean().unwrap());
         }
     }
     assert_close("losses", &losses, &case.values("loss"), tolerance);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use bptt::data::Normalize;
-use bptt::nn::{Activation, Context, Declare, Description, Layer, Linear, Lstm, Rnn, Sizes};
-use bptt::{Init, Model, Real, Result, Seq, SeqMut, Shape};
+use bptt::nn::{Activation, Backward, Build, Built, Description, Forward, Layer, Linear, Lstm, Rnn};
+use bptt::{Init, Model, Real, Result, Shape};
 use ndarray::Array3;
 use safetensors::{Dtype, SafeTensors};
 
@@ -42,9 +42,9 @@ fn comes_back<R: Real>() {
     assert_eq!(loaded.predict(&x()).unwrap(), model.predict(&x()).unwrap());
     assert_eq!(loaded.params().as_slice(), model.params().as_slice());
     assert_eq!(loaded.params().layout(), model.params().layout());
-    assert_eq!((loaded.input(), loaded.output()), (Shape::new(4, 3), Shape::new(1, 2)));
+    assert_eq!((loaded.input_shape(), loaded.output_shape()), (Shape::new(4, 3), Shape::new(1, 2)));
     assert_eq!(loaded.classes(), ["no", "yes"]);
-    assert_eq!(loaded.normalize(), model.normalize());
+    assert_eq!(loaded.normalization(), model.normalization());
     assert_eq!(loaded.to_string(), model.to_string());
 
     let again = folder.path().join("again.safetensors");
@@ -131,29 +131,19 @@ impl<R: Real> Layer<R> for Gain {
         Description::new(Self::KIND, ())
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        declare.tensor("gain", [input.f.into()], Init::Uniform(1.0))?;
-        Ok((input, Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        build.tensor("gain", [build.input().units.clone()], Init::Uniform(1.0))?;
+        Ok(Built::new(build.input().clone()))
     }
 
-    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
+    fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
         let (lanes, f) = (x.lanes, x.shape.f);
         for (i, (y, &x)) in y.data.iter_mut().zip(x.data).enumerate() {
             *y = cx.params[i / lanes % f] * x;
         }
     }
 
-    fn backward(
-        &self,
-        _: &Context<'_, R>,
-        _: Seq<'_, R>,
-        _: Seq<'_, R>,
-        _: Seq<'_, R>,
-        _: &mut [R],
-        _: &mut [R],
-        _: &mut [R],
-        _: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, _: Backward<'_, R>) {
         unreachable!("saving takes no gradients")
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use bptt::data::{Arrays, TargetShape};
-use bptt::loss::{CrossEntropy, Loss, Tally, Targets};
+use bptt::loss::{CrossEntropy, Loss, Tile};
 use bptt::nn::Linear;
 use bptt::optim::Sgd;
 use bptt::train::schedule::{
@@ -13,7 +13,7 @@ use bptt::train::schedule::{
     ReduceOnPlateau, Sequential, Step, Threshold, Unit,
 };
 use bptt::train::{Callback, Epoch, Monitor, Progress, Schedule, Score};
-use bptt::{Error, Model, Seq, SeqMut, Shape, Trainer};
+use bptt::{Error, Model, Shape, Trainer};
 use common::Fixture;
 use ndarray::{Array1, Array3};
 use serde_json::Value;
@@ -289,9 +289,7 @@ fn a_score_that_is_not_there() {
         fn check(&self, _: Shape, _: TargetShape) -> bptt::Result<()> {
             Ok(())
         }
-        fn tile(&self, _: Seq<'_, f32>, _: Targets<'_, f32>, _: usize, _: SeqMut<'_, f32>) -> Tally {
-            Tally::default()
-        }
+        fn tile(&self, _: Tile<'_, f32>) {}
     }
     let data = Arrays::vectors(Array3::zeros((4, 1, 2)), ndarray::Array2::zeros((4, 2))).unwrap();
     let schedule = ReduceOnPlateau::new().monitor(Monitor::ValidAccuracy);

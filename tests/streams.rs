@@ -136,7 +136,7 @@ fn each_epoch_begins_at_zero() {
     assert_eq!(losses.len(), 20);
     assert_eq!(losses[..10], losses[10..]);
     // The same windows, each from 0: another loss.
-    let whole = model.evaluate_with(&data, &Mse).unwrap().loss();
+    let whole = model.evaluate_with(&data, &Mse).unwrap().loss().unwrap();
     assert!((whole - history.epochs[0].train.loss).abs() > 1e-4);
 }
 

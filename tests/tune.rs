@@ -54,8 +54,8 @@ fn train(config: &Config) -> Result<Outcome> {
             Trainer::new(CrossEntropy::default(), Adam::new(config.lr)).epochs(2).batch_size(20);
         trainer.fit(&mut model, train, None)?;
         let evaluation = model.evaluate_with(valid, &CrossEntropy::default())?;
-        losses += evaluation.loss();
-        Ok(evaluation.accuracy())
+        losses += evaluation.loss().unwrap();
+        Ok(evaluation.accuracy().unwrap())
     })?;
     Ok(Outcome { loss: losses / 3.0, accuracy })
 }

@@ -108,7 +108,7 @@ impl<'a> Report<'a> {
 
     /// Adds a phase, and measures the model that it led to. It is the one look at the test images that it has.
     pub fn add(&mut self, name: &'static str, history: Option<&History>, model: &Model) -> bptt::Result<()> {
-        let confusion = model.evaluate(self.test)?.confusion().clone();
+        let confusion = model.evaluate(self.test)?.confusion().cloned().expect("the targets are classes");
         let epochs = history.map(|history| history.epochs.clone()).unwrap_or_default();
         self.phases.push(Outcome { name, epochs, confusion, sparsity: model.sparsity().share() });
         Ok(())

@@ -108,7 +108,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
                 .seed(args.seed)
                 .with(EarlyStopping::patience(60));
             let epochs = trainer.fit(&mut model, &train, Some(&valid))?.epochs.len();
-            let rmse = SCALE * model.evaluate_with(&valid, &Mse)?.loss().sqrt() as f32;
+            let rmse = SCALE
+                * model.evaluate_with(&valid, &Mse)?.loss().ok_or("there are no targets")?.sqrt() as f32;
             println!("{window:>11}  {units:>5}  {epochs:>6}  {rmse:>9.3}");
             if best.as_ref().is_none_or(|(least, ..)| rmse < *least) {
                 best = Some((rmse, window, model));

@@ -101,7 +101,8 @@ impl Run {
         let train = data.train().subset(train)?;
         let valid = valid.as_ref().map(|valid| valid as &dyn Dataset<Elem = f32>);
         let test = |model: &Model| {
-            self.test.then(|| Ok(model.evaluate(data.test())?.confusion().clone())).transpose()
+            let evaluation = self.test.then(|| model.evaluate(data.test())).transpose()?;
+            bptt::Result::Ok(evaluation.and_then(|evaluation| evaluation.confusion().cloned()))
         };
 
         let mut model = recipe.model(network, &train, *seed)?;
@@ -153,7 +154,7 @@ impl Run {
                 let recipe = Recipe { epochs: self.scorer_epochs(), ..self.recipe.clone() };
                 let mut scorer = recipe.model(&self.network, &all, self.seed)?;
                 recipe.fit(recipe.trainer(Phase::Train, self.seed), &mut scorer, &all, None)?;
-                let losses = scorer.pattern_losses(&all, &CrossEntropy::default())?;
+                let losses = scorer.sample_losses(&all, &CrossEntropy::default())?;
                 all.select_by(&rule.stratified(), &losses)?.indices().to_vec()
             }
         };

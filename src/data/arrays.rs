@@ -40,6 +40,8 @@ pub struct Arrays<R = f32> {
     class_names: Vec<String>,
     /// One for each sequence, or none.
     lens: Vec<usize>,
+    /// One for each sequence, or none.
+    weights: Vec<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +115,7 @@ impl<R: Real> Arrays<R> {
             checked("y", y, "a finite number, or NaN for none", |y| !y.to_f64().is_infinite())?;
         check_targets(targets, n)?;
         let targets = Targets::Values { shape: target_shape, y };
-        Ok(Self { x, n, shape, targets, class_names: Vec::new(), lens: Vec::new() })
+        Ok(Self { x, n, shape, targets, class_names: Vec::new(), lens: Vec::new(), weights: Vec::new() })
     }
 
     /// Sequences `x`, `[n, T, F]`, with a vector of values each: `y`, `[n, F']`; the target has T' = 1.
@@ -141,13 +143,42 @@ impl<R: Real> Arrays<R> {
         Ok(self)
     }
 
+    /// Weights the sequences in the loss and its gradient; see [`Dataset::weight`].
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there is not one weight for each sequence, or one is negative or not finite.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::Arrays;
+    /// use ndarray::array;
+    ///
+    /// let x = array![[[1.0_f32], [2.0]], [[3.0], [2.0]]];
+    /// let data = Arrays::classes(x, &[0, 1], ["rises", "falls"])?.weights([1.0, 2.5])?;
+    /// # let _ = data;
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn weights(mut self, weights: impl Into<Vec<f64>>) -> Result<Self> {
+        self.weights = weights.into();
+        if self.weights.len() != self.n {
+            let found = format!("{} weights", self.weights.len());
+            return Err(Error::mismatch("weights", found, format!("one for each of {} sequences", self.n)));
+        }
+        if let Some((i, weight)) =
+            self.weights.iter().enumerate().find(|(_, w)| !(w.is_finite() && **w >= 0.0))
+        {
+            return Err(Error::mismatch(format!("weights[{i}]"), weight, "a finite number of at least 0"));
+        }
+        Ok(self)
+    }
+
     /// Classes `y`, `[n, t]`, that have names.
     fn with_classes(x: Array3<R>, y: Array2<i64>, class_names: Vec<String>) -> Result<Self> {
         let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
         let (targets, t) = y.dim();
         check_targets(targets, n)?;
         let targets = Targets::Classes { t, y: row_major("y", y)? };
-        Ok(Self { x, n, shape, targets, class_names, lens: Vec::new() })
+        Ok(Self { x, n, shape, targets, class_names, lens: Vec::new(), weights: Vec::new() })
     }
 
     /// The values of sample `index`, of rows of `size` values each.
@@ -214,6 +245,10 @@ impl<R: Real> Dataset for Arrays<R> {
 
     fn length(&self, sample: Sample) -> Option<usize> {
         self.lens.get(sample.index).copied()
+    }
+
+    fn weight(&self, sample: Sample) -> f64 {
+        self.weights.get(sample.index).copied().unwrap_or(1.0)
     }
 
     fn read(&self, sample: Sample, x: &mut [R]) {

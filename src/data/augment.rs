@@ -37,7 +37,7 @@ const TRIES: usize = 10;
 /// let flipped = Augment::new(&images).flip(1.0).build()?;
 ///
 /// let mut x = [0.0; 4];
-/// flipped.read(Sample { index: 0, key: 1 }, &mut x);
+/// flipped.read(Sample::new(0, 1), &mut x);
 /// assert_eq!(x, [0.4, 0.2, 1.0, 0.0]);
 /// flipped.read(Sample::plain(0), &mut x);
 /// assert_eq!(x, [0.2, 0.4, 0.0, 1.0]);
@@ -146,6 +146,10 @@ impl<D: Dataset> Dataset for Augmented<D> {
 
     fn length(&self, sample: Sample) -> Option<usize> {
         self.data.length(below(sample))
+    }
+
+    fn weight(&self, sample: Sample) -> f64 {
+        self.data.weight(below(sample))
     }
 
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
@@ -317,7 +321,7 @@ mod tests {
         let data = augment(Augment::new(Arrays::classes(x, &[0], ["a"]).unwrap())).build().unwrap();
         let draw = |key| {
             let mut x = vec![7.0; 12];
-            data.read(Sample { index: 0, key }, &mut x);
+            data.read(Sample::new(0, key), &mut x);
             x
         };
         (1..=1000).map(draw).collect()
@@ -375,7 +379,7 @@ mod tests {
         let (mut sum, mut reached) = (0.0, vec![0.0; 784]);
         let mut x = vec![0.0; 784];
         for key in 1..=2000 {
-            data.read(Sample { index: 0, key }, &mut x);
+            data.read(Sample::new(0, key), &mut x);
             let share = x.iter().filter(|&&x| x == 0.0).count() as f64 / 784.0;
             assert!((0.01..0.36).contains(&share), "{share}");
             sum += share;
@@ -438,7 +442,7 @@ mod tests {
         assert_eq!(augmented.class_names(), images.class_names());
         let (mut class, mut x, mut y) = ([9], vec![1.0; 30], vec![2.0; 30]);
         for index in 0..10 {
-            augmented.classes(Sample { index, key: 5 }, &mut class);
+            augmented.classes(Sample::new(index, 5), &mut class);
             assert_eq!(class, [(index % 3) as i64]);
             augmented.read(Sample::plain(index), &mut x);
             images.read(Sample::plain(index), &mut y);
@@ -457,7 +461,7 @@ mod tests {
         let augmented = Augment::new(&values as &dyn Dataset<Elem = f64>).noise(1.0).build().unwrap();
         assert_eq!(augmented.target_shape(), TargetShape::Values(Shape::new(1, 2)));
         let mut y = [0.0; 2];
-        augmented.values(Sample { index: 1, key: 3 }, &mut y);
+        augmented.values(Sample::new(1, 3), &mut y);
         assert_eq!(y, [3.0, 4.0]);
     }
 
@@ -468,7 +472,7 @@ mod tests {
         let data = Augment::new(&x).noise(1.0).build().unwrap();
         let mut y = [0.0; 12];
         for (index, own) in [(0, 8), (1, 12)] {
-            let draw = Sample { index, key: 1 };
+            let draw = Sample::new(index, 1);
             data.read(draw, &mut y);
             assert_eq!(data.length(draw), Some(own / 4));
             assert!((0..12).all(|i| (y[i] == 1.0) == (i >= own)), "{y:?}");
@@ -481,8 +485,8 @@ mod tests {
         let once = Augment::new(&x).noise(1.0).build().unwrap();
         let twice = Augment::new(&once).noise(1.0).build().unwrap();
         let (mut a, mut b) = (vec![0.0; 100], vec![0.0; 100]);
-        once.read(Sample { index: 0, key: 1 }, &mut a);
-        twice.read(Sample { index: 0, key: 1 }, &mut b);
+        once.read(Sample::new(0, 1), &mut a);
+        twice.read(Sample::new(0, 1), &mut b);
         // The same numbers twice would be twice the first ones.
         assert!(a.iter().zip(&b).all(|(a, b)| (b - 2.0 * a).abs() > 1e-9));
     }

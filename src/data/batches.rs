@@ -62,10 +62,8 @@ pub fn samples(
     epoch: u64,
     first: usize,
 ) -> impl ExactSizeIterator<Item = Sample> + '_ {
-    indices.iter().enumerate().map(move |(i, &index)| Sample {
-        index: index as usize,
-        key: rng::key(&[seed, epoch, (first + i) as u64]),
-    })
+    let key = move |i: usize| rng::key(&[seed, epoch, (first + i) as u64]);
+    indices.iter().enumerate().map(move |(i, &index)| Sample::new(index as usize, key(i)))
 }
 
 /// Cuts each epoch's shuffle of a dataset into minibatches.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Real, Result, Shape};
 
 /// One draw of a sample from a dataset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sample {
     /// Which sample, `0..len`.
     pub index: usize,
@@ -15,12 +16,20 @@ pub struct Sample {
     /// A dataset that augments its samples derives all of its random numbers from it; others ignore it.
     /// It is 0 wherever nothing random is wanted, as in evaluation.
     pub key: u64,
+    /// The weight of this draw, 1 unless a sampler gives another. It multiplies the sample's own,
+    /// [`Dataset::weight`].
+    pub weight: f64,
 }
 
 impl Sample {
-    /// Sample `index` as it is, with key 0.
+    /// Sample `index`, its own randomness drawn from `key`, with weight 1.
+    pub const fn new(index: usize, key: u64) -> Self {
+        Self { index, key, weight: 1.0 }
+    }
+
+    /// Sample `index` as it is, with key 0 and weight 1.
     pub const fn plain(index: usize) -> Self {
-        Self { index, key: 0 }
+        Self::new(index, 0)
     }
 }
 
@@ -101,10 +110,22 @@ pub trait Dataset: Send + Sync {
     /// The shape of each target.
     fn target_shape(&self) -> TargetShape;
 
-    /// How many steps of a sample are its own, where sequences differ in length; the rest of it is padding.
-    fn length(&self, sample: Sample) -> Option<usize> {
-        let _ = sample;
+    /// The number of steps, 1 to T, of a sample's own sequence, where sequences differ in length; the rest of it is
+    /// padding.
+    ///
+    /// Padding is never read: whatever [`read`](Self::read) leaves there, NaN included, changes no output, loss,
+    /// accuracy or gradient, and targets of padded steps do not count.
+    fn length(&self, _sample: Sample) -> Option<usize> {
         None
+    }
+
+    /// The weight of a sample, a finite number ≥ 0, in the loss and its gradient; 1 by default. Accuracies do not
+    /// count it.
+    ///
+    /// The mean loss of a batch is Σ wᵢ lossᵢ / n: weights do not enter the denominator, unless the loss is a
+    /// [`WeightedMean`](crate::loss::WeightedMean).
+    fn weight(&self, _sample: Sample) -> f64 {
+        1.0
     }
 
     /// Writes one sample into `x`, `[T, F]` row-major.
@@ -116,19 +137,17 @@ pub trait Dataset: Send + Sync {
     /// Writes one sample's classes, one a step.
     ///
     /// # Panics
-    /// If the targets are values.
-    fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        let _ = (sample, classes);
-        panic!("this dataset's targets are values, not classes");
+    /// If the targets are not classes.
+    fn classes(&self, _sample: Sample, _classes: &mut [i64]) {
+        panic!("expected a dataset of classes, found targets {:?}", self.target_shape());
     }
 
     /// Writes one sample's target values, `[T', F']` row-major.
     ///
     /// # Panics
-    /// If the targets are classes.
-    fn values(&self, sample: Sample, values: &mut [Self::Elem]) {
-        let _ = (sample, values);
-        panic!("this dataset's targets are classes, not values");
+    /// If the targets are not values.
+    fn values(&self, _sample: Sample, _values: &mut [Self::Elem]) {
+        panic!("expected a dataset of values, found targets {:?}", self.target_shape());
     }
 
     /// The names of the classes, if they have any.
@@ -206,6 +225,10 @@ impl<D: Dataset + ?Sized> Dataset for &D {
 
     fn length(&self, sample: Sample) -> Option<usize> {
         (**self).length(sample)
+    }
+
+    fn weight(&self, sample: Sample) -> f64 {
+        (**self).weight(sample)
     }
 
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {

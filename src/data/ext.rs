@@ -122,7 +122,7 @@ pub trait DatasetExt: Dataset {
     /// assert_eq!(some.len(), 6);
     ///
     /// let model = Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1)?;
-    /// let losses = model.pattern_losses(&data, &CrossEntropy::default())?;
+    /// let losses = model.sample_losses(&data, &CrossEntropy::default())?;
     /// let hardest = data.select_by(&ByLoss::hardest(0.3), &losses)?;
     /// assert_eq!(hardest.len(), 3);
     /// # Ok::<(), bptt::Error>(())
@@ -132,7 +132,7 @@ pub trait DatasetExt: Dataset {
     }
 
     /// The samples that `rule` chooses by their scores, one for each sample, such as
-    /// [`Model::pattern_losses`](crate::Model::pattern_losses): [`ByLoss`](crate::data::ByLoss) or a custom
+    /// [`Model::sample_losses`](crate::Model::sample_losses): [`ByLoss`](crate::data::ByLoss) or a custom
     /// [`SelectionRule`].
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! - [`DatasetExt`] holds out samples, cuts folds, selects samples by a rule and measures mean and sd. A part of a
 //!   dataset is a [`Subset`].
 //! - [`RandomSubset`] selects at random, or equally many of each class; [`ByLoss`] the hardest, the easiest, or those
-//!   between, by [`Model::pattern_losses`](crate::Model::pattern_losses) or any other score. [`SelectionRule`] is open to
+//!   between, by [`Model::sample_losses`](crate::Model::sample_losses) or any other score. [`SelectionRule`] is open to
 //!   custom rules.
 //! - [`Augment`] shifts, mirrors, erases and adds noise whenever a sample is drawn for training.
 //! - [`Batches`] shuffles by seed and epoch and cuts minibatches.

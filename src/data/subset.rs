@@ -95,6 +95,10 @@ impl<D: Dataset + ?Sized> Dataset for Subset<'_, D> {
         self.data.length(self.inner(sample))
     }
 
+    fn weight(&self, sample: Sample) -> f64 {
+        self.data.weight(self.inner(sample))
+    }
+
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
         self.data.read(self.inner(sample), x);
     }
@@ -172,7 +176,7 @@ mod tests {
         }
     }
 
-    const DRAWS: [Sample; 2] = [Sample { index: 1, key: 7 }, Sample { index: 0, key: 8 }];
+    const DRAWS: [Sample; 2] = [Sample::new(1, 7), Sample::new(0, 8)];
 
     #[test]
     fn maps_indices_and_keeps_keys() {

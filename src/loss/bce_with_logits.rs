@@ -22,15 +22,17 @@ use crate::{Error, Result, Shape};
 /// Cox 1958.
 /// # Examples
 /// ```
-/// use bptt::loss::{Loss, BceWithLogits, Targets};
+/// use bptt::loss::{Loss, BceWithLogits, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
 /// // One value of two samples, in two lanes, and what is there counts three times.
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([0.0, 0.0f32], [0.0, 1.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let tally = BceWithLogits::default().pos_weight([3.0]).tile(Seq::new(&y, shape, 2), targets, 2, SeqMut::new(&mut dy, shape, 2));
-/// assert_eq!(tally.mean(), (1.0 + 3.0) * 2.0f64.ln() / 2.0);
+/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// BceWithLogits::default().pos_weight([3.0]).tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let tally: Tally = tallies.into_iter().sum();
+/// assert_eq!(tally.mean(), Some((1.0 + 3.0) * 2.0f64.ln() / 2.0));
 /// assert_eq!(dy, [0.5, -1.5]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -37,20 +37,20 @@ impl Classes {
         check_weights("weight", &self.weight)
     }
 
-    /// Each lane of a step, whose targets are `classes`, with its class below `c`; with none in the lanes from
-    /// `valid` on, and where the class is the ignored one.
+    /// Each lane of a step, whose targets are `classes`, with its class below `c`; with none where the lane does not
+    /// count, or the class is the ignored one.
     ///
     /// # Panics
-    /// If a class is neither below `c` nor the ignored one.
-    pub fn each<'a>(
+    /// If a class that counts is neither below `c` nor the ignored one.
+    pub fn each<'a, F: Fn(usize) -> bool + 'a>(
         &self,
         classes: &'a [i64],
-        valid: usize,
+        counts: F,
         c: usize,
-    ) -> impl Iterator<Item = (usize, Option<usize>)> + use<'a> {
+    ) -> impl Iterator<Item = (usize, Option<usize>)> + use<'a, F> {
         let ignored = self.ignore_index;
         classes.iter().enumerate().map(move |(lane, &class)| {
-            if lane >= valid || class == ignored {
+            if class == ignored || !counts(lane) {
                 return (lane, None);
             }
             let index = usize::try_from(class).ok().filter(|&index| index < c);
@@ -59,10 +59,10 @@ impl Classes {
     }
 }
 
-/// Checks that weights are finite and from 0 on.
+/// Checks that weights are finite and not negative.
 pub(super) fn check_weights(field: &str, weights: &[f64]) -> Result<()> {
     match weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-        Some(w) => Err(Error::config(field, format!("found {w}, expected numbers from 0 on"))),
+        Some(w) => Err(Error::config(field, format!("found {w}, expected numbers of at least 0"))),
         None => Ok(()),
     }
 }

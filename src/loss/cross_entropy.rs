@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
-use super::{Loss, Tally, Targets};
+use super::{Loss, Tile};
 use crate::data::TargetShape;
-use crate::nn::MAX_LANES;
-use crate::{Error, Real, Result, Seq, SeqMut, Shape};
+use crate::shape::MAX_LANES;
+use crate::{Error, Real, Result, Shape};
 
 /// Cross-entropy between softmax(y) and classes, by log-sum-exp; PyTorch's `CrossEntropyLoss`.
 ///
@@ -67,17 +67,23 @@ impl<R: Real> Loss<R> for CrossEntropy {
         Ok(())
     }
 
-    fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, mut dy: SeqMut<'_, R>) -> Tally {
+    fn counts(&self, class: i64) -> bool {
+        class != self.classes.ignore_index
+    }
+
+    fn tile(&self, tile: Tile<'_, R>) {
+        let counts = tile.counted();
+        let Tile { y, targets, mut dy, tallies, .. } = tile;
         let classes = targets.classes();
         let (c, lanes, smoothing) = (y.shape.f, y.lanes, self.label_smoothing);
         let weight_of = |class: usize| self.classes.weight_of(class);
         let weight_sum: f64 = (0..c).map(weight_of).sum();
         let mut sum_max = [R::ZERO; 2 * MAX_LANES];
-        let mut tally = Tally::default();
         for t in 0..y.shape.t {
             let (y, dy) = (y.step(t), dy.step(t));
             R::softmax(y, dy, &mut sum_max[..2 * lanes], lanes);
-            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], valid, c) {
+            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], |lane| counts(t, lane), c)
+            {
                 let Some(class) = class else {
                     (0..c).for_each(|j| dy[j * lanes + lane] = R::ZERO);
                     continue;
@@ -86,6 +92,7 @@ impl<R: Real> Loss<R> for CrossEntropy {
                 let (log_sum, max) = (sum_max[lane].ln(), sum_max[lanes + lane]);
                 let minus_log_p = |j: usize| (log_sum + (max - y[j * lanes + lane])).to_f64();
                 let own = (1.0 - smoothing) * weight_of(class);
+                let tally = &mut tallies[lane];
                 tally.loss += own * minus_log_p(class);
                 tally.weight += weight_of(class);
                 if smoothing > 0.0 {
@@ -103,6 +110,5 @@ impl<R: Real> Loss<R> for CrossEntropy {
                 dy[class * lanes + lane] -= R::from_f64(own);
             }
         }
-        tally
     }
 }

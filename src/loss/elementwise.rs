@@ -1,9 +1,9 @@
 //! What the losses share that compare an output with its target value by value.
 
-use super::{Tally, Targets};
+use super::{Tally, Tile};
 use crate::data::TargetShape;
-use crate::nn::MAX_LANES;
-use crate::{Error, Real, Result, Seq, SeqMut, Shape};
+use crate::shape::MAX_LANES;
+use crate::{Error, Real, Result, Shape};
 
 /// A loss of one output and one target: all that such losses differ in. [`elementwise`] makes it a
 /// [`Loss`](super::Loss) over tiles.
@@ -12,12 +12,11 @@ pub(super) trait Elementwise {
     const NAME: &'static str;
 
     /// Checks the settings.
-    fn check(&self, output: Shape) -> Result<()> {
-        let _ = output;
+    fn check(&self, _output: Shape) -> Result<()> {
         Ok(())
     }
 
-    /// The loss and its slope by `y`.
+    /// The loss and its slope with respect to `y`.
     fn at(&self, feature: usize, y: f64, target: f64) -> (f64, f64);
 }
 
@@ -33,32 +32,33 @@ pub(super) fn check<L: Elementwise>(loss: &L, output: Shape, targets: TargetShap
 /// Losses, how many there are, and slopes. A target that is NaN is none. Each lane has its own sum, so that the order
 /// of summation is the same however wide the vectors are.
 #[inline(always)]
-pub(super) fn tile<R: Real>(
-    loss: &impl Elementwise,
-    y: Seq<'_, R>,
-    targets: Targets<'_, R>,
-    valid: usize,
-    dy: SeqMut<'_, R>,
-) -> Tally {
+pub(super) fn tile<R: Real>(loss: &impl Elementwise, tile: Tile<'_, R>) {
+    let Tile { y, targets, valid, lens, dy, tallies, .. } = tile;
     let (target, shape, lanes) = (targets.values(), y.shape, y.lanes);
     assert_eq!((target.shape, target.lanes), (shape, lanes), "targets have the shape of the output");
+    // Pads have no steps at all.
+    let mut steps = [0; MAX_LANES];
+    for (lane, steps) in steps[..valid].iter_mut().enumerate() {
+        *steps = lens.map_or(shape.t, |lens| lens[lane] as usize);
+    }
     let (mut losses, mut counts) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-    let (losses, counts) = (&mut losses[..lanes], &mut counts[..lanes]);
+    let (losses, counts, steps) = (&mut losses[..lanes], &mut counts[..lanes], &steps[..lanes]);
     let rows = y.data.chunks_exact(lanes).zip(target.data.chunks_exact(lanes));
     for (row, ((y, target), dy)) in rows.zip(dy.data.chunks_exact_mut(lanes)).enumerate() {
-        let feature = row % shape.f;
-        let sums = losses.iter_mut().zip(&mut *counts);
-        for (((y, target), dy), (sum, count)) in y.iter().zip(target).zip(&mut *dy).zip(sums) {
+        let (t, feature) = (row / shape.f, row % shape.f);
+        let sums = losses.iter_mut().zip(&mut *counts).zip(steps);
+        for (((y, target), dy), ((sum, count), &steps)) in y.iter().zip(target).zip(&mut *dy).zip(sums) {
             let (y, target) = (y.to_f64(), target.to_f64());
             let (value, slope) = loss.at(feature, y, target);
-            let none = target.is_nan();
+            let none = target.is_nan() | (t >= steps);
             *dy = R::from_f64(if none { 0.0 } else { slope });
             *sum += if none { 0.0 } else { value };
             *count += if none { 0.0 } else { 1.0 };
         }
-        dy[valid..].fill(R::ZERO);
     }
-    Tally { loss: losses[..valid].iter().sum(), weight: counts[..valid].iter().sum() }
+    for (tally, (&loss, &weight)) in tallies.iter_mut().zip(losses.iter().zip(&*counts)) {
+        *tally += Tally { loss, weight };
+    }
 }
 
 /// Implements [`Loss`](super::Loss) for an [`Elementwise`] loss, once for each scalar, so that it is compiled and
@@ -69,17 +69,11 @@ macro_rules! elementwise {
             fn check(&self, output: crate::Shape, targets: crate::data::TargetShape) -> crate::Result<()> {
                 super::elementwise::check(self, output, targets)
             }
-            fn tile(
-                &self,
-                y: crate::Seq<'_, $t>,
-                targets: super::Targets<'_, $t>,
-                valid: usize,
-                dy: crate::SeqMut<'_, $t>,
-            ) -> super::Tally {
+            fn tile(&self, tile: super::Tile<'_, $t>) {
                 crate::kernels::simd::vectorized(
-#[inline(always)]
-|| super::elementwise::tile(self, y, targets, valid, dy),
-)
+                    #[inline(always)]
+                    || super::elementwise::tile(self, tile),
+                )
             }
         }
     )*};

@@ -1,4 +1,4 @@
-//! Losses. Each hands out *unscaled* sums and their weight; the division happens once a step, over all tiles.
+//! Losses. Each returns *unscaled* sums and their weight; the division happens once a step, over all tiles.
 
 mod bce_with_logits;
 mod classes;
@@ -10,6 +10,7 @@ mod mse;
 mod multi_margin;
 mod nll;
 mod smooth_l1;
+mod weighted_mean;
 
 use std::fmt::Debug;
 
@@ -21,12 +22,14 @@ pub use mse::Mse;
 pub use multi_margin::MultiMargin;
 pub use nll::Nll;
 pub use smooth_l1::SmoothL1;
+pub use weighted_mean::WeightedMean;
 
 use crate::data::TargetShape;
 use crate::{Real, Result, Seq, SeqMut, Shape};
 
 /// The targets of a tile.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Targets<'a, R> {
     /// Classes, `[T, lanes]`.
     Classes(&'a [i64]),
@@ -62,6 +65,7 @@ impl<'a, R> Targets<'a, R> {
 
 /// A sum of losses and the weight to divide it by.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Tally {
     /// Σ loss
     pub loss: f64,
@@ -70,9 +74,22 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Σ loss / Σ weight: the mean that PyTorch's `reduction='mean'` gives; 0 where nothing was counted.
-    pub fn mean(self) -> f64 {
-        if self.weight == 0.0 { 0.0 } else { self.loss / self.weight }
+    /// A sum of losses and its weight.
+    pub const fn new(loss: f64, weight: f64) -> Self {
+        Self { loss, weight }
+    }
+
+    /// Σ loss / Σ weight: the mean that PyTorch's `reduction='mean'` gives; `None` where nothing was counted.
+    pub fn mean(self) -> Option<f64> {
+        (self.weight != 0.0).then(|| self.loss / self.weight)
+    }
+}
+
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        let mut sum = Self::default();
+        tallies.for_each(|tally| sum += tally);
+        sum
     }
 }
 
@@ -83,15 +100,62 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
+/// What a loss works on: the outputs and targets of a tile, and the places for its results.
+///
+/// Outside this crate, make one with [`new`](Tile::new).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Tile<'a, R> {
+    /// The outputs, `[T, F, lanes]`.
+    pub y: Seq<'a, R>,
+    /// The targets.
+    pub targets: Targets<'a, R>,
+    /// Lanes that hold samples; the rest are pads.
+    pub valid: usize,
+    /// The length of each sample's output, where one is shorter than T: what lies beyond does not count.
+    pub lens: Option<&'a [u32]>,
+    /// Where the unscaled gradient with respect to `y` goes. All of it is overwritten.
+    pub dy: SeqMut<'a, R>,
+    /// One tally a lane, 0 at first: each sample's own sum of losses, and the weight to divide it by.
+    pub tallies: &'a mut [Tally],
+}
+
+impl<'a, R> Tile<'a, R> {
+    /// A tile whose first `valid` lanes hold samples of full length.
+    ///
+    /// # Panics
+    /// If there is not one tally a lane.
+    #[track_caller]
+    pub fn new(
+        y: Seq<'a, R>,
+        targets: Targets<'a, R>,
+        valid: usize,
+        dy: SeqMut<'a, R>,
+        tallies: &'a mut [Tally],
+    ) -> Self {
+        assert_eq!(tallies.len(), y.lanes, "one tally for each lane");
+        Self { y, targets, valid, lens: None, dy, tallies }
+    }
+
+    /// Tells whether step `t` of lane `lane` counts: whether there is a sample, and the step within its length.
+    pub fn counted(&self) -> impl Fn(usize, usize) -> bool + Copy + use<'a, R> {
+        let (valid, lens) = (self.valid, self.lens);
+        move |t, lane| lane < valid && lens.is_none_or(|lens| t < lens[lane] as usize)
+    }
+}
+
 /// A loss over tiles of outputs and targets.
 ///
+/// Weights of samples are no concern of a loss: they scale its tallies and gradients afterwards, for every loss alike;
+/// see [`Dataset::weight`](crate::data::Dataset::weight).
+///
 /// # Examples
-/// One of one's own, half the squared error, and the proof of its gradient:
+/// A custom one, half the squared error, and the proof of its gradient:
 /// ```
 /// use bptt::data::TargetShape;
 /// use bptt::gradcheck::GradCheck;
-/// use bptt::loss::{Loss, Tally, Targets};
-/// use bptt::{Real, Result, Seq, SeqMut, Shape};
+/// use bptt::loss::{Loss, Tile};
+/// use bptt::{Real, Result, Shape};
 ///
 /// #[derive(Debug)]
 /// struct HalfSquare;
@@ -103,16 +167,20 @@ impl std::ops::AddAssign for Tally {
 ///         }
 ///         Err(bptt::Error::mismatch("targets", format!("{targets:?}"), format!("values {output}")))
 ///     }
-///     fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, dy: SeqMut<'_, R>) -> Tally {
-///         let Targets::Values(target) = targets else { panic!("values") };
-///         let mut tally = Tally::default();
-///         for (i, dy) in dy.data.iter_mut().enumerate() {
-///             // The last axis holds the samples; those from `valid` on are pads.
-///             *dy = if i % y.lanes < valid { y.data[i] - target.data[i] } else { R::ZERO };
-///             tally.loss += 0.5 * dy.to_f64().powi(2);
+///     fn tile(&self, mut tile: Tile<'_, R>) {
+///         let (y, target, counts) = (tile.y, tile.targets.values(), tile.counted());
+///         // `[T, F, lanes]`: the last axis holds the samples.
+///         for (i, dy) in tile.dy.data.iter_mut().enumerate() {
+///             let (t, lane) = (i / (y.shape.f * y.lanes), i % y.lanes);
+///             // A target that is NaN is none.
+///             if !counts(t, lane) || target.data[i] != target.data[i] {
+///                 *dy = R::ZERO;
+///                 continue;
+///             }
+///             *dy = y.data[i] - target.data[i];
+///             tile.tallies[lane].loss += 0.5 * dy.to_f64().powi(2);
+///             tile.tallies[lane].weight += 1.0;
 ///         }
-///         tally.weight = (valid * y.shape.size()) as f64;
-///         tally
 ///     }
 /// }
 /// let shape = Shape::new(2, 3);
@@ -126,12 +194,45 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
     /// [`Error::Mismatch`](crate::Error::Mismatch) if they do not.
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()>;
 
-    /// The sum of the losses of the first `valid` lanes, and its gradient by `y`, both unscaled.
+    /// Whether a target that is this class counts, in the loss and in the accuracy: by default every class that is
+    /// not negative.
+    fn counts(&self, class: i64) -> bool {
+        class >= 0
+    }
+
+    /// Whether the mean is weighted, Σ wᵢ lossᵢ / Σ wᵢ, where samples have weights; by default it is
+    /// Σ wᵢ lossᵢ / Σ 1, as for PyTorch's losses with `reduction='none'`, weighted and averaged by hand. See
+    /// [`WeightedMean`].
+    fn weighted_mean(&self) -> bool {
+        false
+    }
+
+    /// The sum of the losses of each lane, and the gradient with respect to `y`, both unscaled.
     ///
-    /// All of `dy` is overwritten; lanes from `valid` on become 0, and so does every place that has no target: a
-    /// class that is ignored, or a value that is NaN.
+    /// All of `dy` is overwritten. It is 0 wherever there is no target: in lanes from `valid` on, beyond a sample's
+    /// length, for a class that does not [count](Self::counts), and for a value that is NaN.
     ///
     /// # Panics
-    /// If the targets are none that [`check`](Self::check) lets pass, or a class is none of the output's.
-    fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, dy: SeqMut<'_, R>) -> Tally;
+    /// If the targets are not accepted by [`check`](Self::check), or a class that counts is not one of the output's.
+    fn tile(&self, tile: Tile<'_, R>);
+}
+
+/// Computes a loss over a tile and its gradient, and weights the samples in both; `tile.tallies` keep each sample's
+/// own loss, unweighted.
+pub(crate) fn measure<R: Real>(loss: &dyn Loss<R>, tile: Tile<'_, R>, weights: Option<&[f64]>) -> Tally {
+    let Tile { y, targets, valid, lens, dy, tallies } = tile;
+    tallies.fill(Tally::default());
+    let (shape, lanes) = (dy.shape, dy.lanes);
+    let place = SeqMut { data: &mut *dy.data, shape, lanes };
+    loss.tile(Tile { y, targets, valid, lens, dy: place, tallies: &mut *tallies });
+    let Some(weights) = weights else { return tallies[..valid].iter().copied().sum() };
+    for row in dy.data.chunks_exact_mut(lanes) {
+        row.iter_mut().zip(weights).for_each(|(dy, &weight)| *dy *= R::from_f64(weight));
+    }
+    let counted = |weight: f64| if loss.weighted_mean() { weight } else { 1.0 };
+    let weighted = tallies[..valid]
+        .iter()
+        .zip(weights)
+        .map(|(tally, &weight)| Tally { loss: weight * tally.loss, weight: counted(weight) * tally.weight });
+    weighted.sum()
 }

@@ -17,15 +17,17 @@ use super::elementwise::{Elementwise, elementwise};
 /// Legendre 1805.
 /// # Examples
 /// ```
-/// use bptt::loss::{Loss, Mse, Targets};
+/// use bptt::loss::{Loss, Mse, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
 /// // One value of two samples, in two lanes.
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([1.0, 2.0f32], [1.0, 4.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let tally = Mse.tile(Seq::new(&y, shape, 2), targets, 2, SeqMut::new(&mut dy, shape, 2));
-/// assert_eq!(tally.mean(), 2.0);
+/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// Mse.tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let tally: Tally = tallies.into_iter().sum();
+/// assert_eq!(tally.mean(), Some(2.0));
 /// assert_eq!(dy, [0.0, -4.0]);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

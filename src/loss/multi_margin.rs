@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
-use super::{Loss, Tally, Targets};
+use super::{Loss, Tile};
 use crate::data::TargetShape;
-use crate::{Error, Real, Result, Seq, SeqMut, Shape};
+use crate::{Error, Real, Result, Shape};
 
 /// Hinge loss between the output of a class and those of all others; PyTorch's `MultiMarginLoss`, with its defaults.
 ///
 /// zⱼ = max(0, margin − y_c + yⱼ) for j ≠ c; loss = w_c / C · Σⱼ zⱼᵖ, summed over samples and steps and divided by
 /// their number, *not* by Σ w_c; dyⱼ = p w_c / C · zⱼᵖ⁻¹ where zⱼ > 0, dy_c = −Σⱼ dyⱼ.
 ///
-/// [`ignore_index`](Self::ignore_index), which PyTorch has not, is as in [`CrossEntropy`](super::CrossEntropy).
+/// [`ignore_index`](Self::ignore_index), which PyTorch lacks, is as in [`CrossEntropy`](super::CrossEntropy).
 ///
 /// # Shapes
 /// y `[T, C, B]`, a class for each of the `T` steps of each sample.
@@ -20,14 +20,15 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape};
 /// Weston & Watkins 1999.
 /// # Examples
 /// ```
-/// use bptt::loss::{Loss, MultiMargin, Targets};
+/// use bptt::loss::{Loss, MultiMargin, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
 /// // Two classes of one sample, in one lane: the right one leads by a quarter of the margin.
 /// let (shape, mut dy) = (Shape::new(1, 2), [0.0; 2]);
-/// let (y, loss) = ([0.5, 0.75], MultiMargin::default());
-/// let tally = loss.tile(Seq::new(&y, shape, 1), Targets::Classes(&[1]), 1, SeqMut::new(&mut dy, shape, 1));
-/// assert_eq!(tally.mean(), 0.75 / 2.0);
+/// let (y, mut tallies) = (Seq::new(&[0.5, 0.75], shape, 1), [Tally::default()]);
+/// let tile = Tile::new(y, Targets::Classes(&[1]), 1, SeqMut::new(&mut dy, shape, 1), &mut tallies);
+/// MultiMargin::default().tile(tile);
+/// assert_eq!(tallies[0].mean(), Some(0.75 / 2.0));
 /// assert_eq!(dy, [0.5, -0.5]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,13 +88,19 @@ impl<R: Real> Loss<R> for MultiMargin {
         Ok(())
     }
 
-    fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, mut dy: SeqMut<'_, R>) -> Tally {
+    fn counts(&self, class: i64) -> bool {
+        class != self.classes.ignore_index
+    }
+
+    fn tile(&self, tile: Tile<'_, R>) {
+        let counts = tile.counted();
+        let Tile { y, targets, mut dy, tallies, .. } = tile;
         let (classes, c, lanes) = (targets.classes(), y.shape.f, y.lanes);
-        let mut tally = Tally::default();
         dy.data.fill(R::ZERO);
         for t in 0..y.shape.t {
             let (y, dy) = (y.step(t), dy.step(t));
-            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], valid, c) {
+            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], |lane| counts(t, lane), c)
+            {
                 let Some(class) = class else { continue };
                 let share = self.classes.weight_of(class) / c as f64;
                 let y_at = |j: usize| y[j * lanes + lane].to_f64();
@@ -104,15 +111,14 @@ impl<R: Real> Loss<R> for MultiMargin {
                     // What is not a number is to show in the loss.
                     if z > 0.0 || z.is_nan() {
                         let (value, slope) = self.power(z);
-                        tally.loss += share * value;
+                        tallies[lane].loss += share * value;
                         own -= share * slope;
                         dy[j * lanes + lane] = R::from_f64(share * slope);
                     }
                 }
                 dy[class * lanes + lane] = R::from_f64(own);
-                tally.weight += 1.0;
+                tallies[lane].weight += 1.0;
             }
         }
-        tally
     }
 }

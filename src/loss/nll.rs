@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
-use super::{Loss, Tally, Targets};
+use super::{Loss, Tile};
 use crate::data::TargetShape;
-use crate::{Real, Result, Seq, SeqMut, Shape};
+use crate::{Real, Result, Shape};
 
 /// Negative log-likelihood of classes under log-probabilities; PyTorch's `NLLLoss`, with its defaults.
 ///
 /// loss = −w_c y_c, summed over samples and steps and divided by Σ w_c; dy = −w_c onehot(c).
 ///
-/// y is to be log-probabilities, as a [`LogSoftmax`](crate::nn::LogSoftmax) hands them out; for plain outputs there
+/// y is to be log-probabilities, as [`LogSoftmax`](crate::nn::LogSoftmax) returns them; for plain outputs there
 /// is [`CrossEntropy`](crate::loss::CrossEntropy).
 ///
 /// # Shapes
@@ -20,14 +20,15 @@ use crate::{Real, Result, Seq, SeqMut, Shape};
 /// Bridle 1990.
 /// # Examples
 /// ```
-/// use bptt::loss::{Loss, Nll, Targets};
+/// use bptt::loss::{Loss, Nll, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
 /// // Two classes of one sample, in one lane.
 /// let (shape, mut dy) = (Shape::new(1, 2), [0.0; 2]);
 /// let y = [0.25f64.ln(), 0.75f64.ln()];
-/// let tally = Nll::default().tile(Seq::new(&y, shape, 1), Targets::Classes(&[1]), 1, SeqMut::new(&mut dy, shape, 1));
-/// assert_eq!(tally.mean(), -0.75f64.ln());
+/// let (y, mut tallies) = (Seq::new(&y, shape, 1), [Tally::default()]);
+/// Nll::default().tile(Tile::new(y, Targets::Classes(&[1]), 1, SeqMut::new(&mut dy, shape, 1), &mut tallies));
+/// assert_eq!(tallies[0].mean(), Some(-0.75f64.ln()));
 /// assert_eq!(dy, [0.0, -1.0]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,20 +56,25 @@ impl<R: Real> Loss<R> for Nll {
         self.classes.check("negative log-likelihood", output, targets)
     }
 
-    fn tile(&self, y: Seq<'_, R>, targets: Targets<'_, R>, valid: usize, mut dy: SeqMut<'_, R>) -> Tally {
+    fn counts(&self, class: i64) -> bool {
+        class != self.classes.ignore_index
+    }
+
+    fn tile(&self, tile: Tile<'_, R>) {
+        let counts = tile.counted();
+        let Tile { y, targets, mut dy, tallies, .. } = tile;
         let (classes, lanes) = (targets.classes(), y.lanes);
-        let mut tally = Tally::default();
         dy.data.fill(R::ZERO);
         for t in 0..y.shape.t {
             let (y, dy) = (y.step(t), dy.step(t));
-            for (lane, class) in self.classes.each(&classes[t * lanes..][..lanes], valid, dy.len() / lanes) {
+            let classes = &classes[t * lanes..][..lanes];
+            for (lane, class) in self.classes.each(classes, |lane| counts(t, lane), dy.len() / lanes) {
                 let Some(class) = class else { continue };
                 let weight = self.classes.weight_of(class);
-                tally.loss -= weight * y[class * lanes + lane].to_f64();
-                tally.weight += weight;
+                tallies[lane].loss -= weight * y[class * lanes + lane].to_f64();
+                tallies[lane].weight += weight;
                 dy[class * lanes + lane] = R::from_f64(-weight);
             }
         }
-        tally
     }
 }

@@ -20,15 +20,17 @@ use crate::{Error, Result, Shape};
 /// Girshick 2015 (Fast R-CNN), section 2.3.
 /// # Examples
 /// ```
-/// use bptt::loss::{Loss, SmoothL1, Targets};
+/// use bptt::loss::{Loss, SmoothL1, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
 /// // One value of two samples, in two lanes.
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([1.0, 2.0f32], [1.25, 4.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let tally = SmoothL1::default().beta(0.5).tile(Seq::new(&y, shape, 2), targets, 2, SeqMut::new(&mut dy, shape, 2));
-/// assert_eq!(tally.mean(), (0.0625 + 1.75) / 2.0);
+/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// SmoothL1::default().beta(0.5).tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let tally: Tally = tallies.into_iter().sum();
+/// assert_eq!(tally.mean(), Some((0.0625 + 1.75) / 2.0));
 /// assert_eq!(dy, [-0.5, -1.0]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Sizes};
+use super::{Backward, Build, Built, Description, Forward, Layer};
 use crate::kernels::activation::Function;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
-use crate::{Real, Result, Seq, SeqMut, Shape};
+use crate::{Real, Result};
 
 /// An activation function, element by element.
 ///
-/// y = f(x); dx = dy ⊙ f'(x), told from y
+/// y = f(x); dx = dy ⊙ f'(x), computed from y
 ///
 /// # Shapes
 /// x `[T, F, B]` → y `[T, F, B]`
@@ -49,29 +49,19 @@ impl<R: Real> Layer<R> for Activation {
         Description::new("activation", self)
     }
 
-    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        Ok((input, Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        Ok(Built::new(build.input().clone()))
     }
 
     fn takes_one_lane(&self) -> bool {
         true
     }
 
-    fn forward(&self, _: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
+    fn forward(&self, Forward { x, y, .. }: Forward<'_, R>) {
         R::activate(self.0, x.data, y.data);
     }
 
-    fn backward(
-        &self,
-        _cx: &Context<'_, R>,
-        _x: Seq<'_, R>,
-        y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        _cache: &mut [R],
-        _grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, Backward { y, dy, dx, .. }: Backward<'_, R>) {
         if let Some(dx) = dx {
             R::activate_backward(self.0, y.data, dy.data, dx.data);
         }

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Mode, Sizes};
+use super::{Backward, Build, Built, Description, Forward, Layer, Mode};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
-use crate::{Error, Real, Result, Seq, SeqMut, Shape};
+use crate::{Error, Real, Result, Shape};
 
 /// Sets values to 0 at random in training, and leaves them alone otherwise.
 ///
@@ -76,25 +76,19 @@ impl<R: Real> Layer<R> for Dropout {
         Description::new("dropout", self)
     }
 
-    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
         if !(0.0..=1.0).contains(&self.p) {
             return Err(Error::config("p", format!("found {}, expected a probability, 0 to 1", self.p)));
         }
-        Ok((input, Sizes { cache: self.masks(input) * input.f, ..Sizes::default() }))
+        let input = build.input();
+        Ok(Built::new(input.clone()).cache(self.masks(input.shape) * input.shape.f))
     }
 
     fn takes_one_lane(&self) -> bool {
         true
     }
 
-    fn forward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _state: &mut [R],
-        mut y: SeqMut<'_, R>,
-        masks: &mut [R],
-    ) {
+    fn forward(&self, Forward { cx, x, mut y, cache: masks, .. }: Forward<'_, R>) {
         if cx.mode != Mode::Train {
             y.data.copy_from_slice(x.data);
             return;
@@ -108,17 +102,7 @@ impl<R: Real> Layer<R> for Dropout {
         }
     }
 
-    fn backward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        masks: &mut [R],
-        _grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, Backward { cx, x, dy, dx, cache: masks, .. }: Backward<'_, R>) {
         let Some(mut dx) = dx else { return };
         if cx.mode != Mode::Train {
             dx.data.copy_from_slice(dy.data);
@@ -131,8 +115,7 @@ impl<R: Real> Layer<R> for Dropout {
     }
 
     #[cfg(feature = "onnx")]
-    fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
-        let _ = graph;
+    fn export_onnx(&self, _graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
         Ok(x)
     }
 }

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Sizes, Unfit};
+use super::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer};
 use crate::kernels::layers::Lookup;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+use crate::{Error, Init, Real, Result, Seq};
 
 /// As many whole numbers an `f32` holds exactly.
 const MAX_SIZE: usize = 1 << 24;
@@ -64,55 +64,39 @@ impl<R: Real> Layer<R> for Embedding {
         Description::new("embedding", self)
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
         let sizes = [("num_embeddings", self.num_embeddings), ("embedding_dim", self.embedding_dim)];
         for (field, value) in sizes {
             if !(1..=MAX_SIZE).contains(&value) {
                 return Err(Error::config(field, format!("found {value}, expected 1 to {MAX_SIZE}")));
             }
         }
+        let input = build.input().shape;
         if input.f != 1 {
             let fault = format!("found {} features a step, expected 1: an index", input.f);
             return Err(Error::config("input", fault));
         }
-        let units = Axis::units(declare.prefix(), self.embedding_dim, 1);
-        declare.tensor("weight", [Axis::from(self.num_embeddings), units], Init::Normal(1.0))?;
-        Ok((Shape::new(input.t, self.embedding_dim), Sizes::default()))
+        let units = Axis::units(build.prefix(), self.embedding_dim, 1);
+        build.tensor("weight", [Axis::from(self.num_embeddings), units.clone()], Init::Normal(1.0))?;
+        Ok(Built::new(Features::of(input.t, units)))
     }
 
     fn takes_one_lane(&self) -> bool {
         true
     }
 
-    fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), Unfit> {
+    fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), InvalidInput> {
         let Some((step, lane, found)) = lookup(cx, x).first_unfit(self.num_embeddings) else { return Ok(()) };
         let expected = format!("an index: a whole number from 0 to less than {}", self.num_embeddings);
-        Err(Unfit { lane, step, found: found.to_string(), expected })
+        Err(InvalidInput { lane, step, found: found.to_string(), expected })
     }
 
-    fn forward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _state: &mut [R],
-        y: SeqMut<'_, R>,
-        _cache: &mut [R],
-    ) {
-        R::embed(lookup(cx, x), cx.params, self.embedding_dim, y.data);
+    fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
+        R::embed(lookup(&cx, x), cx.params, self.embedding_dim, y.data);
     }
 
-    fn backward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        _cache: &mut [R],
-        grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
-        R::embed_backward(lookup(cx, x), dy.data, self.embedding_dim, grads);
+    fn backward(&self, Backward { cx, x, dy, dx, grads, .. }: Backward<'_, R>) {
+        R::embed_backward(lookup(&cx, x), dy.data, self.embedding_dim, grads);
         if let Some(dx) = dx {
             dx.data.fill(R::ZERO);
         }
@@ -151,7 +135,7 @@ mod tests {
     use crate::loss::Mse;
     use crate::nn::{Mode, Workspace};
     use crate::optim::Sgd;
-    use crate::{Model, Trainer};
+    use crate::{Model, Shape, Trainer};
 
     fn build(n: usize, e: usize, f: usize) -> Result<Model<f64>> {
         Model::builder(Shape::new(2, f)).layer("e", Embedding::new(n, e)).build(1)
@@ -184,7 +168,7 @@ mod tests {
             }
             let data = Arrays::values(x.clone(), Array3::zeros((50, 2, 2)))?;
             assert_eq!(model.evaluate_with(&data, &Mse).unwrap_err().to_string(), fault);
-            assert_eq!(model.pattern_losses(&data, &Mse).unwrap_err().to_string(), fault);
+            assert_eq!(model.sample_losses(&data, &Mse).unwrap_err().to_string(), fault);
             let before = model.params().as_slice().to_vec();
             let mut trainer = Trainer::new(Mse, Sgd::new(0.1)).batch_size(50);
             assert_eq!(trainer.fit(&mut model, &data, None).unwrap_err().to_string(), fault);

@@ -2,13 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Sizes};
+use super::{Backward, Build, Built, Description, Forward, Layer};
 use crate::kernels::Band;
 use crate::kernels::layers::Norm;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
-use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+use crate::{Error, Init, Real, Result, Seq};
 
 /// Normalises the features of each time step of each sample.
 ///
@@ -49,7 +48,7 @@ impl Default for LayerNorm {
 }
 
 impl LayerNorm {
-    /// ε = 1e-5, with weight and bias. How many features there are is told from what it is built on.
+    /// ε = 1e-5, with weight and bias. The number of features is inferred from the preceding layer.
     pub fn new() -> Self {
         Self { elementwise_affine: true, eps: 1e-5 }
     }
@@ -77,44 +76,28 @@ impl<R: Real> Layer<R> for LayerNorm {
         Description::new("layer_norm", self)
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
         if !(self.eps > 0.0 && self.eps.is_finite()) {
             return Err(Error::config("eps", format!("found {}, expected a positive number", self.eps)));
         }
+        let input = build.input();
         if self.elementwise_affine {
-            declare.tensor("weight", [Axis::from(input.f)], Init::Constant(1.0))?;
-            declare.tensor("bias", [Axis::from(input.f)], Init::Constant(0.0))?;
+            build.tensor("weight", [input.units.clone()], Init::Constant(1.0))?;
+            build.tensor("bias", [input.units.clone()], Init::Constant(0.0))?;
         }
-        let stats = 2 * input.t;
-        Ok((input, Sizes { cache: stats, infer_cache: stats, ..Sizes::default() }))
+        let stats = 2 * input.shape.t;
+        Ok(Built::new(input.clone()).cache(stats).infer_cache(stats))
     }
 
     fn takes_one_lane(&self) -> bool {
         true
     }
 
-    fn forward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _state: &mut [R],
-        y: SeqMut<'_, R>,
-        stats: &mut [R],
-    ) {
+    fn forward(&self, Forward { cx, x, y, cache: stats, .. }: Forward<'_, R>) {
         R::norm_forward(self.norm(cx.params, &x), x.data, y.data, stats);
     }
 
-    fn backward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        stats: &mut [R],
-        grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, Backward { cx, x, dy, dx, cache: stats, grads, .. }: Backward<'_, R>) {
         let norm = self.norm(cx.params, &x);
         if self.elementwise_affine {
             let (dweight, dbias) = grads.split_at_mut(x.shape.f);
@@ -143,7 +126,7 @@ impl<R: Real> Layer<R> for LayerNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Model;
+    use crate::{Model, Shape};
 
     #[test]
     fn eps_must_be_positive() {

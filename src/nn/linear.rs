@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Sizes};
+use super::{Backward, Build, Built, Description, Features, Forward, Layer};
 use crate::kernels::{Band, Matrix, Start, packed_len};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
 use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+use crate::{Error, Init, Real, Result, Shape};
 
-/// More is a mistake, or a file that means harm.
+/// More is a mistake, or a malicious file.
 const MAX_FEATURES: usize = 1 << 24;
 
 /// An affine layer, applied to every time step alike.
@@ -37,7 +37,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer with `out_features` outputs; the inputs are told from what it is built on.
+    /// A layer with `out_features` outputs; the number of inputs is inferred from the preceding layer.
     pub fn new(out_features: usize) -> Self {
         Self { out_features }
     }
@@ -48,16 +48,17 @@ impl<R: Real> Layer<R> for Linear {
         Description::new("linear", self)
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
         if !(1..=MAX_FEATURES).contains(&self.out_features) {
             let fault = format!("found {}, expected 1 to {MAX_FEATURES}", self.out_features);
             return Err(Error::config("out_features", fault));
         }
-        let out = Axis::units(declare.prefix(), self.out_features, 1);
-        declare.tensor("weight", [out.clone(), Axis::from(input.f)], Init::pytorch(input.f))?;
-        declare.tensor("bias", [out], Init::pytorch(input.f))?;
-        let packed = packed_len(self.out_features, input.f) + packed_len(input.f, self.out_features);
-        Ok((Shape::new(input.t, self.out_features), Sizes { packed, ..Sizes::default() }))
+        let Features { shape, units } = build.input();
+        let out = Axis::units(build.prefix(), self.out_features, 1);
+        build.tensor("weight", [out.clone(), units.clone()], Init::pytorch(shape.f))?;
+        build.tensor("bias", [out.clone()], Init::pytorch(shape.f))?;
+        let packed = packed_len(self.out_features, shape.f) + packed_len(shape.f, self.out_features);
+        Ok(Built::new(Features::of(shape.t, out)).packed(packed))
     }
 
     fn takes_one_lane(&self) -> bool {
@@ -72,24 +73,14 @@ impl<R: Real> Layer<R> for Linear {
         R::pack(&[matrix.transposed()], &[], backward);
     }
 
-    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], mut y: SeqMut<'_, R>, _: &mut [R]) {
+    fn forward(&self, Forward { cx, x, mut y, .. }: Forward<'_, R>) {
         let packed = &cx.packed[..packed_len(self.out_features, x.shape.f)];
         for t in 0..x.shape.t {
             R::product(packed, [x.step(t), &[], &[]], Start::Bias, y.step(t), x.lanes);
         }
     }
 
-    fn backward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        _cache: &mut [R],
-        grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, Backward { cx, x, dy, dx, grads, .. }: Backward<'_, R>) {
         // dW = Σ dy xᵀ; db = Σ dy; dx = Wᵀ dy
         let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
         let (band, x_band) = (Band::new(dy.data, dy.shape.f), Band::new(x.data, x.shape.f));

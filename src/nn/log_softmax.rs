@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, MAX_LANES, Sizes};
+use super::{Backward, Build, Built, Description, Forward, Layer};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
-use crate::{Real, Result, Seq, SeqMut, Shape};
+use crate::shape::MAX_LANES;
+use crate::{Real, Result};
 
 /// The logarithm of softmax, over the features of each time step; PyTorch's `LogSoftmax(-1)`.
 ///
@@ -37,11 +38,11 @@ impl<R: Real> Layer<R> for LogSoftmax {
         Description::new("log_softmax", self)
     }
 
-    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        Ok((input, Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        Ok(Built::new(build.input().clone()))
     }
 
-    fn forward(&self, _: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], mut y: SeqMut<'_, R>, _: &mut [R]) {
+    fn forward(&self, Forward { x, mut y, .. }: Forward<'_, R>) {
         let lanes = x.lanes;
         let mut sum_max = [R::ZERO; 2 * MAX_LANES];
         let sum_max = &mut sum_max[..2 * lanes];
@@ -58,17 +59,7 @@ impl<R: Real> Layer<R> for LogSoftmax {
         }
     }
 
-    fn backward(
-        &self,
-        _cx: &Context<'_, R>,
-        _x: Seq<'_, R>,
-        y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        _cache: &mut [R],
-        _grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, Backward { y, dy, dx, .. }: Backward<'_, R>) {
         let Some(mut dx) = dx else { return };
         let lanes = y.lanes;
         let mut sum_max = [R::ZERO; 2 * MAX_LANES];

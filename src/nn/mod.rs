@@ -15,13 +15,15 @@ pub mod rnn;
 pub use activation::Activation;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
-pub use layer::{Context, Declare, Description, Layer, Mode, Sizes, Unfit};
+pub use layer::{
+    Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer, Mode, Sizes,
+};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
 #[cfg(feature = "onnx")]
 pub(crate) use model::Place;
-pub use model::{Builder, Evaluation, Model, ParamsMut, Session, Workspace};
-pub(crate) use model::{MAX_LANES, same_mask, tile_lanes};
+pub(crate) use model::same_mask;
+pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Session, Workspace};
 pub use pool::Pool;
 pub use rnn::{Gru, Lstm, Rnn};

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Declare, Description, Layer, Sizes};
+use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
 use crate::kernels::layers::{Lane, Over};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
-use crate::{Real, Result, Seq, SeqMut, Shape};
+use crate::{Real, Result, Shape};
 
 /// Makes one step of all time steps: the last, their mean, or the largest value of each feature.
 ///
@@ -60,8 +60,12 @@ impl<R: Real> Layer<R> for Pool {
         Description::new("pool", self)
     }
 
-    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        Ok((Shape::new(1, input.f), Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        Ok(Built::new(Features::of(1, build.input().units.clone())))
+    }
+
+    fn length(&self, _input: Shape, _len: usize) -> usize {
+        1
     }
 
     /// The last step can be told as it comes; mean and maximum wait for all.
@@ -73,27 +77,17 @@ impl<R: Real> Layer<R> for Pool {
         true
     }
 
-    fn forward(&self, cx: &Context<'_, R>, x: Seq<'_, R>, _: &mut [R], y: SeqMut<'_, R>, _: &mut [R]) {
+    fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
         R::pool(self.0, x.data, y.data);
-        for lane in shorter(cx, x.shape.t, x.lanes) {
+        for lane in shorter(&cx, x.shape.t, x.lanes) {
             R::pool_lane(self.0, x.data, y.data, lane);
         }
     }
 
-    fn backward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        _dstate: &mut [R],
-        _cache: &mut [R],
-        _grads: &mut [R],
-        dx: Option<SeqMut<'_, R>>,
-    ) {
+    fn backward(&self, Backward { cx, x, y, dy, dx, .. }: Backward<'_, R>) {
         if let Some(dx) = dx {
             R::pool_backward(self.0, x.data, y.data, dy.data, dx.data);
-            for lane in shorter(cx, x.shape.t, x.lanes) {
+            for lane in shorter(&cx, x.shape.t, x.lanes) {
                 R::pool_lane_backward(self.0, x.data, y.data, dy.data, dx.data, lane);
             }
         }

@@ -213,7 +213,7 @@ impl<'a, R: Real> Graph<'a, R> {
             return None;
         }
         let lengths = Value(super::LENGTHS.into());
-        if self.place.input.t == self.model.input().t {
+        if self.place.input.t == self.model.input_shape().t {
             return Some(lengths);
         }
         // Beyond a layer that left fewer steps, no more than these count.

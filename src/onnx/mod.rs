@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 
 pub use graph::{Attribute, Graph, Value};
 
+use crate::nn::{Build, Features};
 use crate::params::Layout;
 use crate::{Error, Model, Real, Result, Shape, files};
 use graph::Dimension;
@@ -154,15 +155,15 @@ impl Export {
         let batch = Dimension::Named("batch");
         let shape = |t: Dimension, f: usize| [batch, t, Dimension::Fixed(f)];
         let mut graph = Graph::new(model, self);
-        let (input, output) = (model.input(), model.output());
+        let (input, output) = (model.input_shape(), model.output_shape());
         let time = if self.states { Dimension::Named("time") } else { Dimension::Fixed(input.t) };
         let mut x = graph.add_input("input".into(), shape(time, input.f));
         if self.lengths {
             graph.add_lengths();
         }
-        if !model.normalize().is_identity() {
+        if !model.normalization().is_identity() {
             for (op, name, values) in
-                [("Sub", "mean", model.normalize().mean()), ("Div", "sd", model.normalize().sd())]
+                [("Sub", "mean", model.normalization().mean()), ("Div", "sd", model.normalization().sd())]
             {
                 let values: Vec<R> = values.iter().map(|&value| R::from_f64(value)).collect();
                 let values = graph.constant(format!("normalize.{name}"), &[values.len()], &values);
@@ -186,14 +187,15 @@ impl Export {
 /// How many steps go out where the number of those that come in is open.
 fn steps_out<R: Real>(model: &Model<R>) -> Result<Dimension> {
     let of = |t: usize| {
-        let (mut shape, mut layout) = (Shape::new(t, model.input().f), Layout::default());
+        let input = Shape::new(t, model.input_shape().f);
+        let (mut features, mut layout) = (Features::new(input), Layout::default());
         for place in model.places() {
-            let mut declare = crate::nn::Declare { layout: &mut layout, prefix: &place.name };
-            (shape, _) = place.layer.build(shape, &mut declare).map_err(|e| e.within(&place.name))?;
+            let mut build = Build::new(&features, &mut layout, &place.name);
+            features = place.layer.build(&mut build).map_err(|e| e.within(&place.name))?.output;
         }
-        Ok(shape.t)
+        Ok(features.shape.t)
     };
-    let t = model.input().t;
+    let t = model.input_shape().t;
     Ok(match [of(t)?, of(t + 1)?] {
         [now, more] if now == more => Dimension::Fixed(now),
         [now, more] if now == t && more == t + 1 => Dimension::Named("time"),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, MAX_MOMENTS, check, optimizer};
+use super::{Update, check, optimizer};
 use crate::{Real, Result};
 
 /// Adam; PyTorch's `Adam`, with its defaults.
@@ -15,10 +15,10 @@ use crate::{Real, Result};
 /// Kingma & Ba 2015, algorithm 1, in PyTorch's order of operations; Reddi, Kale & Kumar 2018 for AMSGrad.
 /// # Examples
 /// ```
-/// use bptt::optim::{Adam, At, Optimizer};
+/// use bptt::optim::{Adam, Optimizer, Update};
 ///
 /// let (rule, mut p) = (Adam::new(0.1).betas(0.8, 0.9).amsgrad(), [2.0f32]);
-/// rule.update(At { step: 1, lr: 0.1 }, &mut p, &[3.0], [&mut [0.0], &mut [0.0], &mut [0.0]]);
+/// rule.update(Update::new(0.1, &mut p, &[3.0]).moments([&mut [0.0], &mut [0.0], &mut [0.0]]));
 /// // The first step is as long as the learning rate.
 /// assert!((p[0] - 1.9).abs() < 1e-6);
 /// ```
@@ -78,24 +78,18 @@ impl Adam {
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], moments: [&mut [R]; MAX_MOMENTS]) {
-        self.step(at, self.weight_decay, p, g, moments);
+    fn rule<R: Real>(&self, update: Update<'_, R>) {
+        self.step(self.weight_decay, update);
     }
 
     /// The rule, with an L2 penalty of `decay`.
     #[inline(always)]
-    pub(super) fn step<R: Real>(
-        &self,
-        at: At,
-        decay: f64,
-        p: &mut [R],
-        g: &[R],
-        [m, v, max]: [&mut [R]; MAX_MOMENTS],
-    ) {
+    pub(super) fn step<R: Real>(&self, decay: f64, update: Update<'_, R>) {
+        let Update { step, lr, params: p, grads: g, moments: [m, v, max] } = update;
         let (beta1, beta2) = self.betas;
-        let t = at.step as f64;
+        let t = step as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
-        let step_size = R::from_f64(at.lr / correction1);
+        let step_size = R::from_f64(lr / correction1);
         let root2 = R::from_f64(correction2.sqrt());
         let (rest1, rest2) = (R::from_f64(1.0 - beta1), R::from_f64(1.0 - beta2));
         let (beta2, eps, decay) = (R::from_f64(beta2), R::from_f64(self.eps), R::from_f64(decay));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, MAX_MOMENTS, check, optimizer};
+use super::{Update, check, optimizer};
 use crate::{Real, Result};
 
 /// Adam by the largest gradient in place of the mean square; PyTorch's `Adamax`, with its defaults.
@@ -14,10 +14,10 @@ use crate::{Real, Result};
 /// Kingma & Ba 2015, algorithm 2, with PyTorch's ε.
 /// # Examples
 /// ```
-/// use bptt::optim::{Adamax, At, Optimizer};
+/// use bptt::optim::{Adamax, Optimizer, Update};
 ///
 /// let (rule, mut p) = (Adamax::new(0.1).betas(0.9, 0.99), [2.0f32]);
-/// rule.update(At { step: 1, lr: 0.1 }, &mut p, &[3.0], [&mut [0.0], &mut [0.0], &mut []]);
+/// rule.update(Update::new(0.1, &mut p, &[3.0]).moments([&mut [0.0], &mut [0.0], &mut []]));
 /// // The first step is as long as the learning rate.
 /// assert!((p[0] - 1.9).abs() < 1e-6);
 /// ```
@@ -70,9 +70,10 @@ impl Adamax {
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], [m, u, _]: [&mut [R]; MAX_MOMENTS]) {
+    fn rule<R: Real>(&self, update: Update<'_, R>) {
+        let Update { step, lr, params: p, grads: g, moments: [m, u, _] } = update;
         let (beta1, beta2) = self.betas;
-        let step_size = R::from_f64(at.lr / (1.0 - beta1.powf(at.step as f64)));
+        let step_size = R::from_f64(lr / (1.0 - beta1.powf(step as f64)));
         let rest1 = R::from_f64(1.0 - beta1);
         let (beta2, eps, decay) = (R::from_f64(beta2), R::from_f64(self.eps), R::from_f64(self.weight_decay));
         for (((p, &g), m), u) in p.iter_mut().zip(g).zip(m).zip(u) {

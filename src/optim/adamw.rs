@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adam, At, MAX_MOMENTS, optimizer};
+use super::{Adam, Update, optimizer};
 use crate::{Real, Result};
 
 /// Adam with weight decay beside the gradient, not in it; PyTorch's `AdamW`, with its defaults.
@@ -13,10 +13,10 @@ use crate::{Real, Result};
 /// Loshchilov & Hutter 2019, algorithm 2, in PyTorch's form.
 /// # Examples
 /// ```
-/// use bptt::optim::{AdamW, At, Optimizer};
+/// use bptt::optim::{AdamW, Optimizer, Update};
 ///
 /// let (rule, mut p) = (AdamW::new(0.1).weight_decay(0.5), [2.0f32]);
-/// rule.update(At { step: 1, lr: 0.1 }, &mut p, &[3.0], [&mut [0.0], &mut [0.0], &mut []]);
+/// rule.update(Update::new(0.1, &mut p, &[3.0]).moments([&mut [0.0], &mut [0.0], &mut []]));
 /// // A twentieth less, and a first step as long as the learning rate.
 /// assert!((p[0] - (1.9 - 0.1)).abs() < 1e-6);
 /// ```
@@ -62,10 +62,10 @@ impl AdamW {
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], moments: [&mut [R]; MAX_MOMENTS]) {
-        let keep = R::from_f64(1.0 - at.lr * self.0.weight_decay);
-        p.iter_mut().for_each(|p| *p *= keep);
-        self.0.step(at, 0.0, p, g, moments);
+    fn rule<R: Real>(&self, update: Update<'_, R>) {
+        let keep = R::from_f64(1.0 - update.lr * self.0.weight_decay);
+        update.params.iter_mut().for_each(|p| *p *= keep);
+        self.0.step(0.0, update);
     }
 }
 

@@ -16,24 +16,56 @@ pub use sgd::Sgd;
 
 use crate::{Real, Result};
 
-/// Moments that a rule may keep for each parameter, at the most.
+/// The most moments that a rule may keep for each parameter.
 pub const MAX_MOMENTS: usize = 3;
 
-/// Where in a run an update stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct At {
+/// What an update works on: parameters, their gradients and moments, and the place in the run.
+///
+/// Outside this crate, make one with [`new`](Update::new).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Update<'a, R> {
     /// The step, from 1.
     pub step: u64,
     /// The learning rate of this step.
     pub lr: f64,
+    /// The parameters, to be changed.
+    pub params: &'a mut [R],
+    /// Their gradients, as many.
+    pub grads: &'a [R],
+    /// Their moments, 0 before the first step. They are as long as the parameters; those that the rule does not keep
+    /// are empty.
+    pub moments: [&'a mut [R]; MAX_MOMENTS],
+}
+
+impl<'a, R> Update<'a, R> {
+    /// The first step, at a learning rate, of a rule that keeps no moments.
+    ///
+    /// # Panics
+    /// If there is not one gradient for each parameter.
+    #[track_caller]
+    pub fn new(lr: f64, params: &'a mut [R], grads: &'a [R]) -> Self {
+        assert_eq!(grads.len(), params.len(), "one gradient for each parameter");
+        Self { step: 1, lr, params, grads, moments: Default::default() }
+    }
+
+    /// The number of the step, from 1.
+    pub fn step(self, step: u64) -> Self {
+        Self { step, ..self }
+    }
+
+    /// The moments.
+    pub fn moments(self, moments: [&'a mut [R]; MAX_MOMENTS]) -> Self {
+        Self { moments, ..self }
+    }
 }
 
 /// A rule by which parameters follow their gradients.
 ///
 /// # Examples
-/// One of one's own, which goes by the sign of the gradient alone:
+/// A custom one, which follows the sign of the gradient alone:
 /// ```
-/// use bptt::optim::{At, MAX_MOMENTS, Optimizer};
+/// use bptt::optim::{Optimizer, Update};
 ///
 /// #[derive(Debug)]
 /// struct SignSgd(f64);
@@ -48,19 +80,20 @@ pub struct At {
 ///     fn check(&self) -> bptt::Result<()> {
 ///         Ok(())
 ///     }
-///     fn update(&self, at: At, p: &mut [f32], g: &[f32], _: [&mut [f32]; MAX_MOMENTS]) {
-///         p.iter_mut().zip(g).filter(|(_, g)| **g != 0.0).for_each(|(p, g)| *p -= at.lr as f32 * g.signum());
+///     fn update(&self, Update { lr, params, grads, .. }: Update<'_, f32>) {
+///         let moved = params.iter_mut().zip(grads).filter(|(_, g)| **g != 0.0);
+///         moved.for_each(|(p, g)| *p -= lr as f32 * g.signum());
 ///     }
 /// }
 /// let mut p = [1.0, 1.0, 1.0];
-/// SignSgd(0.5).update(At { step: 1, lr: 0.5 }, &mut p, &[3.0, -0.1, 0.0], Default::default());
+/// SignSgd(0.5).update(Update::new(0.5, &mut p, &[3.0, -0.1, 0.0]));
 /// assert_eq!(p, [0.5, 1.5, 1.0]);
 /// ```
 pub trait Optimizer<R: Real>: Debug + Send + Sync {
     /// The learning rate that the rule was given.
     fn lr(&self) -> f64;
 
-    /// Moments that the rule keeps for each parameter, [`MAX_MOMENTS`] at the most.
+    /// Moments that the rule keeps for each parameter, at most [`MAX_MOMENTS`].
     fn moments(&self) -> usize;
 
     /// Checks the settings.
@@ -69,9 +102,8 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
     /// [`Error::Config`](crate::Error::Config) naming the setting.
     fn check(&self) -> Result<()>;
 
-    /// One update of the parameters `p` by the gradients `g`. The moments, 0 before the first step, are as long as
-    /// `p`; those that the rule does not keep are empty.
-    fn update(&self, at: At, p: &mut [R], g: &[R], moments: [&mut [R]; MAX_MOMENTS]);
+    /// One update of parameters by their gradients.
+    fn update(&self, update: Update<'_, R>);
 }
 
 /// Implements [`Optimizer`] for a rule with inherent `lr`, `moments`, `check` and `rule::<R>`, once for each scalar, so
@@ -88,11 +120,11 @@ macro_rules! optimizer {
             fn check(&self) -> crate::Result<()> {
                 self.check()
             }
-            fn update(&self, at: super::At, p: &mut [$t], g: &[$t], moments: [&mut [$t]; super::MAX_MOMENTS]) {
+            fn update(&self, update: super::Update<'_, $t>) {
                 crate::kernels::simd::vectorized(
-#[inline(always)]
-|| self.rule(at, p, g, moments),
-);
+                    #[inline(always)]
+                    || self.rule(update),
+                );
             }
         }
     )*};
@@ -105,9 +137,9 @@ fn check(field: &str, value: f64, range: std::ops::Range<f64>) -> Result<()> {
         return Ok(());
     }
     let expected = if range.end == f64::INFINITY {
-        format!("a number from {} on", range.start)
+        format!("a number of at least {}", range.start)
     } else {
-        format!("a number from {} to below {}", range.start, range.end)
+        format!("a number of at least {} and below {}", range.start, range.end)
     };
     Err(crate::Error::config(field, format!("found {value}, expected {expected}")))
 }

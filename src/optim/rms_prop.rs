@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, MAX_MOMENTS, check, optimizer};
+use super::{Update, check, optimizer};
 use crate::{Real, Result};
 
 /// Gradients divided by the root of their mean square; PyTorch's `RMSprop`, with its defaults.
@@ -16,10 +16,10 @@ use crate::{Real, Result};
 /// Tieleman & Hinton 2012, lecture 6.5; Graves 2013 (Generating sequences), section 4.2, for the centered form.
 /// # Examples
 /// ```
-/// use bptt::optim::{At, Optimizer, RmsProp};
+/// use bptt::optim::{Optimizer, RmsProp, Update};
 ///
 /// let (rule, mut p) = (RmsProp::new(0.1).alpha(0.75).momentum(0.9), [2.0f32]);
-/// rule.update(At { step: 1, lr: 0.1 }, &mut p, &[3.0], [&mut [0.0], &mut [0.0], &mut []]);
+/// rule.update(Update::new(0.1, &mut p, &[3.0]).moments([&mut [0.0], &mut [0.0], &mut []]));
 /// // The mean square starts at 0, so that the first step is 1 / √(1 − α) learning rates long.
 /// assert!((p[0] - 1.8).abs() < 1e-6);
 /// ```
@@ -86,9 +86,10 @@ impl RmsProp {
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], [v, second, third]: [&mut [R]; MAX_MOMENTS]) {
+    fn rule<R: Real>(&self, update: Update<'_, R>) {
+        let Update { lr, params: p, grads: g, moments: [v, second, third], .. } = update;
         let step = Step {
-            lr: R::from_f64(at.lr),
+            lr: R::from_f64(lr),
             alpha: R::from_f64(self.alpha),
             rest: R::from_f64(1.0 - self.alpha),
             eps: R::from_f64(self.eps),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, MAX_MOMENTS, check, optimizer};
+use super::{Update, check, optimizer};
 use crate::{Error, Real, Result};
 
 /// Gradient descent with momentum; PyTorch's `SGD`, with its defaults.
@@ -14,10 +14,10 @@ use crate::{Error, Real, Result};
 /// Sutskever et al. 2013, in PyTorch's form.
 /// # Examples
 /// ```
-/// use bptt::optim::{At, Optimizer, Sgd};
+/// use bptt::optim::{Optimizer, Sgd, Update};
 ///
 /// let (rule, mut p) = (Sgd::new(0.5).momentum(0.75).nesterov(), [2.0f32]);
-/// rule.update(At { step: 1, lr: 0.5 }, &mut p, &[1.0], [&mut [0.0], &mut [], &mut []]);
+/// rule.update(Update::new(0.5, &mut p, &[1.0]).moments([&mut [0.0], &mut [], &mut []]));
 /// // A step, and three quarters of it once more, ahead of time.
 /// assert_eq!(p, [2.0 - 0.5 * 1.75]);
 /// ```
@@ -81,15 +81,16 @@ impl Sgd {
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, at: At, p: &mut [R], g: &[R], [b, ..]: [&mut [R]; MAX_MOMENTS]) {
-        let (lr, decay) = (R::from_f64(at.lr), R::from_f64(self.weight_decay));
+    fn rule<R: Real>(&self, update: Update<'_, R>) {
+        let Update { step, lr, params: p, grads: g, moments: [b, ..] } = update;
+        let (lr, decay) = (R::from_f64(lr), R::from_f64(self.weight_decay));
         if self.momentum == 0.0 {
             p.iter_mut().zip(g).for_each(|(p, &g)| *p -= lr * (g + decay * *p));
             return;
         }
         let momentum = R::from_f64(self.momentum);
         // The first step takes the gradient as a whole.
-        let share = R::from_f64(if at.step == 1 { 1.0 } else { 1.0 - self.dampening });
+        let share = R::from_f64(if step == 1 { 1.0 } else { 1.0 - self.dampening });
         for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
             let g = g + decay * *p;
             *b = momentum * *b + share * g;

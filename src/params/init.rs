@@ -80,7 +80,7 @@ impl Init {
     #[track_caller]
     pub fn fill_tensor<R: Real>(self, axes: &[Axis], values: &mut [R], key: u64) {
         assert!(self.check("", axes).is_ok(), "{self:?} does not fit the axes {axes:?}");
-        assert_eq!(values.len(), axes.iter().map(|axis| axis.size).product::<usize>(), "values of a tensor");
+        assert_eq!(values.len(), axes.iter().map(Axis::size).product::<usize>(), "values of a tensor");
         if values.is_empty() {
             return;
         }
@@ -94,9 +94,9 @@ impl Init {
             Self::XavierNormal(gain) => normal(values, gain * (2.0 / (fan_in + fan_out)).sqrt(), &mut rng),
             Self::KaimingUniform => uniform(values, (6.0 / fan_in).sqrt(), &mut rng),
             Self::KaimingNormal => normal(values, (2.0 / fan_in).sqrt(), &mut rng),
-            Self::Orthogonal(gain) => orthogonal::fill(values, axes[0].size, gain, &mut rng),
+            Self::Orthogonal(gain) => orthogonal::fill(values, axes[0].size(), gain, &mut rng),
             Self::OrthogonalBlocks(gain) => {
-                let Axis { size, blocks, .. } = axes[0];
+                let (size, blocks) = (axes[0].size(), axes[0].blocks());
                 for block in values.chunks_exact_mut(values.len() / blocks) {
                     orthogonal::fill(block, size / blocks, gain, &mut rng);
                 }
@@ -132,7 +132,7 @@ impl Init {
         }
         match self {
             Self::Constant(_) | Self::Uniform(_) | Self::Normal(_) => Ok(()),
-            Self::ForgetGate(_) if axes.first().is_some_and(|axis| axis.blocks == 4) => Ok(()),
+            Self::ForgetGate(_) if axes.first().is_some_and(|axis| axis.blocks() == 4) => Ok(()),
             Self::ForgetGate(_) => bad(format!("found {self:?}, expected it for the four gates of an LSTM")),
             _ if axes.len() >= 2 => Ok(()),
             _ => bad(format!("found {self:?} for a tensor of one axis, expected at least two axes")),
@@ -142,8 +142,8 @@ impl Init {
 
 /// fan_in and fan_out, as PyTorch's `_calculate_fan_in_and_fan_out` has them.
 fn fans(axes: &[Axis]) -> (f64, f64) {
-    let size = |i: usize| axes.get(i).map_or(1.0, |axis| axis.size as f64);
-    let field: f64 = axes.iter().skip(2).map(|axis| axis.size as f64).product();
+    let size = |i: usize| axes.get(i).map_or(1.0, |axis| axis.size() as f64);
+    let field: f64 = axes.iter().skip(2).map(|axis| axis.size() as f64).product();
     (size(1) * field, size(0) * field)
 }
 

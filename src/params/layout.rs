@@ -1,33 +1,66 @@
 //! Names, shapes and places of all tensors of a model.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::{Error, Init, Result};
 
-/// One axis of a tensor.
+/// One axis of a tensor: runs of units, one after another.
 ///
-/// `4H` rows of an LSTM's weight are `4` blocks of the `H` units of one group; pruning whole units later removes
-/// unit `u` of the group from every block of every axis that carries it.
+/// The `4H` rows of an LSTM's weight are one run of `4` blocks of the `H` units of one group; the columns of a layer
+/// above a bidirectional one are two runs, of the units of each direction. A unit that is removed leaves every
+/// block of every run that has its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Axis {
-    /// How long the axis is.
-    pub size: usize,
-    /// Of how many blocks of units it is made.
+    runs: Vec<Run>,
+}
+
+/// Neighbouring places on an axis: `blocks` times the same `units` units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Run {
+    /// The group that the units belong to; `None` for places that are no units of any layer.
+    pub group: Option<Arc<str>>,
+    /// Units of a block.
+    pub units: usize,
+    /// Blocks.
     pub blocks: usize,
-    /// The group of units that the axis runs over, if it has one.
-    pub group: Option<String>,
 }
 
 impl Axis {
     /// `blocks` blocks of the `units` units of `group`.
-    pub fn units(group: impl Into<String>, units: usize, blocks: usize) -> Self {
-        Self { size: units * blocks, blocks, group: Some(group.into()) }
+    pub fn units(group: impl Into<Arc<str>>, units: usize, blocks: usize) -> Self {
+        Self { runs: vec![Run { group: Some(group.into()), units, blocks }] }
+    }
+
+    /// This axis, and `other` behind it.
+    pub fn then(mut self, other: Axis) -> Self {
+        self.runs.extend(other.runs);
+        self
+    }
+
+    /// The length of the axis.
+    ///
+    /// It saturates, so that absurd sizes are found by whoever checks the tensor's.
+    pub fn size(&self) -> usize {
+        let sizes = self.runs.iter().map(|run| run.units.saturating_mul(run.blocks));
+        sizes.fold(0, usize::saturating_add)
+    }
+
+    /// The runs, in their order.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The number of blocks that the axis is made of.
+    pub fn blocks(&self) -> usize {
+        self.runs.iter().map(|run| run.blocks).sum()
     }
 }
 
 impl From<usize> for Axis {
     fn from(size: usize) -> Self {
-        Self { size, blocks: 1, group: None }
+        Self { runs: vec![Run { group: None, units: size, blocks: 1 }] }
     }
 }
 
@@ -47,12 +80,12 @@ pub struct Tensor {
 impl Tensor {
     /// The lengths of the axes.
     pub fn shape(&self) -> Vec<usize> {
-        self.axes.iter().map(|axis| axis.size).collect()
+        self.axes.iter().map(|axis| axis.size()).collect()
     }
 
     /// How many values it has.
     pub fn len(&self) -> usize {
-        self.axes.iter().map(|axis| axis.size).product()
+        self.axes.iter().map(|axis| axis.size()).product()
     }
 
     /// Whether it has no values.
@@ -83,10 +116,10 @@ impl Layout {
             return Err(Error::config(name, "found two tensors of this name, expected one"));
         }
         init.check(&name, &axes)?;
-        let len = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.size));
+        let len = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.size()));
         let end = len.and_then(|n| n.checked_add(self.len)).filter(|&n| n <= isize::MAX as usize / 8);
         let Some(end) = end else {
-            let shape: Vec<_> = axes.iter().map(|axis| axis.size).collect();
+            let shape: Vec<_> = axes.iter().map(|axis| axis.size()).collect();
             return Err(Error::config(
                 name,
                 format!("found shape {shape:?}, expected one that fits in memory"),

@@ -11,7 +11,7 @@ mod state_dict;
 pub use arena::Arena;
 pub(crate) use checked::{Named, read_checked, write_checked};
 pub use init::Init;
-pub use layout::{Axis, Layout, Tensor};
+pub use layout::{Axis, Layout, Run, Tensor};
 pub(crate) use pattern::matches;
 pub use state_dict::{IncompatibleKeys, StateDict};
 pub(crate) use state_dict::{read_tensors, write_tensors};

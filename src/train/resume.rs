@@ -260,9 +260,9 @@ pub(super) fn describe<R: Real>(model: &Model<R>) -> BTreeMap<String, String> {
     let layers = model.places().iter().map(|place| (&place.name, place.layer.describe()));
     let tensors = model.params().layout().tensors().iter().map(|t| (&t.name, t.shape()));
     [
-        ("input", model.input().to_string()),
+        ("input", model.input_shape().to_string()),
         ("layers", json(serde_json::to_string(&layers.collect::<Vec<_>>()))),
-        ("normalize", json(serde_json::to_string(model.normalize()))),
+        ("normalize", json(serde_json::to_string(model.normalization()))),
         ("parameters", json(serde_json::to_string(&tensors.collect::<Vec<_>>()))),
         ("type", format!("{:?}", R::DTYPE)),
     ]

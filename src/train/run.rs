@@ -81,7 +81,7 @@ impl<R: Real> Settings<R> {
         self.check(train, callbacks)?;
         if let Some(valid) = valid {
             model.check_data("validation", valid)?;
-            self.loss.check(model.output(), valid.target_shape())?;
+            self.loss.check(model.output_shape(), valid.target_shape())?;
         }
         let batches = self.batches(train.len())?;
         let file = self.run_file(model, train, valid)?;
@@ -152,7 +152,7 @@ impl<R: Real> Settings<R> {
         let score = |at: Position| {
             let (all, right) = at.classes;
             let accuracy = has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 });
-            Score { loss: at.tally.mean(), accuracy }
+            Score { loss: at.tally.mean().unwrap_or(f64::NAN), accuracy }
         };
         for (step, batch) in batches.epoch(before as u64 + 1).enumerate().skip(resumed) {
             if let Some(schedule) = self.schedule.as_deref() {
@@ -189,7 +189,6 @@ impl<R: Real> Settings<R> {
 
     fn validate(&self, model: &Model<R>, valid: &dyn Dataset<Elem = R>) -> Result<Score> {
         let evaluation = model.evaluate_with(valid, &*self.loss)?;
-        let accuracy = evaluation.has_classes().then(|| evaluation.accuracy());
-        Ok(Score { loss: evaluation.loss(), accuracy })
+        Ok(Score { loss: evaluation.loss().unwrap_or(f64::NAN), accuracy: evaluation.accuracy() })
     }
 }

@@ -9,9 +9,10 @@ use super::schedule::{Clock, Schedule};
 use super::trainer::Settings;
 use crate::data::{Dataset, TargetShape, samples};
 use crate::loss::{Loss, Tally};
-use crate::nn::{Mode, Workspace, same_mask, tile_lanes};
-use crate::optim::{At, MAX_MOMENTS, Optimizer};
+use crate::nn::{Mode, Workspace, same_mask};
+use crate::optim::{self, MAX_MOMENTS, Optimizer};
 use crate::prune::Mask;
+use crate::shape::tile_lanes;
 use crate::{Arena, Error, Model, Real, Result, par};
 
 /// Gradient slots, at the most: the tiles of a batch are summed into these, and these by a fixed tree.
@@ -75,7 +76,7 @@ pub(super) struct Carried<V> {
 ///     stepper.step(&mut model, &data, &batch, epoch, 0)?;
 /// }
 /// let last = stepper.gradients(&model, &data, &batch, 20, 0)?;
-/// assert!(last.tally.mean() < 0.5 * first.tally.mean());
+/// assert!(last.tally.mean().unwrap() < 0.5 * first.tally.mean().unwrap());
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub struct Stepper<'a, R: Real> {
@@ -116,7 +117,7 @@ impl<'a, R: Real> Stepper<'a, R> {
     ) -> Result<Self> {
         let (loss, optimizer) = (&*settings.loss, &*settings.optimizer);
         model.check_data("training", data)?;
-        loss.check(model.output(), data.target_shape())?;
+        loss.check(model.output_shape(), data.target_shape())?;
         optimizer.check()?;
         let plan = settings.patterns.plan(optimizer, model.params().layout())?;
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
@@ -285,7 +286,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             let place = |_| places.next().map_or(&mut [][..], |moment| &mut moment[range.clone()]);
             let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(place);
             let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
-            optimizer.update(At { step: self.steps, lr: *lr }, p, g, moments);
+            optimizer.update(optim::Update::new(*lr, p, g).step(self.steps).moments(moments));
         }
         if let Some(mask) = &self.mask {
             mask.apply(params.as_mut_slice());
@@ -369,7 +370,7 @@ impl<R: Real> Slot<R> {
         samples: impl ExactSizeIterator<Item = crate::data::Sample>,
     ) -> Result<()> {
         let ws = &mut self.ws;
-        ws.gather(model, data, samples)?;
+        ws.gather(model, data, Some(loss), samples)?;
         match self.states.chunks_exact_mut(ws.state_len().max(1)).nth(k) {
             None => model.forward(ws),
             Some(states) => {
@@ -379,14 +380,12 @@ impl<R: Real> Slot<R> {
             }
         }
         let (mut all, mut right) = (0, 0);
-        ws.each_class(|truth, predicted| {
+        ws.each_class(Some(loss), |_, truth, predicted| {
             all += 1;
-            right += u64::from(truth == predicted);
+            right += u64::from(Some(truth) == predicted);
         });
         self.classes = (self.classes.0 + all, self.classes.1 + right);
-        let valid = ws.valid();
-        let (y, targets, dy) = ws.for_loss();
-        self.tally += loss.tile(y, targets, valid, dy);
+        self.tally += ws.measure(loss);
         model.backward(ws, &mut self.grads, false);
         Ok(())
     }

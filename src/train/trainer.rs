@@ -10,8 +10,8 @@ use super::step::has_classes;
 use super::{Callback, Clip, History, Stepper};
 use crate::data::{Batches, Dataset};
 use crate::loss::Loss;
-use crate::nn::MAX_LANES;
 use crate::optim::Optimizer;
+use crate::shape::MAX_LANES;
 use crate::{Error, Model, Real, Result, par};
 
 /// Trains any model with any loss.
@@ -31,7 +31,7 @@ use crate::{Error, Model, Real, Result, par};
 /// let mut trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.5)).epochs(3).batch_size(10);
 /// let history = trainer.fit(&mut model, &data, None)?;
 /// assert_eq!(history.epochs.len(), 3);
-/// assert_eq!(model.evaluate(&data)?.accuracy(), 1.0);
+/// assert_eq!(model.evaluate(&data)?.accuracy(), Some(1.0));
 /// # Ok(())
 /// # }
 /// ```

@@ -57,7 +57,7 @@ impl Summary {
 /// let accuracy = cross_validate(&data.k_fold_stratified(5, 1)?, |_, train, valid| {
 ///     let mut model = Model::builder(train.shape()).layer("linear", Linear::new(2)).build(1)?;
 ///     Trainer::new(CrossEntropy::default(), Sgd::new(0.5)).epochs(3).fit(&mut model, train, None)?;
-///     Ok(model.evaluate(valid)?.accuracy())
+///     Ok(model.evaluate(valid)?.accuracy().unwrap_or_default())
 /// })?;
 /// assert_eq!((accuracy.mean, accuracy.values.len()), (1.0, 5));
 /// # Ok(())

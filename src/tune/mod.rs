@@ -35,7 +35,7 @@
 //!         .layer("linear", Linear::new(2))
 //!         .build(1)?;
 //!     Trainer::new(CrossEntropy::default(), Adam::new(config.lr)).epochs(3).fit(&mut model, &train, None)?;
-//!     Ok::<_, bptt::Error>(model.evaluate_with(&valid, &CrossEntropy::default())?.loss())
+//!     Ok::<_, bptt::Error>(model.evaluate_with(&valid, &CrossEntropy::default())?.loss().unwrap())
 //! })?;
 //! table.sort_by("score", Order::Ascending)?;
 //! println!("{table}");

@@ -4,8 +4,8 @@
 
 use bptt::data::Normalize;
 use bptt::nn::{
-    Activation, Builder, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, Pool,
-    Rnn, Workspace,
+    Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder,
+    Pool, Rnn, Workspace,
 };
 use bptt::{Init, Model, Real, Shape, rng};
 use ndarray::{Array2, Array3};
@@ -72,7 +72,7 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     cases
 }
 
-fn builder<R: Real>(input: Shape) -> Builder<R> {
+fn builder<R: Real>(input: Shape) -> ModelBuilder<R> {
     Model::builder(input)
 }
 
@@ -80,7 +80,7 @@ fn stack((name, layer, parts, hidden, cell): (&'static str, usize, usize, usize,
     Stack { name, layer, parts, hidden, cell }
 }
 
-fn case<R: Real>(name: &str, builder: Builder<R>, stacks: Vec<Stack>) -> Case<R> {
+fn case<R: Real>(name: &str, builder: ModelBuilder<R>, stacks: Vec<Stack>) -> Case<R> {
     // Parameters that are 0 or 1 at first would hide mistakes.
     let mut model = builder.build(3).unwrap();
     if model.params().get("norm.bias").is_some() {
@@ -163,12 +163,12 @@ impl<R: Real> Case<R> {
 
     /// Samples of any length from 1, with initial states and final ones; `ragged` or all of full length.
     pub fn full(&self, batch: usize, ragged: bool) -> Run<R> {
-        let t = self.model.input().t;
+        let t = self.model.input_shape().t;
         let lengths: Vec<_> = (0..batch).map(|i| if ragged { 1 + size(9, i as u64, t) } else { t }).collect();
         let x = self.x(batch);
         let mut ws = Workspace::new(&self.model, batch, Mode::Infer);
         let mut normalized = x.clone();
-        normalized.indexed_iter_mut().for_each(|((.., f), x)| *x = self.model.normalize().apply(*x, f));
+        normalized.indexed_iter_mut().for_each(|((.., f), x)| *x = self.model.normalization().apply(*x, f));
         ws.set_input(normalized.view());
         ws.set_lengths(&lengths);
         let (mut inputs, mut outputs) = (vec![("input".to_owned(), x)], vec![]);
@@ -187,7 +187,7 @@ impl<R: Real> Case<R> {
     }
 
     fn x(&self, batch: usize) -> Array3<R> {
-        let Shape { t, f } = self.model.input();
+        let Shape { t, f } = self.model.input_shape();
         match self.indices {
             None => uniform((batch, t, f), &[5, batch as u64]),
             Some(n) => Array3::from_shape_fn((batch, t, f), |(i, t, _)| {

@@ -43,7 +43,7 @@ enum Fault {
 }
 
 fn fault(case: &Case<f32>) -> Option<Fault> {
-    let input = case.model.input();
+    let input = case.model.input_shape();
     if case.name.starts_with("rnn_relu") {
         return Some(Fault::Tanh);
     }

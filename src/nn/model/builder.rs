@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::{Model, Place};
 use crate::data::Normalize;
-use crate::nn::{Declare, Layer};
+use crate::nn::{Build, Built, Features, Layer};
 use crate::params::Layout;
 use crate::{Arena, Error, Init, Real, Result, Shape};
 
-/// Values of a sample, at the most; more is a mistake, or a file that means harm.
+/// The most values of a sample; more is a mistake, or a malicious file.
 const MAX_INPUT: usize = 1 << 31;
 
-/// Collects the layers of a model; everything is checked once, in [`build`](Builder::build).
+/// Collects the layers of a model; everything is checked once, in [`build`](ModelBuilder::build).
 #[derive(Debug)]
-pub struct Builder<R> {
+pub struct ModelBuilder<R> {
     input: Shape,
     layers: Vec<(String, Box<dyn Layer<R>>)>,
     normalize: Normalize,
@@ -21,7 +21,7 @@ pub struct Builder<R> {
     inits: Vec<(String, Init)>,
 }
 
-impl<R: Real> Builder<R> {
+impl<R: Real> ModelBuilder<R> {
     pub(super) fn new(input: Shape) -> Self {
         Self {
             input,
@@ -87,7 +87,7 @@ impl<R: Real> Builder<R> {
             return Err(Error::config("input", fault));
         }
         self.normalize.check(self.input.f)?;
-        let (mut layout, mut packed, mut shape) = (Layout::default(), 0, self.input);
+        let (mut layout, mut packed, mut features) = (Layout::default(), 0, Features::new(self.input));
         let mut layers: Vec<Place<R>> = Vec::with_capacity(self.layers.len());
         for (name, layer) in self.layers {
             if name.is_empty() || layers.iter().any(|place| place.name == name) {
@@ -95,14 +95,16 @@ impl<R: Real> Builder<R> {
                 return Err(Error::config("layer name", fault));
             }
             let start = layout.len();
-            let mut declare = Declare { layout: &mut layout, prefix: &name };
-            let (output, sizes) = layer.build(shape, &mut declare).map_err(|e| e.within(&name))?;
+            let mut build = Build::new(&features, &mut layout, &name);
+            let Built { output, sizes } = layer.build(&mut build).map_err(|e| e.within(&name))?;
             let params = start..layout.len();
             let place = packed..packed + sizes.packed;
             packed = place.end;
-            layers.push(Place { name, layer, input: shape, output, sizes, params, packed: place });
-            shape = output;
+            let input = features.shape;
+            features = output.clone();
+            layers.push(Place { name, layer, input, output, sizes, params, packed: place });
         }
+        let shape = features.shape;
         if !self.classes.is_empty() && self.classes.len() != shape.f {
             let found = format!("{} names", self.classes.len());
             return Err(Error::mismatch("classes", found, format!("one for each of {} outputs", shape.f)));

@@ -1,52 +1,38 @@
-//! A model put to use, on datasets; an array is one.
+//! Prediction and evaluation on datasets; an array is one.
 
 use ndarray::{Array1, Array3, ArrayView2, Axis};
 
-use super::{MAX_LANES, Model, Workspace};
+use super::tiles::Tiles;
+use super::{Model, Workspace};
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
 use crate::{Error, Real, Result, Shape, par};
 
-/// Fewer samples than this pass one by one.
-const FEW: usize = 8;
-
-/// Shares that an evaluation is cut into, at the most, each a run of tiles: a fixed number, added up in order, so that
-/// the sum is the same at any thread count.
-const SHARES: usize = 16;
-
-/// What came of an evaluation on a dataset.
+/// The result of an evaluation on a dataset.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    /// None where there was no loss to measure.
+    /// None where no loss was measured.
     tally: Option<Tally>,
     confusion: Option<ConfusionMatrix>,
 }
 
 impl Evaluation {
-    /// The mean loss; NaN where none was asked for, as in [`Model::evaluate`].
-    pub fn loss(&self) -> f64 {
-        self.tally.map_or(f64::NAN, Tally::mean)
+    /// The mean loss; `None` where none was asked for, as in [`Model::evaluate`], or no target counted.
+    pub fn loss(&self) -> Option<f64> {
+        self.tally.and_then(Tally::mean)
     }
 
-    /// The share of right classes; NaN where the targets are no classes: for values, [`loss`](Self::loss) or the
-    /// [`metrics`](crate::metrics) of what [`Model::predict`] gives say how good they are.
-    pub fn accuracy(&self) -> f64 {
-        self.confusion.as_ref().map_or(f64::NAN, ConfusionMatrix::accuracy)
+    /// The share of right classes; `None` where the targets are not classes: for values, [`loss`](Self::loss) or the
+    /// [`metrics`](crate::metrics) of what [`Model::predict`] returns say how good they are.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.confusion.as_ref().map(ConfusionMatrix::accuracy)
     }
 
-    /// True against predicted classes.
-    ///
-    /// # Panics
-    /// If the targets are no classes.
-    #[track_caller]
-    pub fn confusion(&self) -> &ConfusionMatrix {
-        self.confusion.as_ref().expect("a confusion matrix belongs to targets that are classes")
-    }
-
-    pub(crate) fn has_classes(&self) -> bool {
-        self.confusion.is_some()
+    /// True against predicted classes; `None` where the targets are not classes.
+    pub fn confusion(&self) -> Option<&ConfusionMatrix> {
+        self.confusion.as_ref()
     }
 }
 
@@ -89,22 +75,23 @@ impl<R: Real> Model<R> {
     }
 
     fn outputs(&self, data: &dyn Dataset<Elem = R>) -> Result<Array3<R>> {
-        let (n, Shape { t, f }, expected) = (data.len(), data.shape(), self.input());
+        let (n, Shape { t, f }, expected) = (data.len(), data.shape(), self.input_shape());
         if data.shape() != expected {
             let expected = format!("[_, {}, {}]", expected.t, expected.f);
             return Err(Error::mismatch("samples", format!("[{n}, {t}, {f}]"), expected));
         }
-        let mut out = Array3::from_elem((n, self.output().t, self.output().f), R::ZERO);
-        let tile = self.inference_tile(n);
-        // Each share is a run of tiles.
-        let share = n.div_ceil(tile).div_ceil(SHARES).max(1) * tile;
-        par::for_each(&mut out.axis_chunks_iter_mut(Axis(0), share).collect::<Vec<_>>(), |i, out| {
-            let mut ws = Workspace::new(self, tile, Mode::Infer);
-            for (k, mut out) in out.axis_chunks_iter_mut(Axis(0), tile).enumerate() {
-                let first = i * share + k * tile;
-                ws.gather(self, data, (first..first + out.dim().0).map(Sample::plain))?;
+        let output = self.output_shape();
+        let mut out = Array3::from_elem((n, output.t, output.f), R::ZERO);
+        let tiles = Tiles::new(n, self.inference_tile(n));
+        par::for_each(&mut tiles.split(out.view_mut()), |i, out| {
+            let mut ws = Workspace::new(self, tiles.size, Mode::Infer);
+            let mut rest = out.view_mut();
+            for tile in tiles.share(i) {
+                let (place, others) = rest.split_at(Axis(0), tile.len());
+                ws.gather(self, data, None, tile.map(Sample::plain))?;
                 self.forward(&mut ws);
-                out.assign(&ws.output());
+                ws.output_seq().collect_into(place);
+                rest = others;
             }
             Ok(())
         })?;
@@ -114,16 +101,18 @@ impl<R: Real> Model<R> {
     /// The class of each sample, `[n]`: where the output of its last step is largest.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the samples' shape is not the model's input.
+    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or an output is NaN, as that of a sample that
+    /// is not all numbers.
     pub fn predict_classes(&self, samples: impl Dataset<Elem = R>) -> Result<Array1<usize>> {
         let y = self.outputs(&samples)?;
-        let last = self.output().t - 1;
+        let last = self.output_shape().t - 1;
         let class = |(i, y): (usize, ArrayView2<'_, R>)| {
             // Where there is an output for each step, that of the sample's own last one.
-            let len = samples.length(Sample::plain(i)).filter(|_| last + 1 == self.input().t);
-            argmax(y.row(len.map_or(last, |len| len.saturating_sub(1).min(last))).iter().copied())
+            let len = samples.length(Sample::plain(i)).filter(|_| last + 1 == self.input_shape().t);
+            let step = len.map_or(last, |len| len.saturating_sub(1).min(last));
+            argmax(y.row(step).iter().copied()).ok_or_else(|| no_number(i))
         };
-        Ok(y.outer_iter().enumerate().map(class).collect())
+        y.outer_iter().enumerate().map(class).collect()
     }
 
     /// The probability of each class, softmax over the outputs: `[n, T', C]`.
@@ -141,10 +130,10 @@ impl<R: Real> Model<R> {
         Ok(y)
     }
 
-    /// Accuracy and confusion matrix on a dataset whose targets are classes.
+    /// Accuracy and confusion matrix on a dataset whose targets are classes; negative ones do not count.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the dataset does not fit the model.
+    /// [`Error::Mismatch`] if the dataset does not fit the model, or an output is NaN.
     pub fn evaluate(&self, data: &dyn Dataset<Elem = R>) -> Result<Evaluation> {
         let found = match data.target_shape() {
             TargetShape::Classes { .. } => return self.evaluate_loss(data, None),
@@ -154,12 +143,13 @@ impl<R: Real> Model<R> {
         Err(Error::mismatch("evaluation without a loss: targets", found, "classes"))
     }
 
-    /// The mean of a loss on a dataset, and the confusion matrix where the targets are classes.
+    /// The mean of a loss on a dataset, and the confusion matrix of the classes that count where the targets are
+    /// classes.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the dataset does not fit the model or the loss.
+    /// [`Error::Mismatch`] if the dataset does not fit the model or the loss, or an output is NaN.
     pub fn evaluate_with(&self, data: &dyn Dataset<Elem = R>, loss: &dyn Loss<R>) -> Result<Evaluation> {
-        loss.check(self.output(), data.target_shape())?;
+        loss.check(self.output_shape(), data.target_shape())?;
         self.evaluate_loss(data, Some(loss))
     }
 
@@ -167,25 +157,22 @@ impl<R: Real> Model<R> {
         self.check_data("evaluation", data)?;
         let n = data.len();
         // Losses work on whole vectors.
-        let tile = self.inference_tile(n).max(R::QUANTUM);
-        let tiles = n.div_ceil(tile);
-        let shares = tiles.min(SHARES);
+        let tiles = Tiles::new(n, self.inference_tile(n).max(R::QUANTUM));
         let confusion = match data.target_shape() {
             TargetShape::Classes { .. } => {
-                Some(ConfusionMatrix::new(self.output().f).with_names(self.classes.iter().cloned())?)
+                Some(ConfusionMatrix::new(self.output_shape().f).with_names(self.classes.iter().cloned())?)
             }
             _ => None,
         };
-        let mut work: Vec<_> = (0..shares)
+        let mut work: Vec<_> = (0..tiles.shares)
             .map(|_| {
-                let mut ws = Workspace::new(self, tile, Mode::Infer);
+                let mut ws = Workspace::new(self, tiles.size, Mode::Infer);
                 ws.expect_targets(data.target_shape());
                 Share { ws, tally: Tally::default(), confusion: confusion.clone() }
             })
             .collect();
         par::for_each(&mut work, |i, share| {
-            let mut tiles = i * tiles / shares..(i + 1) * tiles / shares;
-            tiles.try_for_each(|t| share.tile(self, data, loss, t * tile..n.min((t + 1) * tile)))
+            tiles.share(i).try_for_each(|tile| share.tile(self, data, loss, tile))
         })?;
         let (mut tally, mut confusion) = (Tally::default(), confusion);
         for share in work {
@@ -202,28 +189,27 @@ impl<R: Real> Model<R> {
         if data.is_empty() {
             return Err(Error::mismatch(what, "a dataset of no samples", "at least one"));
         }
-        if data.shape() != self.input() {
+        if data.shape() != self.input_shape() {
             let found = format!("samples {}", data.shape());
-            return Err(Error::mismatch(what, found, format!("the model's input {}", self.input())));
+            return Err(Error::mismatch(what, found, format!("the model's input {}", self.input_shape())));
         }
         if let TargetShape::Classes { t } = data.target_shape() {
-            let (output, names) = (self.output(), data.class_names().len());
+            let (output, names) = (self.output_shape(), data.class_names().len());
             if t != output.t || names > output.f {
                 let found = format!("{names} classes at {t} steps");
                 return Err(Error::mismatch(what, found, format!("at most what the output {output} has")));
             }
         }
-        Ok(())
+        self.check_class_names(what, data.class_names())
     }
 
-    /// Samples of a tile in inference: as many as fill the registers twice, unless there are fewer; and each alone
-    /// where there are so few that most lanes would be empty.
-    pub(super) fn inference_tile(&self, samples: usize) -> usize {
-        if samples < FEW {
-            1
-        } else {
-            (4 * R::QUANTUM).min(MAX_LANES).min(samples.next_multiple_of(R::QUANTUM))
+    /// Checks that the classes of a dataset are the model's, in its order, where both have names.
+    fn check_class_names(&self, what: &str, names: &[String]) -> Result<()> {
+        if self.classes.is_empty() || self.classes.starts_with(names) {
+            return Ok(());
         }
+        let expected = format!("the model's, {:?}", self.classes);
+        Err(Error::mismatch(format!("{what}: class names"), format!("{names:?}"), expected))
     }
 }
 
@@ -236,27 +222,36 @@ impl<R: Real> Share<R> {
         range: std::ops::Range<usize>,
     ) -> Result<()> {
         let ws = &mut self.ws;
-        ws.gather(model, data, range.map(Sample::plain))?;
+        ws.gather(model, data, loss, range.map(Sample::plain))?;
         model.forward(ws);
         if let Some(confusion) = &mut self.confusion {
-            ws.each_class(|truth, predicted| confusion.add(truth, predicted));
+            let mut fault = None;
+            ws.each_class(loss, |sample, truth, predicted| match predicted {
+                Some(predicted) => confusion.add(truth, predicted),
+                None => fault = fault.take().or(Some(no_number(sample.index))),
+            });
+            fault.map_or(Ok(()), Err)?;
         }
         if let Some(loss) = loss {
-            let valid = ws.valid();
-            let (y, targets, dy) = ws.for_loss();
-            self.tally += loss.tile(y, targets, valid, dy);
+            self.tally += ws.measure(loss);
         }
         Ok(())
     }
 }
 
-/// The first place of the largest value; a NaN is never the largest.
-pub(super) fn argmax<R: Real>(values: impl Iterator<Item = R>) -> usize {
-    let mut best = (0, R::NEG_INFINITY);
+/// The first place of the largest value; none if a value is NaN.
+pub(super) fn argmax<R: Real>(values: impl Iterator<Item = R>) -> Option<usize> {
+    let (mut best, mut largest, mut numbers) = (0, R::NEG_INFINITY, true);
     for (i, value) in values.enumerate() {
-        if value > best.1 {
-            best = (i, value);
+        numbers &= value.partial_cmp(&value).is_some();
+        if value > largest {
+            (best, largest) = (i, value);
         }
     }
-    best.0
+    numbers.then_some(best)
+}
+
+fn no_number(sample: usize) -> Error {
+    let expected = "numbers: look for NaN in the sample, or in the model's parameters";
+    Error::mismatch(format!("sample {sample}: outputs"), "NaN", expected)
 }

@@ -50,7 +50,7 @@ mod tests {
     use crate::nn::{Linear, Lstm};
     use crate::{Arena, Shape};
 
-    fn builder() -> crate::nn::Builder<f64> {
+    fn builder() -> crate::nn::ModelBuilder<f64> {
         let lstm = Lstm::new(3).layers(2);
         Model::builder(Shape::new(4, 2)).layer("lstm", lstm).layer("linear", Linear::new(2))
     }

@@ -3,24 +3,25 @@
 mod builder;
 mod evaluate;
 mod init;
-mod losses;
-mod prune;
+mod mask;
+mod pass;
+mod sample_losses;
 mod save;
 mod session;
+mod tiles;
 mod workspace;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-pub use builder::Builder;
+pub use builder::ModelBuilder;
 pub use evaluate::Evaluation;
-pub(crate) use prune::same_mask;
+pub(crate) use mask::same_mask;
 pub use session::Session;
 pub use workspace::Workspace;
-pub(crate) use workspace::{MAX_LANES, tile_lanes};
 
-use super::{Layer, Sizes};
+use super::{Features, Layer, Sizes};
 use crate::data::Normalize;
 use crate::prune::Mask;
 use crate::{Arena, Real, Shape};
@@ -62,7 +63,7 @@ pub(crate) struct Place<R> {
     pub(crate) name: String,
     pub(crate) layer: Box<dyn Layer<R>>,
     pub(crate) input: Shape,
-    pub(crate) output: Shape,
+    pub(crate) output: Features,
     pub(crate) sizes: Sizes,
     pub(crate) params: Range<usize>,
     pub(crate) packed: Range<usize>,
@@ -70,18 +71,18 @@ pub(crate) struct Place<R> {
 
 impl<R: Real> Model<R> {
     /// Starts a model for samples of this shape.
-    pub fn builder(input: Shape) -> Builder<R> {
-        Builder::new(input)
+    pub fn builder(input: Shape) -> ModelBuilder<R> {
+        ModelBuilder::new(input)
     }
 
-    /// The shape of a sample that goes in.
-    pub fn input(&self) -> Shape {
+    /// The shape of a sample.
+    pub fn input_shape(&self) -> Shape {
         self.layers[0].input
     }
 
-    /// The shape of what comes out for a sample.
-    pub fn output(&self) -> Shape {
-        self.layers[self.layers.len() - 1].output
+    /// The shape of a sample's output.
+    pub fn output_shape(&self) -> Shape {
+        self.layers[self.layers.len() - 1].output.shape
     }
 
     /// The parameters.
@@ -95,13 +96,13 @@ impl<R: Real> Model<R> {
         ParamsMut { model: self }
     }
 
-    /// How many parameters there are.
+    /// The number of parameters.
     pub fn parameter_count(&self) -> usize {
         self.params.as_slice().len()
     }
 
     /// How samples are normalised before the first layer.
-    pub fn normalize(&self) -> &Normalize {
+    pub fn normalization(&self) -> &Normalize {
         &self.normalize
     }
 
@@ -155,10 +156,15 @@ impl<R: Real> Drop for ParamsMut<'_, R> {
 impl<R: Real> fmt::Display for Model<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["layer", "kind", "output [T, F]", "parameters"].map(String::from)];
-        rows.push(["input".into(), String::new(), self.input().to_string(), String::new()]);
+        rows.push(["input".into(), String::new(), self.input_shape().to_string(), String::new()]);
         for place in self.layers.iter() {
             let kind = place.layer.describe().kind;
-            rows.push([place.name.clone(), kind, place.output.to_string(), place.params.len().to_string()]);
+            rows.push([
+                place.name.clone(),
+                kind,
+                place.output.shape.to_string(),
+                place.params.len().to_string(),
+            ]);
         }
         rows.push(["total".into(), String::new(), String::new(), self.parameter_count().to_string()]);
         let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Builder, Model};
+use super::{Model, ModelBuilder};
 use crate::data::Normalize;
 use crate::nn::{Description, Layer, registry};
 use crate::params::{IncompatibleKeys, StateDict, read_tensors, write_tensors};
@@ -49,7 +49,7 @@ impl<R: Real> Model<R> {
         let layers = self.places().iter();
         let header = Header {
             classes: self.classes.clone(),
-            input: self.input(),
+            input: self.input_shape(),
             layers: layers.map(|p| Named { layer: p.layer.describe(), name: p.name.clone() }).collect(),
             mask: self.mask().filter(|mask| mask.count() > 0).map(Mask::runs),
             normalize: self.normalize.clone(),
@@ -90,7 +90,7 @@ impl<R: Real> Model<R> {
         }
         let (mean, sd) = (header.normalize.mean().to_vec(), header.normalize.sd().to_vec());
         let normalize = Normalize::per_feature(mean, sd).map_err(at)?;
-        let mut builder = Builder::new(header.input).normalize(normalize).classes(header.classes);
+        let mut builder = ModelBuilder::new(header.input).normalize(normalize).classes(header.classes);
         for Named { name, layer: description } in header.layers {
             let own = layer(&description);
             let layer = own.map_or_else(|| registry::layer(description), Ok).map_err(at)?;

@@ -50,7 +50,7 @@ impl<R: Real> Model<R> {
         Session::new(self)
     }
 
-    /// Checks that every layer can hand its state on.
+    /// Checks that every layer can process a sequence step by step.
     pub(crate) fn check_streams(&self) -> Result<()> {
         match self.places().iter().find(|place| !place.layer.streams()) {
             None => Ok(()),
@@ -71,27 +71,36 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     pub fn new(model: M) -> Result<Self> {
         model.check_streams()?;
         let ws = Workspace::for_steps(&model, 1, 1, Mode::Infer)?;
-        let output = vec![R::ZERO; model.output().f];
+        let output = vec![R::ZERO; model.output_shape().f];
         Ok(Self { model, ws, output })
     }
 
-    /// Takes in one raw step, `[F]`, and hands out the model's output for it.
+    /// Feeds one raw step, `[F]`, to the model and returns its output for it.
     ///
     /// # Panics
-    /// If the step has not as many features as the model takes.
+    /// If the step is invalid; see [`try_push`](Self::try_push).
     #[track_caller]
     pub fn push(&mut self, step: &[R]) -> &[R] {
-        self.ws.set_step(step, self.model.normalize());
+        self.try_push(step).unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// Feeds one raw step, `[F]`, to the model and returns its output for it.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the step does not have as many features as the model takes, or the first layer cannot take
+    /// one, as an index that an embedding does not have. The state is as it was.
+    pub fn try_push(&mut self, step: &[R]) -> Result<&[R]> {
+        self.ws.set_step(&self.model, step)?;
         self.model.forward(&mut self.ws);
         let y = self.ws.output_seq();
         self.output.iter_mut().zip(y.data.iter().step_by(y.lanes)).for_each(|(out, y)| *out = *y);
-        &self.output
+        Ok(&self.output)
     }
 
-    /// Takes in raw steps one after another, `[steps, F]`, and hands out the model's output for each, `[steps, F']`.
+    /// Feeds raw steps, `[steps, F]`, to the model one after another, and returns its output for each, `[steps, F']`.
     ///
     /// # Panics
-    /// If the steps have not as many features as the model takes.
+    /// If a step is invalid; see [`try_push`](Self::try_push).
     #[track_caller]
     pub fn push_all<'a>(&mut self, steps: impl Into<ArrayView2<'a, R>>) -> Array2<R> {
         let steps = steps.into();

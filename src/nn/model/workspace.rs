@@ -1,31 +1,28 @@
-//! A tile on its way through a model: all buffers, sized once.
+//! The buffers of a tile's pass through a model, sized once.
+
+use std::sync::Arc;
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 
-use super::Model;
-use crate::data::{Dataset, Normalize, Sample, TargetShape};
+use super::evaluate::argmax;
+use super::{Model, Place};
+use crate::data::{Dataset, Sample, TargetShape};
 use crate::kernels::Aligned;
-use crate::loss::Targets;
-use crate::nn::{Context, Declare, Mode, Sizes};
+use crate::loss::{Loss, Tally, Targets, Tile, measure};
+use crate::nn::{Build, Features, InvalidInput, Mode, Sizes};
 use crate::params::Layout;
+use crate::shape::MAX_LANES;
 use crate::{Error, Real, Result, Seq, SeqMut, Shape, rng};
-
-/// The most lanes a tile may have.
-pub(crate) const MAX_LANES: usize = 64;
-
-/// Lanes of a tile in a batch of `batch` samples, where nothing else was asked for: enough to fill two vectors, but
-/// one where a batch is so small that two threads would not both get a tile.
-///
-/// It depends on the batch alone, never on the number of threads: this keeps results the same at any.
-pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
-    if batch > 2 * R::QUANTUM { 2 * R::QUANTUM } else { R::QUANTUM }
-}
 
 /// The buffers through which one tile of samples passes a model, forward and back.
 ///
-/// [`Trainer`](crate::Trainer) and [`Model::evaluate`] keep one for each slot; gradient checks and loops of one's own
-/// may use it directly: fill in with [`set_input`](Workspace::set_input), call [`Model::forward`], read
-/// [`output`](Workspace::output), hand in its gradient, call [`Model::backward`].
+/// [`Trainer`](crate::Trainer) and [`Model::evaluate`] keep one for each slot. Gradient checks and custom loops may use
+/// it directly: fill it by [`set_input`](Workspace::set_input), call [`Model::forward`], read
+/// [`output`](Workspace::output), set the gradient with respect to it by
+/// [`set_output_gradient`](Workspace::set_output_gradient), call [`Model::backward`].
+///
+/// In [`Mode::Train`], each [`set_input`](Workspace::set_input) draws new dropout masks for each of its samples;
+/// [`set_keys`](Workspace::set_keys) says which.
 ///
 /// # Examples
 /// The gradient of the sum of all outputs:
@@ -49,75 +46,103 @@ pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Workspace<R> {
-    mode: Mode,
-    capacity: usize,
-    lanes: usize,
-    valid: usize,
-    /// What goes into the first layer, and what each layer hands out.
-    values: Vec<Buffer<R>>,
-    /// The gradients by those.
-    grads: Vec<Buffer<R>>,
-    states: Vec<Aligned<R>>,
-    dstates: Vec<Aligned<R>>,
-    caches: Vec<Aligned<R>>,
-    samples: Vec<Sample>,
-    lens: Vec<u32>,
-    /// Whether a sequence of the tile is shorter than T.
-    ragged: bool,
-    keys: Vec<u64>,
+    /// The layers that it was made for.
+    pub(super) layers: Arc<[Place<R>]>,
+    pub(super) mode: Mode,
+    pub(super) capacity: usize,
+    pub(super) lanes: usize,
+    pub(super) valid: usize,
+    /// The input of the first layer, and the output of each.
+    pub(super) values: Vec<Buffer<R>>,
+    /// The gradients with respect to those.
+    pub(super) grads: Vec<Buffer<R>>,
+    pub(super) states: Vec<Aligned<R>>,
+    pub(super) dstates: Vec<Aligned<R>>,
+    pub(super) caches: Vec<Aligned<R>>,
+    pub(super) samples: Vec<Sample>,
+    /// How often an input was set by hand: the randomness of each is its own.
+    inputs: u64,
+    pub(super) lengths: Lengths,
+    pub(super) keys: Vec<u64>,
     scratch: Vec<R>,
     target_shape: TargetShape,
     classes: Vec<i64>,
     /// One sample's classes, before they are spread over the lanes.
     sample_classes: Vec<i64>,
     targets: Vec<R>,
+    /// The weight of each sample, where one is not 1.
+    weights: Vec<f64>,
+    weighted: bool,
+    /// Each sample's loss.
+    tallies: Vec<Tally>,
+}
+
+/// How long each sample's sequence is, before the first layer and after each.
+#[derive(Clone, Debug)]
+pub(super) struct Lengths {
+    steps: Vec<Vec<u32>>,
+    /// Whether one of them is shorter than T.
+    short: Vec<bool>,
+}
+
+impl Lengths {
+    fn new(layers: usize, lanes: usize) -> Self {
+        Self { steps: vec![vec![0; lanes]; layers + 1], short: vec![false; layers + 1] }
+    }
+
+    /// The lengths that layer `i` reads, where one is shorter than T.
+    pub(super) fn at(&self, i: usize, valid: usize) -> Option<&[u32]> {
+        self.short[i].then(|| &self.steps[i][..valid])
+    }
 }
 
 #[derive(Clone, Debug)]
-struct Buffer<R> {
+pub(super) struct Buffer<R> {
     data: Aligned<R>,
     shape: Shape,
 }
 
 impl<R: Real> Buffer<R> {
-    fn seq(&self, lanes: usize) -> Seq<'_, R> {
+    pub(super) fn seq(&self, lanes: usize) -> Seq<'_, R> {
         Seq::new(&self.data[..self.shape.size() * lanes], self.shape, lanes)
     }
 
-    fn seq_mut(&mut self, lanes: usize) -> SeqMut<'_, R> {
+    pub(super) fn seq_mut(&mut self, lanes: usize) -> SeqMut<'_, R> {
         SeqMut::new(&mut self.data[..self.shape.size() * lanes], self.shape, lanes)
     }
 }
 
 impl<R: Real> Workspace<R> {
-    /// Buffers for at most `samples` samples at a time (64 at the most, rounded up to whole vectors). In inference,
-    /// those for one sample have the units in the lanes: the fastest way for one alone.
+    /// Buffers for at most `samples` samples at a time, 1 to 64, rounded up to whole vectors. In inference, those for
+    /// one sample have the units in the lanes: the fastest way for one alone.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
     #[track_caller]
     pub fn new(model: &Model<R>, samples: usize, mode: Mode) -> Self {
-        let layers = model.places().iter().map(|place| (place.output, place.sizes)).collect::<Vec<_>>();
-        Self::sized(model, model.input(), &layers, samples, mode)
+        let layers = model.places().iter().map(|place| (place.output.shape, place.sizes)).collect::<Vec<_>>();
+        Self::sized(model, model.input_shape(), &layers, samples, mode)
     }
 
     /// As [`new`](Self::new), but for sequences of `t` steps, whatever the model was built for.
     ///
     /// # Errors
-    /// What a layer says of that length.
+    /// [`Error::Config`] if `t` is 0, or what a layer says of that length.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
     #[track_caller]
     pub fn for_steps(model: &Model<R>, t: usize, samples: usize, mode: Mode) -> Result<Self> {
-        let input = Shape::new(t, model.input().f);
-        let (mut shape, mut layout) = (input, Layout::default());
+        if t == 0 {
+            return Err(Error::config("steps", "found 0, expected at least 1"));
+        }
+        let input = Shape::new(t, model.input_shape().f);
+        let (mut features, mut layout) = (Features::new(input), Layout::default());
         let mut layers = Vec::with_capacity(model.places().len());
         for place in model.places() {
-            let mut declare = Declare { layout: &mut layout, prefix: &place.name };
-            let (output, sizes) = place.layer.build(shape, &mut declare)?;
-            layers.push((output, sizes));
-            shape = output;
+            let built = place.layer.build(&mut Build::new(&features, &mut layout, &place.name))?;
+            layers.push((built.output.shape, built.sizes));
+            features = built.output;
         }
         Ok(Self::sized(model, input, &layers, samples, mode))
     }
@@ -134,13 +159,14 @@ impl<R: Real> Workspace<R> {
             layers.iter().map(|(_, sizes)| Aligned::zeros(size(sizes) * lanes)).collect()
         };
         let back = mode.keeps_history();
-        // In inference the output's gradient alone has a place: losses write there, wanted or not.
+        // In inference only the output's gradient has a place: losses write there, wanted or not.
         let mut grads: Vec<_> =
             shapes().map(|shape| if back { buffer(shape) } else { buffer(Shape::new(0, shape.f)) }).collect();
         if let (Some(last), Some(output)) = (grads.last_mut(), shapes().last()) {
             *last = buffer(output);
         }
         Self {
+            layers: model.layers.clone(),
             mode,
             capacity: lanes,
             lanes,
@@ -151,24 +177,41 @@ impl<R: Real> Workspace<R> {
             dstates: room(|s| s.state),
             caches: if back { room(|s| s.cache) } else { room(|s| s.infer_cache) },
             samples: vec![Sample::plain(0); lanes],
-            lens: vec![0; lanes],
-            ragged: false,
+            inputs: 0,
+            lengths: Lengths::new(layers.len(), lanes),
             keys: vec![0; lanes],
             scratch: vec![R::ZERO; input.size()],
             target_shape: TargetShape::None,
             classes: Vec::new(),
             sample_classes: Vec::new(),
             targets: Vec::new(),
+            weights: vec![1.0; lanes],
+            weighted: false,
+            tallies: vec![Tally::default(); lanes],
         }
     }
 
-    /// Hands in one step of one sample, normalised on the way, and leaves the states as they are.
+    /// Checks that the workspace is of this model, or of a clone of it.
     #[track_caller]
-    pub(super) fn set_step(&mut self, step: &[R], normalize: &Normalize) {
+    pub(super) fn check_model(&self, model: &Model<R>) {
+        let own = Arc::ptr_eq(&self.layers, &model.layers);
+        assert!(own, "found a workspace of another model, expected one made for this model or a clone of it");
+    }
+
+    /// Sets the input to one step of one sample, which is normalised, and leaves the states as they are.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are not as many values as features, or the first layer cannot take one.
+    pub(super) fn set_step(&mut self, model: &Model<R>, step: &[R]) -> Result<()> {
         let x = self.values[0].seq_mut(self.lanes);
-        assert_eq!(step.len(), x.shape.f, "features of a step");
+        if step.len() != x.shape.f {
+            return Err(Error::mismatch("a step", format!("{} features", step.len()), x.shape.f));
+        }
         let places = x.data.iter_mut().step_by(x.lanes);
-        step.iter().enumerate().zip(places).for_each(|((f, &value), x)| *x = normalize.apply(value, f));
+        step.iter().enumerate().zip(places).for_each(|((f, &v), x)| *x = model.normalization().apply(v, f));
+        self.check_input(model).map_err(|(first, invalid)| {
+            Error::mismatch(format!("layer `{first}`: a step"), invalid.found, invalid.expected)
+        })
     }
 
     pub(super) fn reset_states(&mut self) {
@@ -189,7 +232,7 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Hands out all states, as they lie in the lanes.
+    /// Copies all states, as they lie in the lanes.
     pub(crate) fn save_states(&self, mut to: &mut [R]) {
         for state in &self.states {
             let (own, rest) = to.split_at_mut(state.len());
@@ -220,16 +263,19 @@ impl<R: Real> Workspace<R> {
         assert!(self.lanes <= self.capacity, "found {valid} samples, expected at most {}", self.capacity);
     }
 
-    /// Fetches samples and targets of a dataset, normalised, with zero states.
+    /// Fetches samples and targets of a dataset, normalised, with zero states; `loss` says which classes count.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the sample if the first layer cannot take it.
+    /// [`Error::Mismatch`] naming the sample if its length, weight or a class is invalid, or the first layer cannot
+    /// take it.
     pub(crate) fn gather(
         &mut self,
         model: &Model<R>,
         data: &dyn Dataset<Elem = R>,
+        loss: Option<&dyn Loss<R>>,
         samples: impl ExactSizeIterator<Item = Sample>,
     ) -> Result<()> {
+        self.check_model(model);
         self.resize(samples.len());
         for (place, sample) in self.samples.iter_mut().zip(samples) {
             *place = sample;
@@ -237,7 +283,42 @@ impl<R: Real> Workspace<R> {
         let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
         let size = self.values[0].shape.size();
         let x = self.values[0].seq_mut(lanes);
-        data.gather(samples, model.normalize(), &mut self.scratch[..size], x.data, lanes);
+        data.gather(samples, model.normalization(), &mut self.scratch[..size], x.data, lanes);
+        self.gather_lengths(data)?;
+        self.gather_targets(data);
+        self.check_classes(loss)?;
+        self.reset_states();
+        self.check_input(model).map_err(|(first, invalid)| {
+            let sample = self.samples[invalid.lane].index;
+            let what = format!("layer `{first}`: sample {sample}, step {}", invalid.step);
+            Error::mismatch(what, invalid.found, invalid.expected)
+        })
+    }
+
+    fn gather_lengths(&mut self, data: &dyn Dataset<Elem = R>) -> Result<()> {
+        let t = self.values[0].shape.t;
+        self.weighted = false;
+        for (lane, &sample) in self.samples[..self.valid].iter().enumerate() {
+            let len = data.length(sample).unwrap_or(t);
+            if !(1..=t).contains(&len) {
+                let what = format!("sample {}: length", sample.index);
+                return Err(Error::mismatch(what, len, format!("1 to {t} steps")));
+            }
+            self.lengths.steps[0][lane] = len as u32;
+            let weight = sample.weight * data.weight(sample);
+            if !(weight.is_finite() && weight >= 0.0) {
+                let what = format!("sample {}: weight", sample.index);
+                return Err(Error::mismatch(what, weight, "a finite number of at least 0"));
+            }
+            self.weights[lane] = weight;
+            self.weighted |= weight != 1.0;
+        }
+        self.clear_padding();
+        Ok(())
+    }
+
+    fn gather_targets(&mut self, data: &dyn Dataset<Elem = R>) {
+        let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
         match self.target_shape {
             TargetShape::None => {}
             TargetShape::Classes { .. } => {
@@ -255,25 +336,63 @@ impl<R: Real> Workspace<R> {
                 }
             }
         }
-        self.ragged = false;
-        let t = self.values[0].shape.t;
-        for (place, &sample) in self.lens.iter_mut().zip(samples) {
-            let len = data.length(sample).map_or(t, |len| len.min(t));
-            *place = len as u32;
-            self.ragged |= len < t;
-        }
-        self.reset_states();
-        let Some(first) = model.places().first() else { return Ok(()) };
-        let lens = self.ragged.then_some(&self.lens[..self.valid]);
-        let cx = model.context(0, self.mode, self.valid, lens, &[]);
-        first.layer.check(&cx, self.values[0].seq(lanes)).map_err(|unfit| {
-            let sample = self.samples[unfit.lane].index;
-            let what = format!("layer `{}`: sample {sample}, step {}", first.name, unfit.step);
-            Error::mismatch(what, unfit.found, unfit.expected)
-        })
     }
 
-    /// Tells how long each sample's sequence is, after [`set_input`](Self::set_input).
+    /// Checks that each class that counts is one of the output's.
+    fn check_classes(&self, loss: Option<&dyn Loss<R>>) -> Result<()> {
+        let TargetShape::Classes { t } = self.target_shape else { return Ok(()) };
+        let classes = self.values[self.values.len() - 1].shape.f as i64;
+        for (step, row) in self.classes[..t * self.lanes].chunks_exact(self.lanes).enumerate() {
+            for (lane, &class) in row[..self.valid].iter().enumerate() {
+                if counts(loss, class) && self.has_step(step, lane) && !(0..classes).contains(&class) {
+                    let what = format!("sample {}, step {step}: class", self.samples[lane].index);
+                    let expected = format!("0 to less than {classes}, or one that the loss ignores");
+                    return Err(Error::mismatch(what, class, expected));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the first layer look at the input.
+    fn check_input<'m>(&self, model: &'m Model<R>) -> Result<(), (&'m str, InvalidInput)> {
+        let Some(first) = model.places().first() else { return Ok(()) };
+        let cx = model.context(0, self.mode, self.valid, self.lengths.at(0, self.valid), &[]);
+        first.layer.check(&cx, self.values[0].seq(self.lanes)).map_err(|invalid| (&*first.name, invalid))
+    }
+
+    /// Notes whether a sequence is shorter than T, and sets what lies beyond a sequence's end to 0: products read it,
+    /// and 0 · NaN would not be 0.
+    fn clear_padding(&mut self) {
+        let x = self.values[0].seq_mut(self.lanes);
+        let lens = &self.lengths.steps[0][..self.valid];
+        self.lengths.short[0] = lens.iter().any(|&len| (len as usize) < x.shape.t);
+        if !self.lengths.short[0] {
+            return;
+        }
+        for (lane, &len) in lens.iter().enumerate() {
+            let first = len as usize * x.shape.f * x.lanes + lane;
+            x.data.iter_mut().skip(first).step_by(x.lanes).for_each(|x| *x = R::ZERO);
+        }
+    }
+
+    /// Computes the lengths that each layer reads from those of the input.
+    pub(super) fn propagate_lengths(&mut self) {
+        for (i, place) in self.layers.iter().enumerate() {
+            if !self.lengths.short[0] {
+                self.lengths.short[i + 1] = false;
+                continue;
+            }
+            let (shape, t) = (self.values[i].shape, self.values[i + 1].shape.t);
+            let (below, above) = self.lengths.steps.split_at_mut(i + 1);
+            let lens = below[i][..self.valid].iter().zip(&mut above[0]);
+            lens.for_each(|(&from, to)| *to = place.layer.length(shape, from as usize).min(t) as u32);
+            self.lengths.short[i + 1] = above[0][..self.valid].iter().any(|&len| (len as usize) < t);
+        }
+    }
+
+    /// Sets the length of each sample's sequence, 0 to T, after [`set_input`](Self::set_input). The input beyond it
+    /// becomes 0.
     ///
     /// # Panics
     /// If there is not one length for each sample, or one is larger than T.
@@ -281,32 +400,48 @@ impl<R: Real> Workspace<R> {
     pub fn set_lengths(&mut self, lens: &[usize]) {
         let t = self.values[0].shape.t;
         assert_eq!(lens.len(), self.valid, "one length for each sample");
-        for (place, &len) in self.lens.iter_mut().zip(lens) {
+        for (place, &len) in self.lengths.steps[0].iter_mut().zip(lens) {
             assert!(len <= t, "found a length of {len}, expected at most {t}");
             *place = len as u32;
         }
-        self.ragged = lens.iter().any(|&len| len < t);
+        self.clear_padding();
     }
 
-    /// Hands in a batch, `[batch, T, F]`, as it is, with zero states.
+    /// Sets the input to a batch, `[batch, T, F]`, as it is, with zero states and full lengths.
     ///
     /// # Panics
-    /// If the shape is not the model's input, or the batch is larger than there is room for.
+    /// If the batch is empty or larger than there is room for, or the shape is not that of the model's input.
     #[track_caller]
     pub fn set_input(&mut self, x: ArrayView3<'_, R>) {
-        self.resize(x.dim().0);
+        let valid = x.dim().0;
+        assert!(valid > 0, "found a batch of 0 samples, expected at least 1");
+        self.resize(valid);
         let lanes = self.lanes;
         self.values[0].seq_mut(lanes).scatter(x);
-        self.ragged = false;
+        self.lengths.short[0] = false;
         self.reset_states();
+        self.inputs += 1;
+        let key = |lane: usize| rng::key(&[INPUTS, self.inputs, lane as u64]);
+        self.samples.iter_mut().enumerate().for_each(|(lane, place)| *place = Sample::new(lane, key(lane)));
     }
 
-    /// What the model handed out, `[batch, T, F]`.
+    /// Sets the key of each sample's own randomness, of which dropout draws its masks, after
+    /// [`set_input`](Self::set_input).
+    ///
+    /// # Panics
+    /// If there is not one key for each sample.
+    #[track_caller]
+    pub fn set_keys(&mut self, keys: &[u64]) {
+        assert_eq!(keys.len(), self.valid, "one key for each sample");
+        self.samples.iter_mut().zip(keys).for_each(|(sample, &key)| sample.key = key);
+    }
+
+    /// The output, `[batch, T, F]`.
     pub fn output(&self) -> Array3<R> {
         self.output_seq().collect(self.valid)
     }
 
-    /// Hands in the gradient by the output, `[batch, T, F]`, with a zero gradient by the final states.
+    /// Sets the gradient with respect to the output, `[batch, T, F]`, and that with respect to the final states to 0.
     ///
     /// # Panics
     /// If the shape is not that of the output.
@@ -317,7 +452,7 @@ impl<R: Real> Workspace<R> {
         self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
     }
 
-    /// The gradient by the input, `[batch, T, F]`, once [`Model::backward`] was asked for it.
+    /// The gradient with respect to the input, `[batch, T, F]`, after a [`Model::backward`] that was asked for it.
     pub fn input_gradient(&self) -> Array3<R> {
         self.grads[0].seq(self.lanes).collect(self.valid)
     }
@@ -327,41 +462,55 @@ impl<R: Real> Workspace<R> {
         unlane(&self.states[layer], self.lanes, self.capacity, self.valid)
     }
 
-    /// Hands in the initial state of layer `layer`, `[batch, state]`.
+    /// Sets the initial state of layer `layer`, `[batch, state]`, after [`set_input`](Self::set_input).
     ///
     /// # Panics
-    /// If the shape does not fit.
+    /// If the shape is another one.
     #[track_caller]
     pub fn set_state(&mut self, layer: usize, state: ArrayView2<'_, R>) {
-        enlane(&mut self.states[layer], self.lanes, self.capacity, state);
+        enlane(&mut self.states[layer], self.lanes, self.capacity, self.valid, state);
     }
 
-    /// The gradient by the state of layer `layer`: by the final one before a backward pass, by the initial one after.
+    /// The gradient with respect to the state of layer `layer`: to the final one before a backward pass, to the initial
+    /// one after.
     pub fn state_gradient(&self, layer: usize) -> Array2<R> {
         unlane(&self.dstates[layer], self.lanes, self.capacity, self.valid)
     }
 
-    /// Hands in the gradient by the final state of layer `layer`, `[batch, state]`.
+    /// Sets the gradient with respect to the final state of layer `layer`, `[batch, state]`.
     ///
     /// # Panics
-    /// If the shape does not fit.
+    /// If the shape is another one.
     #[track_caller]
     pub fn set_state_gradient(&mut self, layer: usize, state: ArrayView2<'_, R>) {
-        enlane(&mut self.dstates[layer], self.lanes, self.capacity, state);
+        enlane(&mut self.dstates[layer], self.lanes, self.capacity, self.valid, state);
     }
 
-    /// Calls `f(true class, predicted class)` for each target that is a class; negative ones are no targets.
-    pub(crate) fn each_class(&self, mut f: impl FnMut(usize, usize)) {
+    /// Calls `f(sample, true class, predicted class)` for each target that is a class and counts. There is no
+    /// prediction where an output is NaN.
+    pub(crate) fn each_class(
+        &self,
+        loss: Option<&dyn Loss<R>>,
+        mut f: impl FnMut(Sample, usize, Option<usize>),
+    ) {
         let TargetShape::Classes { t } = self.target_shape else { return };
         let y = self.output_seq();
         for t in 0..t {
             let row = y.step(t);
             for lane in 0..self.valid {
-                if let Ok(truth) = usize::try_from(self.classes[t * self.lanes + lane]) {
-                    f(truth, super::evaluate::argmax((0..y.shape.f).map(|j| row[j * y.lanes + lane])));
+                let class = self.classes[t * self.lanes + lane];
+                if counts(loss, class) && self.has_step(t, lane) {
+                    let predicted = argmax((0..y.shape.f).map(|j| row[j * y.lanes + lane]));
+                    f(self.samples[lane], class as usize, predicted);
                 }
             }
         }
+    }
+
+    /// Whether step `t` of the output of lane `lane` lies within the sample's length.
+    fn has_step(&self, t: usize, lane: usize) -> bool {
+        let last = self.lengths.short.len() - 1;
+        !self.lengths.short[last] || t < self.lengths.steps[last][lane] as usize
     }
 
     /// Samples in the tile.
@@ -378,9 +527,9 @@ impl<R: Real> Workspace<R> {
         self.grads[last].seq_mut(self.lanes)
     }
 
-    /// Output, targets and the place for the output's gradient: what a loss works on.
-    pub(crate) fn for_loss(&mut self) -> (Seq<'_, R>, Targets<'_, R>, SeqMut<'_, R>) {
-        let lanes = self.lanes;
+    /// Computes the loss of the tile and its gradient with respect to the output, samples weighted.
+    pub(crate) fn measure(&mut self, loss: &dyn Loss<R>) -> Tally {
+        let (lanes, valid) = (self.lanes, self.valid);
         let last = self.grads.len() - 1;
         let targets = match self.target_shape {
             TargetShape::Values(shape) => {
@@ -390,8 +539,24 @@ impl<R: Real> Workspace<R> {
             TargetShape::None => Targets::Classes(&[]),
         };
         self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
-        (self.values[last].seq(lanes), targets, self.grads[last].seq_mut(lanes))
+        let (y, dy) = (self.values[last].seq(lanes), self.grads[last].seq_mut(lanes));
+        let mut tile = Tile::new(y, targets, valid, dy, &mut self.tallies[..lanes]);
+        tile.lens = self.lengths.at(last, valid);
+        measure(loss, tile, self.weighted.then_some(&self.weights[..valid]))
     }
+
+    /// Each sample's own loss, as of the last [`measure`](Self::measure), unweighted.
+    pub(crate) fn tallies(&self) -> &[Tally] {
+        &self.tallies[..self.valid]
+    }
+}
+
+/// Sets the randomness of inputs set by hand apart from that of drawn samples.
+const INPUTS: u64 = u64::from_be_bytes(*b"inputs\0\0");
+
+/// Whether a target that is this class counts; without a loss, unless it is negative.
+fn counts<R: Real>(loss: Option<&dyn Loss<R>>, class: i64) -> bool {
+    loss.map_or(class >= 0, |loss| loss.counts(class))
 }
 
 fn unlane<R: Real>(data: &[R], lanes: usize, capacity: usize, valid: usize) -> Array2<R> {
@@ -400,99 +565,10 @@ fn unlane<R: Real>(data: &[R], lanes: usize, capacity: usize, valid: usize) -> A
 }
 
 #[track_caller]
-fn enlane<R: Real>(data: &mut [R], lanes: usize, capacity: usize, from: ArrayView2<'_, R>) {
-    let size = data.len() / capacity;
-    assert_eq!(from.dim().1, size, "values of a state");
+fn enlane<R: Real>(data: &mut [R], lanes: usize, capacity: usize, valid: usize, from: ArrayView2<'_, R>) {
+    assert_eq!(from.dim(), (valid, data.len() / capacity), "the shape of a state, [batch, state]");
     data.fill(R::ZERO);
     for ((lane, i), &value) in from.indexed_iter() {
         data[i * lanes + lane] = value;
     }
-}
-
-impl<R: Real> Seq<'_, R> {
-    /// The first `valid` lanes, batch first: `[batch, T, F]`.
-    pub fn collect(&self, valid: usize) -> Array3<R> {
-        let Shape { t, f } = self.shape;
-        Array3::from_shape_fn((valid, t, f), |(lane, t, i)| self.data[(t * f + i) * self.lanes + lane])
-    }
-}
-
-impl<R: Real> SeqMut<'_, R> {
-    /// Puts a batch, `[batch, T, F]`, into the lanes and 0 into those left.
-    ///
-    /// # Panics
-    /// If the shapes differ.
-    #[track_caller]
-    pub fn scatter(&mut self, x: ArrayView3<'_, R>) {
-        let Shape { t, f } = self.shape;
-        assert_eq!((x.dim().1, x.dim().2), (t, f), "a batch of samples [T, F]");
-        self.data.fill(R::ZERO);
-        for ((lane, t, i), &value) in x.indexed_iter() {
-            self.data[(t * f + i) * self.lanes + lane] = value;
-        }
-    }
-}
-
-impl<R: Real> Model<R> {
-    /// Passes the tile forward through every layer.
-    pub fn forward(&self, ws: &mut Workspace<R>) {
-        let lanes = ws.lanes;
-        for (i, place) in self.places().iter().enumerate() {
-            let (below, above) = ws.values.split_at_mut(i + 1);
-            layer_keys(&mut ws.keys, &ws.samples, i);
-            let lens = ws.ragged.then_some(&ws.lens[..ws.valid]);
-            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
-            let state = &mut ws.states[i][..place.sizes.state * lanes];
-            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
-            place.layer.forward(&cx, below[i].seq(lanes), state, above[0].seq_mut(lanes), cache);
-        }
-    }
-
-    /// Passes the gradient back through every layer, adding to `grads`; the gradient by the input is computed only
-    /// if `input_gradient` asks for it.
-    ///
-    /// # Panics
-    /// If the workspace keeps no history, or `grads` has not one value for each parameter.
-    #[track_caller]
-    pub fn backward(&self, ws: &mut Workspace<R>, grads: &mut [R], input_gradient: bool) {
-        assert!(ws.mode.keeps_history(), "a workspace of Mode::Infer keeps no history to go back through");
-        assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
-        let lanes = ws.lanes;
-        for (i, place) in self.places().iter().enumerate().rev() {
-            let (below, above) = ws.grads.split_at_mut(i + 1);
-            layer_keys(&mut ws.keys, &ws.samples, i);
-            let lens = ws.ragged.then_some(&ws.lens[..ws.valid]);
-            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
-            let dstate = &mut ws.dstates[i][..place.sizes.state * lanes];
-            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
-            let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
-            let dx = (i > 0 || input_gradient).then(|| below[i].seq_mut(lanes));
-            place.layer.backward(&cx, x, y, dy, dstate, cache, &mut grads[place.params.clone()], dx);
-        }
-    }
-
-    fn context<'a>(
-        &'a self,
-        i: usize,
-        mode: Mode,
-        valid: usize,
-        lens: Option<&'a [u32]>,
-        keys: &'a [u64],
-    ) -> Context<'a, R> {
-        let place = &self.places()[i];
-        let params = &self.params.as_slice()[place.params.clone()];
-        Context { params, packed: &self.packed[place.packed.clone()], mode, valid, lens, keys }
-    }
-}
-
-fn layer_keys(keys: &mut [u64], samples: &[Sample], layer: usize) {
-    for (key, sample) in keys.iter_mut().zip(samples) {
-        *key = rng::key(&[sample.key, layer as u64]);
-    }
-}
-
-/// The part of a cache that a tile of `lanes` lanes uses.
-fn size_cache<R>(cache: &mut [R], lanes: usize, capacity: usize) -> &mut [R] {
-    let size = cache.len() / capacity;
-    &mut cache[..size * lanes]
 }

@@ -30,7 +30,7 @@ pub struct RnnCell(pub(super) Function);
 /// use bptt::{Model, Shape, nn::Rnn};
 /// # fn main() -> bptt::Result<()> {
 /// let model: Model = Model::builder(Shape::new(7, 3)).layer("rnn", Rnn::new(5).relu()).build(1)?;
-/// assert_eq!(model.output(), Shape::new(7, 5));
+/// assert_eq!(model.output_shape(), Shape::new(7, 5));
 /// # Ok(())
 /// # }
 /// ```

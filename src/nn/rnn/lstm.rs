@@ -33,7 +33,7 @@ pub struct LstmCell;
 /// # fn main() -> bptt::Result<()> {
 /// let lstm = Lstm::new(5).layers(2).last();
 /// let model: Model = Model::builder(Shape::new(7, 3)).layer("lstm", lstm).build(1)?;
-/// assert_eq!(model.output(), Shape::new(1, 5));
+/// assert_eq!(model.output_shape(), Shape::new(1, 5));
 /// assert_eq!(model.params().get("lstm.weight_hh_l1").unwrap().shape(), [20, 5]);
 /// # Ok(())
 /// # }

@@ -30,11 +30,11 @@ use super::cell::Cell;
 use super::layout::{Direction, Part, StackLayout};
 use super::packing::pack;
 use super::passes::{Cache, Pass};
-use crate::nn::{Context, Declare, Description, Layer, Mode, Sizes};
+use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Seq, SeqMut, Shape};
+use crate::{Error, Init, Real, Result, Shape};
 
 /// More is a mistake, or a file that means harm.
 const MAX_HIDDEN: usize = 1 << 20;
@@ -102,17 +102,28 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         Description::new(C::KIND, self)
     }
 
-    fn build(&self, input: Shape, declare: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
         self.check()?;
-        let layout = StackLayout::new(self, input);
-        layout.parts().try_for_each(|part| self.declare(part, &layout, declare))?;
-        let sizes = Sizes {
-            cache: layout.cache(Mode::Train),
-            infer_cache: layout.cache(Mode::Infer),
-            state: layout.state(),
-            packed: layout.packed(),
-        };
-        Ok((Shape::new(if self.last { 1 } else { input.t }, layout.outputs()), sizes))
+        let input = build.input();
+        let layout = StackLayout::new(self, input.shape);
+        // What the layer reads: at first the features of the input, then the units of all directions below.
+        let mut columns = input.units.clone();
+        for layer in 0..self.layers {
+            let parts = layout.directions().iter().map(|&direction| Part { layer, direction });
+            let units = parts.map(|part| self.declare(part, columns.clone(), build));
+            let units = units.collect::<Result<Vec<_>>>()?;
+            columns = units.into_iter().reduce(Axis::then).expect("a layer has at least one direction");
+        }
+        let output = Features::of(if self.last { 1 } else { input.shape.t }, columns);
+        Ok(Built::new(output)
+            .cache(layout.cache(Mode::Train))
+            .infer_cache(layout.cache(Mode::Infer))
+            .state(layout.state())
+            .packed(layout.packed()))
+    }
+
+    fn length(&self, _input: Shape, len: usize) -> usize {
+        if self.last { 1 } else { len }
     }
 
     fn streams(&self) -> bool {
@@ -127,15 +138,8 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         pack::<R, C>(&StackLayout::new(self, input), params, packed);
     }
 
-    fn forward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        state: &mut [R],
-        mut y: SeqMut<'_, R>,
-        cache: &mut [R],
-    ) {
-        let (layout, lanes) = (StackLayout::new(self, x.shape), x.lanes);
+    fn forward(&self, Forward { cx, x, mut y, state, cache, .. }: Forward<'_, R>) {
+        let (layout, lanes, cx) = (StackLayout::new(self, x.shape), x.lanes, &cx);
         let mut cache = Cache::new(&layout, cx.mode, lanes, cache);
         for steps in layout.chunks() {
             let pass = Pass { stack: self, layout: &layout, cx, lanes, steps };
@@ -156,18 +160,9 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         }
     }
 
-    fn backward(
-        &self,
-        cx: &Context<'_, R>,
-        x: Seq<'_, R>,
-        _y: Seq<'_, R>,
-        dy: Seq<'_, R>,
-        dstate: &mut [R],
-        cache: &mut [R],
-        grads: &mut [R],
-        mut dx: Option<SeqMut<'_, R>>,
-    ) {
-        let (layout, lanes) = (StackLayout::new(self, x.shape), x.lanes);
+    fn backward(&self, pass: Backward<'_, R>) {
+        let Backward { cx, x, dy, mut dx, dstate, cache, grads, .. } = pass;
+        let (layout, lanes, cx) = (StackLayout::new(self, x.shape), x.lanes, &cx);
         let mut cache = Cache::new(&layout, cx.mode, lanes, cache);
         if self.last {
             R::accumulate(&mut dstate[self.last_states(&layout, lanes)], dy.data);
@@ -210,22 +205,19 @@ impl<C: Cell> Recurrent<C> {
         Ok(())
     }
 
-    /// Declares the tensors of one part.
-    fn declare(&self, part: Part, layout: &StackLayout, declare: &mut Declare<'_>) -> Result<()> {
+    /// Declares the tensors of one part, which reads `columns`, and returns its units.
+    fn declare(&self, part: Part, columns: Axis, build: &mut Build<'_>) -> Result<Axis> {
         let (layer, suffix) = (part.layer, part.direction.suffix());
         let (h, init) = (self.hidden_size, Init::pytorch(self.hidden_size));
-        let group = |layer: usize| format!("{}.l{layer}", declare.prefix());
-        let rows = Axis::units(group(layer), h, C::GATES);
-        let units = Axis::units(group(layer), h, 1);
-        let columns = match layer {
-            0 => Axis::from(layout.features(0)),
-            _ => Axis::units(group(layer - 1), h, layout.directions().len()),
-        };
+        let group = format!("{}.l{layer}{suffix}", build.prefix());
+        let rows = Axis::units(&*group, h, C::GATES);
+        let units = Axis::units(group, h, 1);
         let name = |kind: &str| format!("{kind}_l{layer}{suffix}");
-        declare.tensor(&name("weight_ih"), [rows.clone(), columns], init)?;
-        declare.tensor(&name("weight_hh"), [rows.clone(), units], init)?;
-        declare.tensor(&name("bias_ih"), [rows.clone()], init)?;
-        declare.tensor(&name("bias_hh"), [rows], init)
+        build.tensor(&name("weight_ih"), [rows.clone(), columns], init)?;
+        build.tensor(&name("weight_hh"), [rows.clone(), units.clone()], init)?;
+        build.tensor(&name("bias_ih"), [rows.clone()], init)?;
+        build.tensor(&name("bias_hh"), [rows], init)?;
+        Ok(units)
     }
 
     /// The final hidden states of the top layer within the stack's state.

@@ -1,10 +1,10 @@
-//! A loss of one's own.
+//! A custom loss.
 
 use std::f64::consts::LN_2;
 
 use bptt::data::TargetShape;
-use bptt::loss::{Loss, Tally, Targets};
-use bptt::{Error, Real, Result, Seq, SeqMut, Shape};
+use bptt::loss::{Loss, Tile};
+use bptt::{Error, Real, Result, Shape};
 
 /// The mean of ln cosh d with d = y − target: about d² / 2 near 0 and |d| far away; dy = tanh d.
 #[derive(Clone, Copy, Debug)]
@@ -19,19 +19,19 @@ impl<R: Real> Loss<R> for LogCosh {
         Err(Error::mismatch("log-cosh: targets", format!("{targets:?}"), expected))
     }
 
-    fn tile(&self, y: Seq<R>, targets: Targets<R>, valid: usize, dy: SeqMut<R>) -> Tally {
-        let Targets::Values(target) = targets else { panic!("log-cosh takes values, not classes") };
-        let mut tally = Tally::default();
-        for (i, dy) in dy.data.iter_mut().enumerate() {
-            if i % y.lanes >= valid {
+    fn tile(&self, mut tile: Tile<'_, R>) {
+        let (y, target, counts) = (tile.y, tile.targets.values(), tile.counted());
+        for (i, dy) in tile.dy.data.iter_mut().enumerate() {
+            let (t, lane) = (i / (y.shape.f * y.lanes), i % y.lanes);
+            let d = (y.data[i] - target.data[i]).to_f64();
+            // A target that is NaN is none.
+            if !counts(t, lane) || target.data[i].to_f64().is_nan() {
                 *dy = R::ZERO;
                 continue;
             }
-            let d = (y.data[i] - target.data[i]).to_f64();
-            tally.loss += d.abs() + (-2.0 * d.abs()).exp().ln_1p() - LN_2;
-            tally.weight += 1.0;
+            tile.tallies[lane].loss += d.abs() + (-2.0 * d.abs()).exp().ln_1p() - LN_2;
+            tile.tallies[lane].weight += 1.0;
             *dy = R::from_f64(d.tanh());
         }
-        tally
     }
 }

@@ -1,6 +1,6 @@
 //! A layer of one's own.
 
-use bptt::nn::{Context, Declare, Description, Layer, Sizes};
+use bptt::nn::{Backward, Build, Built, Description, Forward, Layer};
 use bptt::{Real, Result, Seq, SeqMut, Shape};
 
 /// y = x / (1 + |x|); dx = dy (1 − |y|)²
@@ -16,25 +16,15 @@ impl<R: Real> Layer<R> for Softsign {
         Description::new(Self::KIND, ())
     }
 
-    fn build(&self, input: Shape, _: &mut Declare<'_>) -> Result<(Shape, Sizes)> {
-        Ok((input, Sizes::default()))
+    fn build(&self, build: &mut Build<'_>) -> Result<Built> {
+        Ok(Built::new(build.input().clone()))
     }
 
-    fn forward(&self, _: &Context<R>, x: Seq<R>, _: &mut [R], y: SeqMut<R>, _: &mut [R]) {
+    fn forward(&self, Forward { x, y, .. }: Forward<'_, R>) {
         y.data.iter_mut().zip(x.data).for_each(|(y, &x)| *y = x / (R::ONE + x.abs()));
     }
 
-    fn backward(
-        &self,
-        _cx: &Context<R>,
-        _x: Seq<R>,
-        y: Seq<R>,
-        dy: Seq<R>,
-        _dstate: &mut [R],
-        _cache: &mut [R],
-        _grads: &mut [R],
-        dx: Option<SeqMut<R>>,
-    ) {
+    fn backward(&self, Backward { y, dy, dx, .. }: Backward<'_, R>) {
         let Some(dx) = dx else { return };
         for ((dx, &y), &dy) in dx.data.iter_mut().zip(y.data).zip(dy.data) {
             let slope = R::ONE - y.abs();

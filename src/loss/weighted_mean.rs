@@ -1,0 +1,51 @@
+//! The weighted mean in place of the mean.
+
+use super::{Loss, Tile};
+use crate::data::TargetShape;
+use crate::{Real, Result, Shape};
+
+/// A loss whose mean counts each sample by its weight: Σ wᵢ lossᵢ / Σ wᵢ.
+///
+/// Without it, the weights of samples scale their losses and gradients, and the mean is over the number of samples:
+/// Σ wᵢ lossᵢ / n. Where weights do not average 1, this one keeps the size of a step.
+///
+/// # Source
+/// The mean of PyTorch's class weights; Keras's `sum_over_batch_size` is the other one.
+/// # Examples
+/// ```
+/// use bptt::loss::{Mse, WeightedMean};
+/// use bptt::{Trainer, optim::Adam};
+///
+/// let trainer: Trainer = Trainer::new(WeightedMean::new(Mse), Adam::new(1e-3));
+/// # let _ = trainer;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct WeightedMean<L> {
+    loss: L,
+}
+
+impl<L> WeightedMean<L> {
+    /// The weighted mean of `loss`.
+    pub fn new(loss: L) -> Self {
+        Self { loss }
+    }
+}
+
+impl<R: Real, L: Loss<R>> Loss<R> for WeightedMean<L> {
+    fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
+        self.loss.check(output, targets)
+    }
+
+    fn counts(&self, class: i64) -> bool {
+        self.loss.counts(class)
+    }
+
+    fn weighted_mean(&self) -> bool {
+        true
+    }
+
+    fn tile(&self, tile: Tile<'_, R>) {
+        self.loss.tile(tile);
+    }
+}

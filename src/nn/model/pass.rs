@@ -1,0 +1,81 @@
+//! A tile's forward and backward pass through all layers of a model.
+
+use super::Model;
+use super::workspace::Workspace;
+use crate::data::Sample;
+use crate::nn::{Backward, Context, Forward, Mode};
+use crate::{Real, rng};
+
+impl<R: Real> Model<R> {
+    /// Passes the tile forward through every layer.
+    ///
+    /// # Panics
+    /// If the workspace is another model's.
+    #[track_caller]
+    pub fn forward(&self, ws: &mut Workspace<R>) {
+        ws.check_model(self);
+        ws.propagate_lengths();
+        let lanes = ws.lanes;
+        for (i, place) in self.places().iter().enumerate() {
+            let (below, above) = ws.values.split_at_mut(i + 1);
+            layer_keys(&mut ws.keys, &ws.samples, i);
+            let lens = ws.lengths.at(i, ws.valid);
+            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
+            let state = &mut ws.states[i][..place.sizes.state * lanes];
+            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
+            let pass = Forward::new(cx, below[i].seq(lanes), above[0].seq_mut(lanes));
+            place.layer.forward(pass.state(state).cache(cache));
+        }
+    }
+
+    /// Passes the gradient back through every layer, adding to `grads`; the gradient with respect to the input is
+    /// computed only if `input_gradient` asks for it.
+    ///
+    /// # Panics
+    /// If the workspace is another model's or keeps no history, or `grads` does not have one value for each parameter.
+    #[track_caller]
+    pub fn backward(&self, ws: &mut Workspace<R>, grads: &mut [R], input_gradient: bool) {
+        ws.check_model(self);
+        assert!(ws.mode.keeps_history(), "a workspace of Mode::Infer keeps no history to go back through");
+        assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
+        let lanes = ws.lanes;
+        for (i, place) in self.places().iter().enumerate().rev() {
+            let (below, above) = ws.grads.split_at_mut(i + 1);
+            layer_keys(&mut ws.keys, &ws.samples, i);
+            let lens = ws.lengths.at(i, ws.valid);
+            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
+            let dstate = &mut ws.dstates[i][..place.sizes.state * lanes];
+            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
+            let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
+            let dx = (i > 0 || input_gradient).then(|| below[i].seq_mut(lanes));
+            let grads = &mut grads[place.params.clone()];
+            place.layer.backward(Backward { cx, x, y, dy, dx, dstate, cache, grads });
+        }
+    }
+
+    pub(super) fn context<'a>(
+        &'a self,
+        i: usize,
+        mode: Mode,
+        valid: usize,
+        lens: Option<&'a [u32]>,
+        keys: &'a [u64],
+    ) -> Context<'a, R> {
+        let place = &self.places()[i];
+        let params = &self.params.as_slice()[place.params.clone()];
+        let packed = &self.packed[place.packed.clone()];
+        Context { packed, lens, keys, ..Context::new(params, mode, valid) }
+    }
+}
+
+fn layer_keys(keys: &mut [u64], samples: &[Sample], layer: usize) {
+    for (key, sample) in keys.iter_mut().zip(samples) {
+        *key = rng::key(&[sample.key, layer as u64]);
+    }
+}
+
+/// The part of a cache that a tile of `lanes` lanes uses.
+fn size_cache<R>(cache: &mut [R], lanes: usize, capacity: usize) -> &mut [R] {
+    let size = cache.len() / capacity;
+    &mut cache[..size * lanes]
+}

@@ -1,0 +1,89 @@
+//! How the samples of a dataset are cut into tiles, and the tiles into shares, to predict or to be evaluated.
+
+use std::ops::Range;
+
+use ndarray::{ArrayViewMut, Axis, RemoveAxis};
+
+use super::Model;
+use crate::Real;
+use crate::shape::MAX_LANES;
+
+/// Fewer samples than this pass one by one.
+const FEW: usize = 8;
+
+/// The most shares that a dataset is cut into, each a run of tiles: a fixed number, whose results are added up in order,
+/// so that a sum is the same at any thread count. 16 keep as many threads busy, and cost as many workspaces.
+const SHARES: usize = 16;
+
+/// A dataset in tiles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiles {
+    samples: usize,
+    /// Samples of a tile; the last may have fewer.
+    pub(super) size: usize,
+    pub(super) shares: usize,
+}
+
+impl Tiles {
+    pub(super) fn new(samples: usize, size: usize) -> Self {
+        Self { samples, size, shares: samples.div_ceil(size).min(SHARES) }
+    }
+
+    /// The tiles of a share, as ranges of samples.
+    pub(super) fn share(self, i: usize) -> impl Iterator<Item = Range<usize>> {
+        let tiles = self.samples.div_ceil(self.size);
+        let tiles = i * tiles / self.shares..(i + 1) * tiles / self.shares;
+        tiles.map(move |t| t * self.size..self.samples.min((t + 1) * self.size))
+    }
+
+    /// Cuts the results of all samples, one along the first axis, into those of the shares.
+    pub(super) fn split<T, D: RemoveAxis>(
+        self,
+        results: ArrayViewMut<'_, T, D>,
+    ) -> Vec<ArrayViewMut<'_, T, D>> {
+        let mut rest = results;
+        let mut shares = Vec::with_capacity(self.shares);
+        for i in 0..self.shares {
+            let len = self.share(i).map(|tile| tile.len()).sum();
+            let (share, others) = rest.split_at(Axis(0), len);
+            shares.push(share);
+            rest = others;
+        }
+        shares
+    }
+}
+
+impl<R: Real> Model<R> {
+    /// Samples of a tile in inference: as many as fill the registers twice, unless there are fewer; and each alone
+    /// where there are so few that most lanes would be empty.
+    pub(super) fn inference_tile(&self, samples: usize) -> usize {
+        if samples < FEW {
+            1
+        } else {
+            (4 * R::QUANTUM).min(MAX_LANES).min(samples.next_multiple_of(R::QUANTUM))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array1;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn shares_are_all_samples_in_order(samples in 0_usize..3000, size in 1_usize..70) {
+            let tiles = Tiles::new(samples, size);
+            let all: Vec<usize> = (0..tiles.shares).flat_map(|i| tiles.share(i)).flatten().collect();
+            prop_assert_eq!(all, (0..samples).collect::<Vec<_>>());
+            let mut results = Array1::from_iter(0..samples);
+            let split = tiles.split(results.view_mut());
+            prop_assert_eq!(split.iter().map(|share| share.len()).sum::<usize>(), samples);
+            for (i, share) in split.iter().enumerate() {
+                prop_assert_eq!(share.first().copied(), tiles.share(i).next().map(|tile| tile.start));
+            }
+        }
+    }
+}
