@@ -96,3 +96,19 @@ impl Error {
         Self::File { path: path.into(), fault: fault.into() }
     }
 }
+
+/// Characters of a name or message that comes from a file.
+const SHOWN: usize = 100;
+
+/// A text from a file as a message may show it: of bounded length, on one line.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut shown = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == SHOWN {
+            shown.push('…');
+            break;
+        }
+        if c.is_control() { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    shown
+}

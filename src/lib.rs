@@ -69,9 +69,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod atomic_write;
 pub mod data;
 mod error;
-mod files;
 pub mod gradcheck;
 mod kernels;
 pub mod loss;
@@ -90,6 +90,7 @@ mod shape;
 pub mod train;
 pub mod tune;
 
+pub use atomic_write::atomic_write;
 pub use error::{Error, Result};
 pub use kernels::simd::SimdLevel;
 /// The arrays of the public API, in the version that it has them from.

@@ -368,7 +368,11 @@ fn killed(number: usize, kills: usize) {
         let (before, threads) = (steps().len(), THREADS[kill % THREADS.len()]);
         let more = 2 + rng::below(&mut random, 1 + 4 * number as u64) as usize;
         let mut child = spawn(folder.path(), number, threads);
-        let part = folder.path().join(format!("run.ckpt.{}.part", child.id()));
+        let ours = format!("-{}-", child.id());
+        let part = || {
+            let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            names.map(|name| name.into_string().unwrap()).any(|n| n.ends_with(".part") && n.contains(&ours))
+        };
         let start = Instant::now();
         let busy = || assert!(start.elapsed() < Duration::from_secs(20), "the child does nothing");
         while steps().len() < before + more {
@@ -378,14 +382,14 @@ fn killed(number: usize, kills: usize) {
         if kill % 2 == 0 {
             thread::sleep(Duration::from_micros(rng::below(&mut random, 5000)));
         } else {
-            while !part.exists() && !folder.path().join("done").exists() {
+            while !part() && !folder.path().join("done").exists() {
                 busy();
             }
         }
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!folder.path().join("done").exists(), "kill {kill} came too late");
-        let (steps, half) = (steps(), part.exists());
+        let (steps, half) = (steps(), part());
         beginnings.push(steps[before]);
         writing += usize::from(half);
         let last = steps[steps.len() - 1];

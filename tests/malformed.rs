@@ -162,11 +162,11 @@ fn wrong_formats(key: &str) -> Vec<Case> {
         case(
             "a name twice in the metadata",
             raw(r#"{"__metadata__":{"a":"1","a":"1"}}"#, 0),
-            "`a` stands there twice",
+            "`a` appears twice",
         ),
         case("a header that is nested 100,000 deep", raw(&deep, 0), no),
         case("a tensor that is nested 100,000 deep", raw(with_tensor(&deep), 4), no),
-        case("a tensor twice", raw(format!(r#"{{"a":{one},"a":{one}}}"#), 4), "`a` stands there twice"),
+        case("a tensor twice", raw(format!(r#"{{"a":{one},"a":{one}}}"#), 4), "`a` appears twice"),
         case("two tensors that overlap", both("[0,4]", "[2,6]"), no),
         case("two tensors in one place", both("[0,4]", "[0,4]"), no),
         case("a hole between two tensors", both("[0,3]", "[4,8]"), no),
@@ -291,7 +291,7 @@ fn named_twice() -> Case {
     let header = header.replacen(entry, &format!("{entry},{entry}"), 1);
     let bytes = [raw(header, 0), bytes[data..].to_vec()].concat();
     SafeTensors::deserialize(&bytes).expect("what another reader lets pass");
-    case("a tensor twice, all else as it was", bytes, "`linear.bias` stands there twice")
+    case("a tensor twice, all else as it was", bytes, "`linear.bias` appears twice")
 }
 
 fn wrong_tensors() -> Vec<Case> {
@@ -322,8 +322,8 @@ fn wrong_tensors() -> Vec<Case> {
             tensors.insert(name.into(), zeros(Dtype::F32, shape));
         }));
     }
-    for dtype in [Dtype::I64, Dtype::F16, Dtype::BOOL] {
-        let fault = format!("tensor `linear.weight`: found type {dtype:?}, expected F32 or F64");
+    for dtype in [Dtype::I64, Dtype::F8_E4M3, Dtype::BOOL] {
+        let fault = format!("tensor `linear.weight`: found type {dtype:?}, expected F32, F64, F16 or BF16");
         cases.push(altered(format!("a tensor of type {dtype:?}"), &fault, &|tensors| {
             tensors.insert(name.into(), zeros(dtype, &[2, 5]));
         }));

@@ -61,8 +61,7 @@ fn modules_are_renamed_both_ways() {
         expected.chain(["module.fc.bias".into(), "module.fc.weight".into()]).collect::<Vec<_>>()
     );
 
-    let loaded = ours.load_state_dict(&path, &names()).unwrap();
-    assert!(loaded.missing.is_empty() && loaded.unexpected.is_empty());
+    ours.load_state_dict(&path, &names()).unwrap();
     assert_eq!(ours.params().as_slice(), theirs.params().as_slice());
     // What the kernels use is renewed as well.
     assert_eq!(ours.predict(&x()).unwrap(), theirs.predict(&x()).unwrap());
@@ -118,7 +117,7 @@ fn a_part_of_the_model_for_a_module_alone() {
     let mut model = chain::<f32>(2);
     let message = model.load_state_dict(&path, &alone).unwrap_err().to_string();
     assert!(message.ends_with("missing tensor `linear.weight` [2, 5]; missing tensor `linear.bias` [2]"));
-    let keys = model.load_state_dict(&path, &alone.clone().lenient()).unwrap();
+    let keys = model.load_state_dict_lenient(&path, &alone).unwrap();
     assert_eq!(
         (&keys.missing[..], keys.unexpected.len()),
         (&["linear.weight", "linear.bias"].map(Into::into)[..], 0)
@@ -130,8 +129,7 @@ fn a_part_of_the_model_for_a_module_alone() {
 
     // Strict within the part.
     let mut model = chain::<f32>(2);
-    let keys = model.load_state_dict(&path, &alone.clone().only_renamed()).unwrap();
-    assert!(keys.missing.is_empty() && keys.unexpected.is_empty());
+    model.load_state_dict(&path, &alone.clone().only_renamed()).unwrap();
     assert_eq!(model.params().as_slice(), mixed);
     let linear = StateDict::new().rename("fc", "linear").only_renamed();
     let message = model.load_state_dict(&path, &linear).unwrap_err().to_string();
@@ -161,12 +159,12 @@ fn every_fault_of_a_state_dict_is_named_at_once() {
     let (_folder, path, mut model) = altered(|tensors| {
         tensors.remove("module.fc.bias");
         tensors.insert("module.fc.weight".into(), zeros(Dtype::F32, &[2, 6]));
-        tensors.insert("module.encoder.bias_hh_l0".into(), zeros(Dtype::F16, &[20]));
+        tensors.insert("module.encoder.bias_hh_l0".into(), zeros(Dtype::I8, &[20]));
         tensors.insert("module.norm.running_mean".into(), zeros(Dtype::F32, &[5]));
     });
     let message = model.load_state_dict(&path, &names()).unwrap_err().to_string();
     let faults = [
-        "tensor `module.encoder.bias_hh_l0` (here `lstm.bias_hh_l0`): found type F16, expected F32 or F64",
+        "tensor `module.encoder.bias_hh_l0` (here `lstm.bias_hh_l0`): found type I8, expected F32, F64, F16 or BF16",
         "tensor `module.fc.weight` (here `linear.weight`): found shape [2, 6], expected [2, 5]",
         "missing tensor `module.fc.bias` (here `linear.bias`) [2]",
         "unexpected tensor `module.norm.running_mean`",
@@ -182,7 +180,7 @@ fn lenient_loading_says_what_was_not_there() {
         tensors.insert("module.norm.running_mean".into(), zeros(Dtype::I64, &[5]));
         tensors.insert("a".into(), zeros(Dtype::F32, &[1]));
     });
-    let keys = model.load_state_dict(&path, &names().lenient()).unwrap();
+    let keys = model.load_state_dict_lenient(&path, &names()).unwrap();
     assert_eq!(keys.missing, ["linear.bias"]);
     assert_eq!(keys.unexpected, ["a", "module.norm.running_mean"]);
     let (before, after) = (chain::<f32>(2), chain::<f32>(1));
@@ -195,12 +193,12 @@ fn lenient_loading_says_what_was_not_there() {
 
 #[test]
 fn lenient_loading_bears_no_wrong_shape() {
-    for wrong in [zeros(Dtype::F32, &[2, 6]), zeros(Dtype::F32, &[10]), zeros(Dtype::BF16, &[2, 5])] {
+    for wrong in [zeros(Dtype::F32, &[2, 6]), zeros(Dtype::F32, &[10]), zeros(Dtype::I64, &[2, 5])] {
         let (_folder, path, mut model) = altered(|tensors| {
             tensors.remove("module.fc.bias");
             tensors.insert("module.fc.weight".into(), wrong);
         });
-        let message = model.load_state_dict(&path, &names().lenient()).unwrap_err().to_string();
+        let message = model.load_state_dict_lenient(&path, &names()).unwrap_err().to_string();
         assert!(message.contains("tensor `module.fc.weight` (here `linear.weight`): found"), "{message}");
         assert!(!message.contains("missing"), "{message}");
         assert_eq!(model.params().as_slice(), chain::<f32>(2).params().as_slice());
@@ -214,7 +212,6 @@ fn renames_that_cannot_be() {
     for (names, message) in [
         (names().rename("a.", "b"), "`rename`: found `a.`, expected a name without a dot at its ends"),
         (names().rename("a", ".b"), "`rename`: found `.b`, expected a name without a dot at its ends"),
-        (names().rename("module.fc", "b"), "`rename`: found `module.fc` twice, expected it once"),
         (names().rename("b", "linear"), "`rename`: found `linear` twice, expected it once"),
     ] {
         assert_eq!(model.load_state_dict(&path, &names).unwrap_err().to_string(), message);
@@ -223,15 +220,198 @@ fn renames_that_cannot_be() {
     // Two that become one.
     let clash = StateDict::new().rename("lstm.bias_hh_l0", "linear.bias");
     let message = model.save_state_dict(&path, &clash).unwrap_err().to_string();
-    assert!(message.ends_with("found two tensors to be named `lstm.bias_hh_l0`, expected one"), "{message}");
+    assert!(
+        message.ends_with("found two tensors to be named `lstm.bias_hh_l0` that differ, expected one"),
+        "{message}"
+    );
     assert!(before == std::fs::read(&path).unwrap(), "the file is as it was");
 
     let (_folder, path, mut model) = altered(|tensors| {
         tensors.insert("linear.bias".into(), zeros(Dtype::F32, &[2]));
     });
-    for names in [names(), names().lenient()] {
-        let message = model.load_state_dict(&path, &names).unwrap_err().to_string();
+    for load in [Model::load_state_dict, |model: &mut Model, path, names: &StateDict| {
+        model.load_state_dict_lenient(path, names).map(drop)
+    }] {
+        let message = load(&mut model, &path, &names()).unwrap_err().to_string();
         let fault = "tensors `linear.bias` and `module.fc.bias`: found both for `linear.bias`, expected one";
         assert!(message.ends_with(fault), "{message}");
     }
+}
+
+#[test]
+fn numbers_of_16_bits_are_widened() {
+    // 1, −2, 0.5 and the smallest number of the type.
+    for (dtype, bits, smallest) in [
+        (Dtype::F16, [0x3c00u16, 0xc000, 0x3800, 1], 2f32.powi(-24)),
+        (Dtype::BF16, [0x3f80, 0xc000, 0x3f00, 1], 2f32.powi(-133)),
+    ] {
+        let (_folder, path, mut model) = altered(|tensors| {
+            for tensor in tensors.values_mut() {
+                let n = tensor.data.len() / 4;
+                tensor.dtype = dtype;
+                tensor.data = bits.iter().cycle().take(n).flat_map(|bits| bits.to_le_bytes()).collect();
+            }
+        });
+        model.load_state_dict(&path, &names()).unwrap();
+        for (name, values) in model.params().iter() {
+            let expected = [1.0, -2.0, 0.5, smallest].into_iter().cycle();
+            assert!(values.iter().zip(expected).all(|(&x, expected)| x == expected), "{name} {values:?}");
+        }
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_or_do_not_fit_are_refused() {
+    for (value, fault) in [
+        (f64::NAN, "found NaN at place 1, expected a finite number"),
+        (f64::NEG_INFINITY, "found -inf at place 1, expected a finite number"),
+        (1e300, "found 1e300 at place 1, expected what an F32 can hold"),
+    ] {
+        let (_folder, path, mut model) = altered(|tensors| {
+            let mut bias = zeros(Dtype::F64, &[2]);
+            bias.data[8..].copy_from_slice(&value.to_le_bytes());
+            tensors.insert("module.fc.bias".into(), bias);
+        });
+        let before = model.params().as_slice().to_vec();
+        let message = model.load_state_dict(&path, &names()).unwrap_err().to_string();
+        let place = "tensor `module.fc.bias` (here `linear.bias`): ";
+        assert!(message.ends_with(&format!("{place}{fault}")), "{message}");
+        assert!(model.load_state_dict_lenient(&path, &names()).is_err());
+        assert_eq!(model.params().as_slice(), before);
+        let double = chain::<f64>(2).load_state_dict(&path, &names());
+        assert_eq!(double.is_ok(), value == 1e300, "an f64 holds 1e300");
+    }
+}
+
+/// An embedding whose weight is the output layer's too.
+#[test]
+fn tied_weights_are_one_tensor_in_the_file_and_two_in_the_model() {
+    let (_folder, path) = place();
+    let build = |seed| -> Model {
+        let builder = Model::builder(Shape::new(4, 1)).layer("embedding", bptt::nn::Embedding::new(6, 3));
+        builder.layer("linear", Linear::new(6)).build(seed).unwrap()
+    };
+    let tied =
+        StateDict::new().rename("wte.weight", "embedding.weight").rename("wte.weight", "linear.weight");
+    let mut theirs = build(1);
+    // As long as they differ, one tensor cannot be both.
+    let message = theirs.save_state_dict(&path, &tied).unwrap_err().to_string();
+    assert!(
+        message.ends_with("found two tensors to be named `wte.weight` that differ, expected one"),
+        "{message}"
+    );
+
+    let weight = theirs.params().get("embedding.weight").unwrap().to_owned();
+    theirs.params_mut().get_mut("linear.weight").unwrap().assign(&weight);
+    theirs.save_state_dict(&path, &tied).unwrap();
+    assert_eq!(tensors(&path).into_keys().collect::<Vec<_>>(), ["linear.bias", "wte.weight"]);
+    let mut ours = build(2);
+    ours.load_state_dict(&path, &tied).unwrap();
+    assert_eq!(ours.params().as_slice(), theirs.params().as_slice());
+}
+
+#[test]
+fn renames_that_would_fit_are_proposed() {
+    let message = |alter: &dyn Fn(String) -> String| {
+        let (_folder, path) = place();
+        chain::<f32>(1).save_state_dict(&path, &StateDict::new()).unwrap();
+        let tensors: Tensors =
+            tensors(&path).into_iter().map(|(name, tensor)| (alter(name), tensor)).collect();
+        std::fs::write(&path, file(&tensors, "", None)).unwrap();
+        let strict = chain::<f32>(2).load_state_dict(&path, &StateDict::new()).unwrap_err().to_string();
+        let lenient = chain::<f32>(2).load_state_dict_lenient(&path, &StateDict::new());
+        // Nothing was loaded: that is an error, and says the same.
+        assert_eq!(lenient.unwrap_err().to_string(), strict);
+        strict
+    };
+    let hint = "these names would fit: `StateDict::new()";
+    let prefix = message(&|name| format!("module.{name}"));
+    assert!(prefix.ends_with(&format!("{hint}.rename(\"module\", \"\")`")), "{prefix}");
+    let grouped =
+        "missing 6 tensors: 2 in `linear` (`bias` [2], `weight` [2, 5]), 4 in `lstm` (`bias_hh_l0` [20], ";
+    assert!(prefix.contains(grouped), "{prefix}");
+    let renamed = message(&|name| name.replace("lstm", "net.encoder").replace("linear", "net.fc"));
+    let calls = ".rename(\"net.fc\", \"linear\").rename(\"net.encoder\", \"lstm\")`";
+    assert!(renamed.ends_with(&format!("{hint}{calls}")), "{renamed}");
+    // Nothing fits: nothing is proposed.
+    let other = message(&|name| name.replace("weight", "w").replace("bias", "b"));
+    assert!(!other.contains("would fit"), "{other}");
+}
+
+/// Two modules that are alike may be either of two: nothing is guessed.
+#[test]
+fn ambiguous_renames_are_not_proposed() {
+    let (_folder, path) = place();
+    let build = |a: &str, b: &str| -> Model {
+        let builder = Model::builder(Shape::new(4, 3)).layer(a, Linear::new(3)).layer(b, Linear::new(3));
+        builder.layer("lstm", Lstm::new(2)).build(1).unwrap()
+    };
+    build("fc1", "fc2").save_state_dict(&path, &StateDict::new().rename("rnn", "lstm")).unwrap();
+    let message = build("a", "b").load_state_dict(&path, &StateDict::new()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("these names would fit: `StateDict::new().rename(\"rnn\", \"lstm\")`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn messages_are_of_bounded_length() {
+    let (_folder, path, mut model) = altered(|tensors| {
+        for i in 0..20_000 {
+            tensors.insert(format!("layers.{i}.weight"), zeros(Dtype::F32, &[1]));
+        }
+        tensors.insert("long".repeat(5_000), zeros(Dtype::F32, &[1]));
+    });
+    let message = model.load_state_dict(&path, &StateDict::new()).unwrap_err().to_string();
+    assert!(message.contains("unexpected 20007 tensors: 1 without a module ("), "{message}");
+    assert!(message.contains(" other modules"), "{message}");
+    assert!(message.len() < 2000, "{} bytes", message.len());
+}
+
+#[test]
+fn a_projection_is_named() {
+    let (_folder, path, mut model) = altered(|tensors| {
+        // `nn.LSTM(3, 5, proj_size=2)`
+        tensors.insert("module.encoder.weight_hr_l0".into(), zeros(Dtype::F32, &[2, 5]));
+        tensors.insert("module.encoder.weight_hh_l0".into(), zeros(Dtype::F32, &[20, 2]));
+    });
+    let message = model.load_state_dict(&path, &names()).unwrap_err().to_string();
+    assert!(message.contains("found shape [20, 2], expected [20, 5]"), "{message}");
+    let hint = "the file's LSTM has `proj_size` 2 (`module.encoder.weight_hr_l0`), the model's has none";
+    assert!(message.ends_with(hint), "{message}");
+}
+
+#[test]
+fn files_of_other_formats_are_named_with_a_way_out() {
+    let (_folder, path) = place();
+    let zip = |entry: &str| {
+        let mut bytes = b"PK\x03\x04".to_vec();
+        bytes.resize(26, 0);
+        bytes.extend((entry.len() as u16).to_le_bytes());
+        [&bytes[..], &[0, 0], entry.as_bytes()].concat()
+    };
+    for (bytes, word) in [
+        (zip("archive/data.pkl"), "torch.load('model.safetensors'"),
+        (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.".to_vec(), "torch.load('model.safetensors'"),
+        (zip("metadata.json"), "keras.saving.load_model('model.safetensors')"),
+        (b"\x89HDF\r\n\x1a\n".to_vec(), "keras.saving.load_model('model.safetensors')"),
+        (b"\x08\x08\x12\x07pytorch".to_vec(), "onnx.load('model.safetensors')"),
+        (b"{\"metadata\": {}, \"weight_map\": {}}".to_vec(), "['weight_map']"),
+        (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "git lfs pull"),
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        let loads = [
+            Model::<f32>::load(&path).map(drop),
+            chain::<f32>(1).load_state_dict(&path, &names()),
+            chain::<f32>(1).load_state_dict_lenient(&path, &names()).map(drop),
+        ];
+        for load in loads {
+            let message = load.unwrap_err().to_string();
+            assert!(message.contains("no safetensors file") && message.contains(word), "{message}");
+        }
+    }
+    // A state dict is no model, but not far from one.
+    chain::<f32>(1).save_state_dict(&path, &names()).unwrap();
+    let message = Model::<f32>::load(&path).unwrap_err().to_string();
+    assert!(message.contains("Model::load_state_dict"), "{message}");
 }

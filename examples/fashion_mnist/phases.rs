@@ -136,10 +136,7 @@ impl<'a> Report<'a> {
             "recipe": recipe,
             "phases": self.phases.iter().map(|phase| self.json(phase)).collect::<Vec<_>>(),
         });
-        let (path, part) = (out.join("metrics.json"), out.join("metrics.json.part"));
-        fs::write(&part, serde_json::to_string_pretty(&metrics)? + "\n")?;
-        fs::rename(part, path)?;
-        Ok(())
+        Ok(bptt::atomic_write(out.join("metrics.json"), serde_json::to_string_pretty(&metrics)? + "\n")?)
     }
 
     fn epochs(&self) -> impl Iterator<Item = &Epoch> {

@@ -26,8 +26,9 @@ mod study;
 use std::error::Error;
 use std::fs;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use bptt::atomic_write;
 use clap::Parser;
 use report::Report;
 use sections::{Plan, Section};
@@ -89,10 +90,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     );
     let runs = study::run(runs, &data, args.workers, &path)?;
     let report = Report { plan, sections: &sections, runs: &runs, workers };
-    write(&out.join("results.json"), &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
-    write(&out.join("index.html"), &report.html()?)?;
+    atomic_write(out.join("results.json"), serde_json::to_string_pretty(&report.json())? + "\n")?;
+    atomic_write(out.join("index.html"), report.html()?)?;
     for (name, svg) in report.pictures()? {
-        write(&out.join(name), &svg)?;
+        atomic_write(out.join(name), svg)?;
     }
     println!("{}", out.join("index.html").display());
     runs.results().map_err(|e| format!("a run failed; started again, it is tried again: {e}"))?;
@@ -120,14 +121,6 @@ fn distinct(sections: &[Section]) -> Vec<Run> {
     }
     runs.sort_by(|a, b| b.cost().total_cmp(&a.cost()));
     runs
-}
-
-/// Writes beside the place, and renames.
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    let part = path.with_extension("part");
-    fs::write(&part, text)
-        .and_then(|()| fs::rename(&part, path))
-        .map_err(|e| format!("{}: {e}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Figures as SVG: learning curves and the confusion matrix.
 
 use std::error::Error;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
@@ -324,7 +323,7 @@ pub fn bold(size: i32, at: HPos) -> TextStyle<'static> {
     TextStyle::from(font(size).style(FontStyle::Bold)).color(&INK).pos(Pos::new(at, VPos::Center))
 }
 
-/// Draws on white, and writes the file beside its place and renames it, so that no half of it is ever there.
+/// Draws on white, and writes the file as a whole.
 fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
     let mut svg = String::new();
     {
@@ -333,18 +332,13 @@ fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) 
         paint(&root)?;
         root.present()?;
     }
-    let name = path.file_name().ok_or_else(|| format!("{}: not the name of a file", path.display()))?;
-    let beside = path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-    let written = fs::write(&beside, svg).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|error| {
-        // What there is of the file is of no use; that it cannot be removed would not be news.
-        let _ = fs::remove_file(&beside);
-        format!("{}: {error}", path.display()).into()
-    })
+    Ok(bptt::atomic_write(path, svg)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn epoch(epoch: usize, valid: Option<f64>) -> EpochPoint {

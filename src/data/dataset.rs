@@ -286,9 +286,26 @@ impl<S: Data<Elem: Real> + Send + Sync> Dataset for ArrayBase<S, Ix3> {
 ///
 /// Measured on the training samples, saved with the model, and applied whenever samples are gathered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Normalize {
     mean: Vec<f64>,
     sd: Vec<f64>,
+}
+
+/// A [`Normalize`] as it is in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    mean: Vec<f64>,
+    sd: Vec<f64>,
+}
+
+impl TryFrom<Unchecked> for Normalize {
+    type Error = Error;
+
+    fn try_from(Unchecked { mean, sd }: Unchecked) -> Result<Self> {
+        Self::per_feature(mean, sd)
+    }
 }
 
 impl Normalize {

@@ -54,7 +54,7 @@ pub use graph::{Attribute, Graph, Value};
 
 use crate::nn::{Build, Features};
 use crate::params::Layout;
-use crate::{Error, Model, Real, Result, Shape, files};
+use crate::{Error, Model, Real, Result, Shape, atomic_write};
 use graph::Dimension;
 use proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
@@ -146,7 +146,7 @@ impl Export {
     /// # Errors
     /// As [`to_bytes`](Self::to_bytes), and [`Error::Io`] naming the file.
     pub fn write<R: Real>(&self, model: &Model<R>, path: impl AsRef<Path>) -> Result<()> {
-        files::write(path.as_ref(), &self.to_bytes(model)?)
+        atomic_write(path, self.to_bytes(model)?)
     }
 
     fn graph<R: Real>(&self, model: &Model<R>) -> Result<GraphProto> {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use safetensors::tensor::TensorView;
 
-use super::state_dict::{TensorFile, read_tensors};
-use crate::{Error, Real, Result, files, rng};
+use super::tensor_file::{TensorFile, read_tensors};
+use crate::{Error, Real, Result, atomic_write, rng};
 
 /// A name, a shape and the values.
 pub(crate) type Named<'a, R> = (String, Vec<usize>, &'a [R]);
@@ -38,7 +38,7 @@ pub(crate) fn write_checked<R: Real>(
     let [before, between] = FRAME;
     let metadata = [(key.to_owned(), format!("{before}{check:016x}{between}{json}}}"))].into_iter().collect();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| bad(e.to_string()))?;
-    files::write(path, &bytes)
+    atomic_write(path, &bytes)
 }
 
 /// Looks at `bytes`, the content of `path`, as a file that [`write_checked`] wrote under `key`; `what` says what it

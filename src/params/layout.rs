@@ -1,5 +1,6 @@
 //! Names, shapes and places of all tensors of a model.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -103,6 +104,8 @@ impl Tensor {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     tensors: Vec<Tensor>,
+    /// Where in `tensors` each name is.
+    places: HashMap<String, usize>,
     len: usize,
 }
 
@@ -125,6 +128,7 @@ impl Layout {
                 format!("found shape {shape:?}, expected one that fits in memory"),
             ));
         };
+        self.places.insert(name.clone(), self.tensors.len());
         self.tensors.push(Tensor { name, axes, offset: self.len, init });
         self.len = end;
         Ok(())
@@ -137,7 +141,7 @@ impl Layout {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.tensors.iter().find(|tensor| tensor.name == name)
+        self.places.get(name).map(|&place| &self.tensors[place])
     }
 
     /// Values of all tensors together.

@@ -2,16 +2,21 @@
 
 mod arena;
 mod checked;
+mod foreign;
+mod halves;
 mod init;
 mod layout;
+mod mismatch;
 mod orthogonal;
 mod pattern;
 mod state_dict;
+mod tensor_file;
 
 pub use arena::Arena;
 pub(crate) use checked::{Named, read_checked, write_checked};
 pub use init::Init;
 pub use layout::{Axis, Layout, Run, Tensor};
 pub(crate) use pattern::matches;
+pub(crate) use state_dict::tensors_to_bytes;
 pub use state_dict::{IncompatibleKeys, StateDict};
-pub(crate) use state_dict::{read_tensors, write_tensors};
+pub(crate) use tensor_file::read_tensors;

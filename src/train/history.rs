@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Error, Result, files};
+use crate::{Error, Result, atomic_write};
 
 /// Mean loss, and accuracy where the targets are classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl History {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let json = serde_json::to_string_pretty(self).map_err(|e| Error::file(path, e.to_string()))?;
-        files::write(path, (json + "\n").as_bytes())
+        atomic_write(path, json + "\n")
     }
 
     /// Reads a history that [`save`](Self::save) or a [`JsonLog`](super::JsonLog) wrote: the same to the bit.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Callback, Epoch, EpochEnd, Flow, History};
-use crate::{Model, Real, Result, files};
+use crate::{Model, Real, Result, atomic_write};
 
 /// Writes the history so far to a CSV file after every epoch; [`History::to_csv`] has the columns.
 ///
@@ -35,7 +35,7 @@ impl CsvLog {
     }
 
     fn write(&self) -> Result<()> {
-        files::write(&self.path, self.history.to_csv().as_bytes())
+        atomic_write(&self.path, self.history.to_csv())
     }
 }
 

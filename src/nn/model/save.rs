@@ -7,19 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{Model, ModelBuilder};
 use crate::data::Normalize;
+use crate::error::shorten;
 use crate::nn::{Description, Layer, registry};
-use crate::params::{IncompatibleKeys, StateDict, read_tensors, write_tensors};
+use crate::params::{IncompatibleKeys, StateDict, read_tensors, tensors_to_bytes};
 use crate::prune::Mask;
-use crate::{Error, Real, Result, Shape};
+use crate::{Error, Real, Result, Shape, atomic_write};
 
 /// The metadata's one key.
 const KEY: &str = "bptt";
 /// The version of the description's form.
 const VERSION: u32 = 1;
+/// What errors call bytes that are of no file.
+const BYTES: &str = "<bytes>";
 
 /// Everything of a model but its values. Keys in alphabetical order, here and in every layer's settings, so that the
 /// JSON is the same however it is sorted.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Header {
     classes: Vec<String>,
     input: Shape,
@@ -31,10 +35,32 @@ struct Header {
     version: u32,
 }
 
+/// The one field that every version has.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Named {
     layer: Description,
     name: String,
+}
+
+impl Header {
+    fn read(path: &Path, json: &str) -> Result<Self> {
+        let bad = |e: serde_json::Error| {
+            let fault = format!("found a description that cannot be read: {}", shorten(&e.to_string()));
+            Error::file(path, fault)
+        };
+        // First of all: a later version may have other fields.
+        let Version { version } = serde_json::from_str(json).map_err(bad)?;
+        if version != VERSION {
+            return Err(Error::file(path, format!("found version {version}, expected {VERSION}")));
+        }
+        serde_json::from_str(json).map_err(bad)
+    }
 }
 
 impl<R: Real> Model<R> {
@@ -46,6 +72,24 @@ impl<R: Real> Model<R> {
     /// [`Error::Io`] or [`Error::File`] naming the file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        atomic_write(path, self.bytes(path)?)
+    }
+
+    /// The bytes that [`save`](Self::save) writes.
+    ///
+    /// # Errors
+    /// [`Error::File`] as of `save`; it names `<bytes>` in place of a file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.bytes(Path::new(BYTES))
+    }
+
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>> {
+        if let Some(tensor) = self.params.first_not_finite() {
+            let fault = format!(
+                "found a value of `{tensor}` that is not finite, expected a model that can be loaded"
+            );
+            return Err(Error::file(path, fault));
+        }
         let layers = self.places().iter();
         let header = Header {
             classes: self.classes.clone(),
@@ -56,7 +100,7 @@ impl<R: Real> Model<R> {
             version: VERSION,
         };
         let json = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
-        write_tensors(path, &self.params, &StateDict::new(), Some((KEY, json)))
+        tensors_to_bytes(path, &self.params, &StateDict::new(), Some((KEY, json)))
     }
 
     /// Loads a model that [`save`](Model::save) wrote; nothing but the file is needed.
@@ -77,20 +121,39 @@ impl<R: Real> Model<R> {
     ) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        let file = read_tensors(path, &bytes, KEY)?;
+        Self::read(path, &bytes, layer)
+    }
+
+    /// Loads a model from the bytes of a file that [`save`](Model::save) wrote, as `include_bytes!` has them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); the error names `<bytes>` in place of a file.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::{Model, Shape, nn::Linear};
+    ///
+    /// let model: Model = Model::builder(Shape::new(1, 3)).layer("linear", Linear::new(2)).build(1)?;
+    /// let loaded: Model = Model::from_bytes(&model.to_bytes()?)?;
+    /// assert_eq!(loaded.params().as_slice(), model.params().as_slice());
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::read(Path::new(BYTES), bytes, |_| None)
+    }
+
+    fn read(
+        path: &Path,
+        bytes: &[u8],
+        layer: impl Fn(&Description) -> Option<Box<dyn Layer<R>>>,
+    ) -> Result<Self> {
+        let file = read_tensors(path, bytes, KEY)?;
         let at = |e: Error| match e {
             named @ Error::File { .. } => named,
             other => Error::file(path, other.to_string()),
         };
-        let bad =
-            |e: serde_json::Error| Error::file(path, format!("found a description that cannot be read: {e}"));
-        let header: Header = serde_json::from_str(file.metadata()?).map_err(bad)?;
-        if header.version != VERSION {
-            return Err(Error::file(path, format!("found version {}, expected {VERSION}", header.version)));
-        }
-        let (mean, sd) = (header.normalize.mean().to_vec(), header.normalize.sd().to_vec());
-        let normalize = Normalize::per_feature(mean, sd).map_err(at)?;
-        let mut builder = ModelBuilder::new(header.input).normalize(normalize).classes(header.classes);
+        let header = Header::read(path, file.metadata()?)?;
+        let mut builder = ModelBuilder::new(header.input).normalize(header.normalize).classes(header.classes);
         for Named { name, layer: description } in header.layers {
             let own = layer(&description);
             let layer = own.map_or_else(|| registry::layer(description), Ok).map_err(at)?;
@@ -98,7 +161,7 @@ impl<R: Real> Model<R> {
         }
         // What the description promises must be in the file before room is made for it.
         let mut model = builder.build_checked(|len| file.check_room(len)).map_err(at)?;
-        file.load_into(&mut model.params, &StateDict::new())?;
+        let _none = file.load_into(&mut model.params, &StateDict::new(), false)?;
         model.pack();
         if let Some(runs) = &header.mask {
             let mask = Mask::from_runs(model.params.layout().clone(), runs);
@@ -111,23 +174,62 @@ impl<R: Real> Model<R> {
     /// makes of the file is a state dict for its `load_state_dict`. [`Model::load`] needs more; see [`Model::save`].
     ///
     /// # Errors
-    /// [`Error::Config`] if the renames cannot be; [`Error::Io`] or [`Error::File`] naming the file.
+    /// [`Error::Config`] if the renames are invalid; [`Error::Io`] or [`Error::File`] naming the file.
     pub fn save_state_dict(&self, path: impl AsRef<Path>, names: &StateDict) -> Result<()> {
-        write_tensors(path.as_ref(), &self.params, names, None)
+        let path = path.as_ref();
+        atomic_write(path, tensors_to_bytes(path, &self.params, names, None)?)
     }
 
     /// Loads the tensors of a PyTorch module from a safetensors file into this model; [`StateDict`] says what they are
-    /// called there. f32 and f64 convert into one another; what is pruned stays 0.
+    /// called there. f64, f32, f16 and bf16 convert to the model's type; what is pruned stays 0.
     ///
-    /// Hands out what file and model have not in common, which is nothing unless `names` is
-    /// [lenient](StateDict::lenient); what is missing keeps the values that it has.
+    /// File and model must have the same tensors; see [`load_state_dict_lenient`](Self::load_state_dict_lenient)
+    /// for a part of them.
     ///
     /// # Errors
-    /// [`Error::Config`] if the renames cannot be; [`Error::Io`] or [`Error::File`] naming the file and every fault in
-    /// it: tensors missing, unexpected, of a wrong shape or type. The model is as it was then.
-    pub fn load_state_dict(&mut self, path: impl AsRef<Path>, names: &StateDict) -> Result<IncompatibleKeys> {
+    /// [`Error::Config`] if the renames are invalid; [`Error::Io`] or [`Error::File`] naming the file and the faults in
+    /// it: tensors missing or unexpected (with the renames that would fit, if there are any), of a wrong shape or type,
+    /// or with values that are not finite or too large for the model's type. A model with NaN in its weights is of no
+    /// use; to look into such a file, read it with the crate `safetensors`. After an error the model is as it was.
+    pub fn load_state_dict(&mut self, path: impl AsRef<Path>, names: &StateDict) -> Result<()> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
-        read_tensors(path, &bytes, KEY)?.load_into(&mut self.params_mut(), names)
+        let _none = self.read_state_dict(path, &bytes, names, false)?;
+        Ok(())
+    }
+
+    /// Loads what file and model have in common, as PyTorch's `strict=False` does, and returns what is in only one of
+    /// them. Tensors that are missing from the file keep the values that they have: random ones in a new model.
+    ///
+    /// # Errors
+    /// As [`load_state_dict`](Self::load_state_dict), except for tensors missing or unexpected; but if the file has none
+    /// of the model's tensors, that is an error too.
+    pub fn load_state_dict_lenient(
+        &mut self,
+        path: impl AsRef<Path>,
+        names: &StateDict,
+    ) -> Result<IncompatibleKeys> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        self.read_state_dict(path, &bytes, names, true)
+    }
+
+    /// [`load_state_dict`](Self::load_state_dict) from the bytes of a file.
+    ///
+    /// # Errors
+    /// As `load_state_dict`; the error names `<bytes>` in place of a file.
+    pub fn load_state_dict_bytes(&mut self, bytes: &[u8], names: &StateDict) -> Result<()> {
+        let _none = self.read_state_dict(Path::new(BYTES), bytes, names, false)?;
+        Ok(())
+    }
+
+    fn read_state_dict(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        names: &StateDict,
+        lenient: bool,
+    ) -> Result<IncompatibleKeys> {
+        read_tensors(path, bytes, KEY)?.load_into(&mut self.params_mut(), names, lenient)
     }
 }
