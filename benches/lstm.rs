@@ -1,7 +1,7 @@
-//! How fast it is. `cargo bench` runs everything; `cargo bench -- lstm_2x35` the paper's model alone.
+//! Benchmarks. `cargo bench` runs all of them; `cargo bench -- lstm_2x35` those of the paper's model.
 //!
-//! `fma_peak` is the machine's limit to hold the rest against: fused multiply-adds on registers alone, on one thread
-//! and on two. docs/performance.md counts the operations of the model.
+//! `fma_peak` is the machine's limit, with which to compare the others: fused multiply-adds on registers only, on one
+//! thread and on two. docs/performance.md counts the operations of the model.
 
 use std::hint::black_box;
 
@@ -35,7 +35,7 @@ fn model(shape: Shape, hidden: usize, layers: usize) -> Model {
         .expect("a model")
 }
 
-/// One training step, forward to the repacking of the weights.
+/// One training step, from the forward pass to the repacking of the weights.
 fn step(
     c: &mut Criterion,
     group: &str,
@@ -50,7 +50,7 @@ fn step(
     let indices: Vec<u32> = (0..batch as u32).collect();
     let mut group = c.benchmark_group(group);
     group.throughput(Throughput::Elements(batch as u64));
-    // Within the pool, as `fit` does it, so that the fork costs what it costs there.
+    // Within the pool, as `fit` does it, so that the fork costs as much as it does there.
     group.bench_function(id, |b| {
         rayon::scope(|_| b.iter(|| stepper.step(&mut model, &data, &indices, 1, 0).expect("a step")));
     });
@@ -64,7 +64,7 @@ fn lstm_2x35(c: &mut Criterion) {
     let (few, mut trained) = (data(64, shape), model(shape, 35, 2));
     let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(64);
     let mut stepper = trainer.stepper(&trained, &few).expect("a stepper");
-    // What one thread does while the others wait, but for the sum of the gradients: the optimizer, and packing.
+    // What one thread does while the others wait, except for the sum of the gradients: the optimizer, and packing.
     c.benchmark_group("lstm_2x35").bench_function("update", |b| b.iter(|| stepper.update(&mut trained)));
     let (many, model) = (data(10_000, shape), model(shape, 35, 2));
     let mut group = c.benchmark_group("lstm_2x35");
@@ -144,7 +144,7 @@ fn optimizers(c: &mut Criterion) {
 struct Peak(usize);
 
 impl WithSimd for Peak {
-    /// The sum, to keep the compiler from leaving it all out, and the operations done.
+    /// The sum, which keeps the compiler from removing the loop, and the number of operations.
     type Output = (f32, u64);
 
     #[inline(always)]
@@ -182,7 +182,7 @@ fn fma_peak(c: &mut Criterion) {
     }
 }
 
-/// Gathering a minibatch from bytes, transposed and normalised.
+/// Gathering a minibatch from bytes: transposing and normalising.
 fn gather(c: &mut Criterion) {
     use bptt::data::{Images, Normalize, Sample};
     let pixels = Array3::from_shape_fn((64, 28, 28), |(i, y, x)| (i * 7 + y * 28 + x) as u8);

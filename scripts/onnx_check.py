@@ -1,11 +1,11 @@
-"""Exported models in ONNX Runtime: every kind of layer, checked by onnx and compared with what bptt hands out.
+"""Exported models in ONNX Runtime: every kind of layer, checked by onnx and compared with bptt's outputs.
 
     python scripts/onnx_check.py
 
-It needs numpy, onnx, onnxruntime and safetensors, and cargo. `tests/onnx.rs` writes the cases (f32 and f64; input and output
-alone, with states, with states and lengths), and this compares them at batches of 1 and 64. A difference is relative to
+It needs numpy, onnx, onnxruntime and safetensors, and cargo. `tests/onnx.rs` writes the cases (f32 and f64; only input and
+output, with states, with states and lengths), and this compares them at batches of 1 and 64. A difference is relative to
 max(1, |expected|). It fails if one is larger than 1e-5 in f32 or 1e-7 in f64 (where ONNX has the epsilon of layer
-normalisation in f32), and names the operators that the runtime has not in that precision.
+normalisation in f32), and names the operators that the runtime does not have in that precision.
 """
 
 import os
@@ -39,7 +39,7 @@ def difference(found, expected):
 
 
 def check(path):
-    """The largest difference of a model at batches of 1 and 64, and how many values were compared."""
+    """Returns the largest difference of a model at batches of 1 and 64, and how many values were compared."""
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -71,7 +71,7 @@ def main():
             try:
                 largest, count = check(path)
             except (NotImplemented_, RuntimeException) as error:
-                # As "Could not find an implementation for RNN(14) node", "GRU operator does not support double yet".
+                # Such as "Could not find an implementation for RNN(14) node", "GRU operator does not support double yet".
                 operator = re.search(r"implementation for (\w+)|(\w+) operator does not support", str(error))
                 if operator is None:
                     raise

@@ -3,10 +3,10 @@
     python scripts/pytorch_roundtrip.py [seed]
 
 It needs torch, safetensors and cargo. Each case has random sizes, a recurrent cell in one to three layers and one or both
-directions, a linear layer, and in some an embedding and a layer normalisation, in f32 or f64, as a module of its own, within
-others, or as nn.Sequential names its parts. There: the state dict of a module made here is loaded by bptt,
-under other names, strictly. Back: what bptt initialised and saved is loaded by `load_state_dict(strict=True)`. Both ways
-the outputs are compared, relative to max(1, |PyTorch's|); it fails above 1e-5 in f32 or 1e-12 in f64.
+directions, a linear layer, and sometimes an embedding and a layer normalisation, in f32 or f64, as a module by itself, within
+other modules, or with the names that nn.Sequential gives its parts. There: bptt loads the state dict of a module made here,
+under other names, strictly. Back: `load_state_dict(strict=True)` loads what bptt initialised and saved. Both ways the outputs
+are compared, relative to max(1, |PyTorch's|); it fails above 1e-5 in f32 or 1e-12 in f64.
 """
 
 import json
@@ -23,7 +23,7 @@ from torch import nn
 LARGEST = {"f32": 1e-5, "f64": 1e-12}
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
 CELLS = {"lstm": (nn.LSTM, {}), "gru": (nn.GRU, {}), "rnn_tanh": (nn.RNN, {}), "rnn_relu": (nn.RNN, {"nonlinearity": "relu"})}
-# What PyTorch calls embedding, rnn, norm and linear of here.
+# PyTorch's names for embedding, rnn, norm and linear here.
 STYLES = {
     "same names": ["embedding", "rnn", "norm", "linear"],
     "own names": ["words", "encoder", "ln", "fc"],
@@ -33,19 +33,19 @@ STYLES = {
 
 
 class Chain(nn.Module):
-    """Modules under names with or without dots, one after another."""
+    """A chain of modules, under names with or without dots."""
 
     def __init__(self, parts):
         super().__init__()
         self.order = [name for name, _ in parts]
         for name, part in parts:
             *outer, last = name.split(".")
-            place = self
+            parent = self
             for level in outer:
-                if not hasattr(place, level):
-                    place.add_module(level, nn.Module())
-                place = getattr(place, level)
-            place.add_module(last, part)
+                if not hasattr(parent, level):
+                    parent.add_module(level, nn.Module())
+                parent = getattr(parent, level)
+            parent.add_module(last, part)
 
     def forward(self, x):
         for name in self.order:
@@ -63,7 +63,7 @@ def draw(i, rng):
     cells, scalars, styles = list(CELLS), list(DTYPES), list(STYLES)
     return {
         "name": f"case{i:02}",
-        # Every cell in both scalars; the rest at random.
+        # Every cell in both scalars; all else at random.
         "cell": cells[i % 4],
         "scalar": scalars[i // 4 % 2],
         "style": styles[(i + i // 4) % 4],

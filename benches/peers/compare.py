@@ -5,12 +5,12 @@
     cargo build --release --example fashion_mnist
     (cd benches/peers/candle && cargo build --release)
     (cd benches/peers/burn && cargo build --release)      # six minutes
-    python benches/peers/compare.py [--hidden 8 35 64] [--layers 2] [--batch 64 128] [--patterns 48000] [--rounds 5]
-                                    [--slow-patterns 3200] [--infer]
+    python benches/peers/compare.py [--hidden 8 35 64] [--layers 2] [--batch 64 128] [--samples 48000] [--rounds 5]
+                                    [--slow-samples 3200] [--infer]
 
 Each round is one whole epoch of each (Adam, cross-entropy, f32): A B A B ..., on one machine, which should be quiet.
 PyTorch is run with one thread and with all, and its better median counts. Burn and candle take part if they are built,
-with `--slow-patterns` patterns, and their seconds are scaled up. `--infer` adds PyTorch's and ONNX Runtime's seconds for
+on `--slow-samples` samples, and their seconds are scaled up. `--infer` adds PyTorch's and ONNX Runtime's seconds for
 10,000 images and microseconds for one; ours are the benches `infer_10000` and `infer_1` of `cargo bench`.
 """
 
@@ -51,7 +51,7 @@ class RowLstm(nn.Module):
 
 
 class Torch:
-    """One epoch after another of the same model."""
+    """Trains one model, an epoch a call."""
 
     def __init__(self, work, x, y, threads):
         torch.manual_seed(1)
@@ -73,11 +73,11 @@ class Torch:
 
 
 class Ours:
-    """Seconds of one epoch, measured by the example itself, validation not counted; the second of two epochs."""
+    """The example's own figure for the second of two epochs, without validation."""
 
     def __init__(self, work):
         self.flags = ["--epochs", 2, "--retrain-epochs", 0, "--prune", "none", "--hidden", work.hidden]
-        self.flags += ["--layers", work.layers, "--batch-size", work.batch, "--patterns", work.patterns]
+        self.flags += ["--layers", work.layers, "--batch-size", work.batch, "--samples", work.samples]
 
     def epoch(self):
         example = ROOT / "target/release/examples/fashion_mnist"
@@ -89,31 +89,31 @@ class Ours:
 
 
 class Program:
-    """A peer that is a program of its own; see work.rs."""
+    """A peer that is a separate program; see work.rs."""
 
-    def __init__(self, path, work, patterns):
-        self.scale = work.patterns / patterns
-        self.command = [path, *map(str, [work.hidden, work.layers, work.batch, patterns, DATA])]
+    def __init__(self, path, work, samples):
+        self.scale = work.samples / samples
+        self.command = [path, *map(str, [work.hidden, work.layers, work.batch, samples, DATA])]
 
     def epoch(self):
         return self.scale * float(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
 
 
 def compare(work, args, x, y):
-    """Prints a table of one size: a row a peer, and its time as a multiple of ours, pair by pair."""
+    """Prints a table of one size: a row for each peer, and its time as a multiple of ours, round by round."""
     peers = {"bptt": Ours(work)}
     for threads in sorted({1, os.cpu_count()}):
         peers[f"PyTorch {torch.__version__}, {threads} threads"] = Torch(work, x, y, threads)
     for name in ["burn", "candle"]:
         path = HERE / name / "target/release" / f"{name}-lstm"
-        if path.exists() and args.slow_patterns > 0:
-            peers[name] = Program(path, work, min(args.slow_patterns, work.patterns))
+        if path.exists() and args.slow_samples > 0:
+            peers[name] = Program(path, work, min(args.slow_samples, work.samples))
     times = {name: [] for name in peers}
     for _ in range(args.rounds):
         for name, peer in peers.items():
             times[name].append(peer.epoch())
     median = {name: statistics.median(seconds) for name, seconds in times.items()}
-    size = f"{work.layers} x {work.hidden}, batch {work.batch}, {work.patterns} patterns"
+    size = f"{work.layers} x {work.hidden}, batch {work.batch}, {work.samples} samples"
     print(f"\n{size}, s an epoch, medians of {args.rounds}:")
     for name, seconds in times.items():
         ratios = sorted(b / a for a, b in zip(times["bptt"], seconds))
@@ -162,16 +162,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden", type=int, nargs="+", default=[35])
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
-    for name, default in [("layers", 2), ("patterns", 48_000), ("rounds", 5), ("slow-patterns", 3200)]:
+    for name, default in [("layers", 2), ("samples", 48_000), ("rounds", 5), ("slow-samples", 3200)]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--infer", action="store_true")
     args = parser.parse_args()
-    images = read_idx("train-images-idx3-ubyte.gz")[: args.patterns]
+    images = read_idx("train-images-idx3-ubyte.gz")[: args.samples]
     x = torch.tensor((images / 255.0 - 0.286) / 0.353, dtype=torch.float32)
-    y = torch.tensor(read_idx("train-labels-idx1-ubyte.gz")[: args.patterns].astype(np.int64))
+    y = torch.tensor(read_idx("train-labels-idx1-ubyte.gz")[: args.samples].astype(np.int64))
     for hidden in args.hidden:
         for batch in args.batch:
-            sizes = dict(hidden=hidden, layers=args.layers, batch=batch, patterns=args.patterns)
+            sizes = dict(hidden=hidden, layers=args.layers, batch=batch, samples=args.samples)
             compare(argparse.Namespace(**sizes), args, x, y)
     if args.infer:
         infer(torch.tensor((read_idx("t10k-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32))

@@ -54,18 +54,18 @@ struct Args {
     /// How often each image is seen before pruning [default: the recipe's; the paper's is 20]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// How often each image is seen after pruning; 0 to leave that out [default: the recipe's; the paper's is 20]
+    /// How often each image is seen after pruning; 0 for no retraining [default: the recipe's; the paper's is 20]
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<usize>,
-    /// Images of a step [default: the recipe's; the paper's is 64]
+    /// Images per step [default: the recipe's; the paper's is 64]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Learning rate [default: the recipe's; the paper's is 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Training images, of the official 60,000; the others are for validation [default: 48,000]
-    #[arg(long, value_name = "N", conflicts_with = "fraction")]
-    patterns: Option<usize>,
+    #[arg(long, alias = "patterns", value_name = "N", conflicts_with = "fraction")] // the paper's word
+    samples: Option<usize>,
     /// The same as a share of the 60,000, above 0 to 1
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     fraction: Option<f64>,
@@ -128,18 +128,18 @@ impl Args {
     }
 
     /// Training images, of so many.
-    fn patterns(&self, official: usize) -> Result<usize, String> {
-        let patterns = match self.fraction {
+    fn samples(&self, official: usize) -> Result<usize, String> {
+        let samples = match self.fraction {
             Some(share) if share > 0.0 && share <= 1.0 => (share * official as f64).round() as usize,
             Some(share) => {
-                return Err(format!("--fraction: found {share}, expected a number above 0, 1 at the most"));
+                return Err(format!("--fraction: found {share}, expected a number above 0 and at most 1"));
             }
-            None => self.patterns.unwrap_or(48_000),
+            None => self.samples.unwrap_or(48_000),
         };
-        if !(1..=official).contains(&patterns) {
-            return Err(format!("--patterns: found {patterns}, expected 1 to {official}"));
+        if !(1..=official).contains(&samples) {
+            return Err(format!("--samples: found {samples}, expected 1 to {official}"));
         }
-        Ok(patterns)
+        Ok(samples)
     }
 }
 
@@ -155,11 +155,11 @@ fn main() {
 fn run(args: &Args, stop: Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
     let data = find::find(args.data.as_deref())?;
     let official = data.train().len();
-    let patterns = args.patterns(official)?;
-    let (train, valid) = if patterns == official {
+    let samples = args.samples(official)?;
+    let (train, valid) = if samples == official {
         (data.train().first(official)?, None)
     } else {
-        let (train, valid) = data.train().hold_out(official - patterns, args.seed)?;
+        let (train, valid) = data.train().hold_out(official - samples, args.seed)?;
         (train, Some(valid))
     };
 
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     fn go(out: &Path, stop: bool, flags: &str) -> Result<(), String> {
-        let fixed = "fashion_mnist --patterns 300 --hidden 4 --threads 2 --out";
+        let fixed = "fashion_mnist --samples 300 --hidden 4 --threads 2 --out";
         let args = fixed.split(' ').map(Into::into).chain([out.as_os_str().to_owned()]);
         let args = Args::try_parse_from(args.chain(flags.split_whitespace().map(Into::into)));
         let args = args.map_err(|e| e.to_string())?;
@@ -242,7 +242,7 @@ mod tests {
         let metrics: serde_json::Value =
             serde_json::from_slice(&fs::read(cut.join("metrics.json")).unwrap()).unwrap();
         assert_eq!(
-            (&metrics["config"]["batch_size"], &metrics["config"]["patterns"]),
+            (&metrics["config"]["batch_size"], &metrics["config"]["samples"]),
             (&64.into(), &300.into())
         );
         let phases = metrics["phases"].as_array().unwrap();
@@ -264,12 +264,13 @@ mod tests {
     #[test]
     fn shares_and_thresholds() {
         let parse = |flags: &str| Args::try_parse_from(["x"].into_iter().chain(flags.split_whitespace()));
-        assert_eq!(parse("").unwrap().patterns(60_000), Ok(48_000));
-        assert_eq!(parse("--fraction 0.2").unwrap().patterns(60_000), Ok(12_000));
-        for flags in ["--fraction 0", "--fraction -1", "--fraction 1.1", "--fraction nan", "--patterns 0"] {
-            assert!(parse(flags).unwrap().patterns(60_000).is_err(), "{flags}");
+        assert_eq!(parse("").unwrap().samples(60_000), Ok(48_000));
+        assert_eq!(parse("--fraction 0.2").unwrap().samples(60_000), Ok(12_000));
+        for flags in ["--fraction 0", "--fraction -1", "--fraction 1.1", "--fraction nan", "--samples 0"] {
+            assert!(parse(flags).unwrap().samples(60_000).is_err(), "{flags}");
         }
-        assert!(parse("--fraction 0.5 --patterns 9").is_err());
+        assert!(parse("--fraction 0.5 --samples 9").is_err());
+        assert_eq!(parse("--patterns 9").unwrap().samples(60_000), Ok(9));
         assert_eq!(parse("--prune none").unwrap().prune.0, None);
         assert!(["-1", "inf", "nan", "much"].iter().all(|bad| parse(&format!("--prune {bad}")).is_err()));
         assert_eq!(

@@ -130,7 +130,7 @@ impl<'a> Report<'a> {
         for name in ["batch_size", "epochs", "lr", "retrain_epochs"] {
             config[name] = recipe[name].clone();
         }
-        config["patterns"] = json!(self.args.patterns(OFFICIAL)?);
+        config["samples"] = json!(self.args.samples(OFFICIAL)?);
         let metrics = json!({
             "config": config,
             "recipe": recipe,
@@ -175,12 +175,12 @@ impl<'a> Report<'a> {
     /// What the paper has for the model of a phase.
     fn paper(&self, phase: &str) -> Option<Known> {
         let Args { cell, hidden, layers, prune: Threshold(threshold), .. } = *self.args;
-        let patterns = self.args.patterns(OFFICIAL).ok()?;
-        let table_2 = paper::TABLE_2.into_iter().find(|row| row.0 == patterns);
+        let samples = self.args.samples(OFFICIAL).ok()?;
+        let table_2 = paper::TABLE_2.into_iter().find(|row| row.0 == samples);
         let table_3 = paper::TABLE_3.into_iter().find(|row| Some(row.0) == threshold);
         let known = |accuracy, place| Some(Known { accuracy, precision: None, place });
         match (cell, layers, phase) {
-            _ if hidden != 35 || (phase != "train" && patterns != 48_000) => None,
+            _ if hidden != 35 || (phase != "train" && samples != 48_000) => None,
             (Cell::Rnn, 2, "train") => known(paper::RNN, "before tuning"),
             (Cell::Lstm, 2, "train") => known(table_2?.1, "Table 2"),
             (Cell::Lstm, 2, "prune") => known(table_3?.1, "Table 3"),

@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let head = linear(work.hidden, 10, build.pp("linear"))?;
     let settings = ParamsAdamW { lr: 1e-3, weight_decay: 0.0, ..Default::default() };
     let mut optimizer = AdamW::new(vars.all_vars(), settings)?;
-    let images = Tensor::from_slice(&work.images, (work.patterns, 28, 28), &device)?;
+    let images = Tensor::from_slice(&work.images, (work.samples, 28, 28), &device)?;
     let labels: Vec<u32> = work.labels.iter().map(|&label| u32::from(label)).collect();
     let labels = Tensor::new(labels, &device)?;
     let mut step = |first, n| -> Result<f32> {
