@@ -121,7 +121,7 @@ fn optimizers_that_cannot_be() {
     let adam = |adam: Adam| Trainer::new(CrossEntropy::default(), adam).fit(&mut model(), &data(8), None);
     let sgd = |sgd: Sgd| Trainer::new(CrossEntropy::default(), sgd).fit(&mut model(), &data(8), None);
     for lr in [-0.1, f64::NAN, f64::INFINITY] {
-        let message = format!("`lr`: found {lr}, expected a number from 0 on");
+        let message = format!("`lr`: found {lr}, expected a number of at least 0");
         refused(adam(Adam::new(lr)), &message);
         refused(sgd(Sgd::new(lr)), &message);
     }
@@ -130,12 +130,12 @@ fn optimizers_that_cannot_be() {
         adam(Adam::new(0.1).betas(0.9, -0.1)),
         "`beta2`: found -0.1, expected a number from 0 to below 1",
     );
-    refused(adam(Adam::new(0.1).eps(-1.0)), "`eps`: found -1, expected a number from 0 on");
+    refused(adam(Adam::new(0.1).eps(-1.0)), "`eps`: found -1, expected a number of at least 0");
     refused(
         adam(Adam::new(0.1).weight_decay(f64::NAN)),
-        "`weight_decay`: found NaN, expected a number from 0 on",
+        "`weight_decay`: found NaN, expected a number of at least 0",
     );
-    refused(sgd(Sgd::new(0.1).momentum(-1.0)), "`momentum`: found -1, expected a number from 0 on");
+    refused(sgd(Sgd::new(0.1).momentum(-1.0)), "`momentum`: found -1, expected a number of at least 0");
     refused(
         sgd(Sgd::new(0.1).nesterov()),
         "`nesterov`: found momentum 0 and dampening 0, expected a momentum and no dampening",
@@ -151,7 +151,7 @@ fn losses_that_cannot_be() {
     );
     refused(
         fit(CrossEntropy::default().weight([1.0, -1.0])),
-        "`weight`: found -1, expected numbers from 0 on",
+        "`weight`: found -1, expected numbers of at least 0",
     );
     refused(
         fit(CrossEntropy::default().label_smoothing(1.5)),

@@ -8,13 +8,13 @@ use crate::{Error, Result, Shape};
 
 /// Cross-entropy between σ(y) and probabilities; PyTorch's `BCEWithLogitsLoss`, with its defaults.
 ///
-/// loss = −w t ln σ(y) − (1 − t) ln σ(−y); dy = (1 − t) σ(y) − w t σ(−y), with a weight w for what is there.
+/// loss = −w t ln σ(y) − (1 − t) ln σ(−y); dy = (1 − t) σ(y) − w t σ(−y), with a weight w for positive targets.
 /// −ln σ(±y) = max(∓y, 0) + ln(1 + e^−|y|), in which nothing overflows and nothing cancels.
 ///
-/// Targets are probabilities from 0 to 1, one a feature: classes that do not exclude each other.
+/// Targets are probabilities from 0 to 1, one per feature: classes that do not exclude each other.
 ///
-/// Summed over all values that have a target and divided by their number; a target that is NaN is none, and brings
-/// neither loss nor gradient.
+/// Summed over all values that have a target and divided by their number. A target that is NaN counts as missing:
+/// it adds neither loss nor gradient.
 ///
 /// # Shapes
 /// y `[T, F, B]`, targets `[T, F, B]`
@@ -25,12 +25,12 @@ use crate::{Error, Result, Shape};
 /// use bptt::loss::{Loss, BceWithLogits, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
-/// // One value of two samples, in two lanes, and what is there counts three times.
+/// // One value of two samples, in two lanes; a positive target counts three times.
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([0.0, 0.0f32], [0.0, 1.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
-/// BceWithLogits::default().pos_weight([3.0]).tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let (y, dy_out, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// BceWithLogits::default().pos_weight([3.0]).tile(Tile::new(y, targets, 2, dy_out, &mut tallies));
 /// let tally: Tally = tallies.into_iter().sum();
 /// assert_eq!(tally.mean(), Some((1.0 + 3.0) * 2.0f64.ln() / 2.0));
 /// assert_eq!(dy, [0.5, -1.5]);
@@ -41,7 +41,7 @@ pub struct BceWithLogits {
 }
 
 impl BceWithLogits {
-    /// w: a weight for the targets that are there, one for each feature or one for all; 1 by default.
+    /// w: the weight of positive targets, one for each feature or one for all; 1 by default.
     pub fn pos_weight(mut self, pos_weight: impl Into<Vec<f64>>) -> Self {
         self.pos_weight = pos_weight.into();
         self
@@ -68,7 +68,7 @@ impl Elementwise for BceWithLogits {
             ref each => each[feature],
         };
         let (there, not) = (pos_weight * target, 1.0 - target);
-        // σ(±y) and what −ln σ(±y) is beyond max(∓y, 0), all told from one exponential.
+        // σ(±y), and the part of −ln σ(±y) beyond max(∓y, 0), all computed from one exponential.
         let e = (-y.abs()).exp();
         let (near, far, rest) = (1.0 / (1.0 + e), e / (1.0 + e), e.ln_1p());
         let (p, q) = if y >= 0.0 { (near, far) } else { (far, near) };

@@ -1,30 +1,30 @@
-//! Targets that are classes: what the losses over classes share.
+//! What the losses over classes share.
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::TargetShape;
 use crate::{Error, Result, Shape};
 
-/// A weight for each class, and the class that stands for "no target here".
+/// A weight for each class, and the class that means "no target here".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Classes {
-    /// One a class, or none: then each counts 1.
+pub(super) struct ClassSettings {
+    /// One for each class, or none: then each counts 1.
     pub weight: Vec<f64>,
     pub ignore_index: i64,
 }
 
-impl Default for Classes {
+impl Default for ClassSettings {
     fn default() -> Self {
         Self { weight: Vec::new(), ignore_index: -100 }
     }
 }
 
-impl Classes {
+impl ClassSettings {
     pub fn weight_of(&self, class: usize) -> f64 {
         self.weight.get(class).copied().unwrap_or(1.0)
     }
 
-    /// Checks that there is a class for each step of the output, and a weight for each class.
+    /// Checks that each step of the output has a class as its target, and each class a weight.
     pub fn check(&self, loss: &str, output: Shape, targets: TargetShape) -> Result<()> {
         if targets != (TargetShape::Classes { t: output.t }) {
             let expected = format!("a class for each of the {} steps of an output {output}", output.t);
@@ -37,8 +37,8 @@ impl Classes {
         check_weights("weight", &self.weight)
     }
 
-    /// Each lane of a step, whose targets are `classes`, with its class below `c`; with none where the lane does not
-    /// count, or the class is the ignored one.
+    /// Each lane of a step whose targets are `classes`, with its class, which is below `c`; with `None` where the lane
+    /// does not count or its class is the ignored one.
     ///
     /// # Panics
     /// If a class that counts is neither below `c` nor the ignored one.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classes::Classes;
+use super::classes::ClassSettings;
 use super::{Loss, Tile};
 use crate::data::TargetShape;
 use crate::shape::MAX_LANES;
@@ -28,7 +28,7 @@ use crate::{Error, Real, Result, Shape};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CrossEntropy {
     #[serde(flatten)]
-    classes: Classes,
+    classes: ClassSettings,
     label_smoothing: f64,
 }
 
@@ -45,7 +45,7 @@ impl CrossEntropy {
         self
     }
 
-    /// The class that stands for "no target here": neither loss nor gradient; −100 by default.
+    /// The class that means "no target here", which adds neither loss nor gradient; −100 by default.
     pub fn ignore_index(mut self, ignore_index: i64) -> Self {
         self.classes.ignore_index = ignore_index;
         self

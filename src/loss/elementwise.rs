@@ -1,14 +1,14 @@
-//! What the losses share that compare an output with its target value by value.
+//! What the losses that compare outputs and targets value by value have in common.
 
 use super::{Tally, Tile};
 use crate::data::TargetShape;
 use crate::shape::MAX_LANES;
 use crate::{Error, Real, Result, Shape};
 
-/// A loss of one output and one target: all that such losses differ in. [`elementwise`] makes it a
+/// The loss of one output and one target, which is all that such losses differ in. [`elementwise`] makes it a
 /// [`Loss`](super::Loss) over tiles.
 pub(super) trait Elementwise {
-    /// What errors call the loss.
+    /// The loss's name in errors.
     const NAME: &'static str;
 
     /// Checks the settings.
@@ -29,14 +29,14 @@ pub(super) fn check<L: Elementwise>(loss: &L, output: Shape, targets: TargetShap
     loss.check(output)
 }
 
-/// Losses, how many there are, and slopes. A target that is NaN is none. Each lane has its own sum, so that the order
-/// of summation is the same however wide the vectors are.
+/// Sums and counts losses, and writes slopes. A target that is NaN counts as missing. Each lane has its own sum, so that
+/// the order of summation does not depend on the width of the vectors.
 #[inline(always)]
 pub(super) fn tile<R: Real>(loss: &impl Elementwise, tile: Tile<'_, R>) {
     let Tile { y, targets, valid, lens, dy, tallies, .. } = tile;
     let (target, shape, lanes) = (targets.values(), y.shape, y.lanes);
     assert_eq!((target.shape, target.lanes), (shape, lanes), "targets have the shape of the output");
-    // Pads have no steps at all.
+    // Pad lanes have no steps.
     let mut steps = [0; MAX_LANES];
     for (lane, steps) in steps[..valid].iter_mut().enumerate() {
         *steps = lens.map_or(shape.t, |lens| lens[lane] as usize);

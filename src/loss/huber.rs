@@ -9,8 +9,8 @@ use crate::{Error, Result, Shape};
 ///
 /// With d = y − t: loss = d² / 2, dy = d where |d| ≤ δ; elsewhere loss = δ (|d| − δ / 2), dy = δ sgn(d).
 ///
-/// Summed over all values that have a target and divided by their number; a target that is NaN is none, and brings
-/// neither loss nor gradient.
+/// Summed over all values that have a target and divided by their number. A target that is NaN counts as missing:
+/// it adds neither loss nor gradient.
 ///
 /// # Shapes
 /// y `[T, F, B]`, targets `[T, F, B]`
@@ -25,8 +25,8 @@ use crate::{Error, Result, Shape};
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([1.0, 2.0f32], [1.5, 4.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
-/// Huber::default().tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let (y, dy_out, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// Huber::default().tile(Tile::new(y, targets, 2, dy_out, &mut tallies));
 /// let tally: Tally = tallies.into_iter().sum();
 /// assert_eq!(tally.mean(), Some((0.125 + 1.5) / 2.0));
 /// assert_eq!(dy, [-0.5, -1.0]);
@@ -43,7 +43,7 @@ impl Default for Huber {
 }
 
 impl Huber {
-    /// δ: the distance from which on the loss grows no faster; 1 by default.
+    /// δ: the distance beyond which the loss grows linearly; 1 by default.
     pub fn delta(mut self, delta: f64) -> Self {
         self.delta = delta;
         self

@@ -1,4 +1,4 @@
-//! Losses. Each returns *unscaled* sums and their weight; the division happens once a step, over all tiles.
+//! Losses. Each returns *unscaled* sums and their weight; the division is done once per step, over all tiles.
 
 mod bce_with_logits;
 mod classes;
@@ -100,7 +100,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// What a loss works on: the outputs and targets of a tile, and the places for its results.
+/// What a loss works on: the outputs and targets of a tile, and the buffers for its results.
 ///
 /// Outside this crate, make one with [`new`](Tile::new).
 #[derive(Debug)]
@@ -110,13 +110,13 @@ pub struct Tile<'a, R> {
     pub y: Seq<'a, R>,
     /// The targets.
     pub targets: Targets<'a, R>,
-    /// Lanes that hold samples; the rest are pads.
+    /// How many lanes hold samples; the others are pads.
     pub valid: usize,
-    /// The length of each sample's output, where one is shorter than T: what lies beyond does not count.
+    /// The length of each sample's output, where any is shorter than T: steps beyond it do not count.
     pub lens: Option<&'a [u32]>,
-    /// Where the unscaled gradient with respect to `y` goes. All of it is overwritten.
+    /// The buffer for the unscaled gradient with respect to `y`. All of it is overwritten.
     pub dy: SeqMut<'a, R>,
-    /// One tally a lane, 0 at first: each sample's own sum of losses, and the weight to divide it by.
+    /// One tally for each lane, 0 at first: the sample's sum of losses, and the weight to divide it by.
     pub tallies: &'a mut [Tally],
 }
 
@@ -124,7 +124,7 @@ impl<'a, R> Tile<'a, R> {
     /// A tile whose first `valid` lanes hold samples of full length.
     ///
     /// # Panics
-    /// If there is not one tally a lane.
+    /// If there is not one tally for each lane.
     #[track_caller]
     pub fn new(
         y: Seq<'a, R>,
@@ -137,7 +137,8 @@ impl<'a, R> Tile<'a, R> {
         Self { y, targets, valid, lens: None, dy, tallies }
     }
 
-    /// Tells whether step `t` of lane `lane` counts: whether there is a sample, and the step within its length.
+    /// Whether step `t` of a lane counts, as a function of step and lane: the lane holds a sample, and the step is within
+    /// its length.
     pub fn counted(&self) -> impl Fn(usize, usize) -> bool + Copy + use<'a, R> {
         let (valid, lens) = (self.valid, self.lens);
         move |t, lane| lane < valid && lens.is_none_or(|lens| t < lens[lane] as usize)
@@ -146,11 +147,11 @@ impl<'a, R> Tile<'a, R> {
 
 /// A loss over tiles of outputs and targets.
 ///
-/// Weights of samples are no concern of a loss: they scale its tallies and gradients afterwards, for every loss alike;
-/// see [`Dataset::weight`](crate::data::Dataset::weight).
+/// A loss need not know the weights of samples: they scale its tallies and gradients afterwards, in the same way for
+/// every loss; see [`Dataset::weight`](crate::data::Dataset::weight).
 ///
 /// # Examples
-/// A custom one, half the squared error, and the proof of its gradient:
+/// A custom loss, half the squared error, and the check of its gradient:
 /// ```
 /// use bptt::data::TargetShape;
 /// use bptt::gradcheck::GradCheck;
@@ -172,7 +173,7 @@ impl<'a, R> Tile<'a, R> {
 ///         // `[T, F, lanes]`: the last axis holds the samples.
 ///         for (i, dy) in tile.dy.data.iter_mut().enumerate() {
 ///             let (t, lane) = (i / (y.shape.f * y.lanes), i % y.lanes);
-///             // A target that is NaN is none.
+///             // A target that is NaN counts as missing.
 ///             if !counts(t, lane) || target.data[i] != target.data[i] {
 ///                 *dy = R::ZERO;
 ///                 continue;
@@ -188,14 +189,14 @@ impl<'a, R> Tile<'a, R> {
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub trait Loss<R: Real>: Debug + Send + Sync {
-    /// Checks that outputs and targets of these shapes go together.
+    /// Checks that outputs and targets of these shapes fit each other.
     ///
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) if they do not.
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()>;
 
-    /// Whether a target that is this class counts, in the loss and in the accuracy: by default every class that is
-    /// not negative.
+    /// Whether a target of this class counts, in the loss and in the accuracy: by default every class that is not
+    /// negative.
     fn counts(&self, class: i64) -> bool {
         class >= 0
     }
@@ -209,7 +210,7 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
 
     /// The sum of the losses of each lane, and the gradient with respect to `y`, both unscaled.
     ///
-    /// All of `dy` is overwritten. It is 0 wherever there is no target: in lanes from `valid` on, beyond a sample's
+    /// All of `dy` is overwritten. It is 0 wherever there is no target: in lane `valid` and above, beyond a sample's
     /// length, for a class that does not [count](Self::counts), and for a value that is NaN.
     ///
     /// # Panics
@@ -217,8 +218,8 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
     fn tile(&self, tile: Tile<'_, R>);
 }
 
-/// Computes a loss over a tile and its gradient, and weights the samples in both; `tile.tallies` keep each sample's
-/// own loss, unweighted.
+/// Computes a loss over a tile and its gradient, and applies the samples' weights to both; `tile.tallies` keep the loss of
+/// each sample, unweighted.
 pub(crate) fn measure<R: Real>(loss: &dyn Loss<R>, tile: Tile<'_, R>, weights: Option<&[f64]>) -> Tally {
     let Tile { y, targets, valid, lens, dy, tallies } = tile;
     tallies.fill(Tally::default());

@@ -8,8 +8,8 @@ use super::elementwise::{Elementwise, elementwise};
 ///
 /// loss = (y − t)²; dy = 2 (y − t)
 ///
-/// Summed over all values that have a target and divided by their number; a target that is NaN is none, and brings
-/// neither loss nor gradient.
+/// Summed over all values that have a target and divided by their number. A target that is NaN counts as missing:
+/// it adds neither loss nor gradient.
 ///
 /// # Shapes
 /// y `[T, F, B]`, targets `[T, F, B]`
@@ -24,8 +24,8 @@ use super::elementwise::{Elementwise, elementwise};
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([1.0, 2.0f32], [1.0, 4.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
-/// Mse.tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let (y, dy_out, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// Mse.tile(Tile::new(y, targets, 2, dy_out, &mut tallies));
 /// let tally: Tally = tallies.into_iter().sum();
 /// assert_eq!(tally.mean(), Some(2.0));
 /// assert_eq!(dy, [0.0, -4.0]);

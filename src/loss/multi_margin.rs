@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classes::Classes;
+use super::classes::ClassSettings;
 use super::{Loss, Tile};
 use crate::data::TargetShape;
 use crate::{Error, Real, Result, Shape};
@@ -23,7 +23,7 @@ use crate::{Error, Real, Result, Shape};
 /// use bptt::loss::{Loss, MultiMargin, Tally, Targets, Tile};
 /// use bptt::{Seq, SeqMut, Shape};
 ///
-/// // Two classes of one sample, in one lane: the right one leads by a quarter of the margin.
+/// // Two classes of one sample, in one lane: the correct one leads by a quarter of the margin.
 /// let (shape, mut dy) = (Shape::new(1, 2), [0.0; 2]);
 /// let (y, mut tallies) = (Seq::new(&[0.5, 0.75], shape, 1), [Tally::default()]);
 /// let tile = Tile::new(y, Targets::Classes(&[1]), 1, SeqMut::new(&mut dy, shape, 1), &mut tallies);
@@ -34,14 +34,14 @@ use crate::{Error, Real, Result, Shape};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MultiMargin {
     #[serde(flatten)]
-    classes: Classes,
+    classes: ClassSettings,
     p: u32,
     margin: f64,
 }
 
 impl Default for MultiMargin {
     fn default() -> Self {
-        Self { classes: Classes::default(), p: 1, margin: 1.0 }
+        Self { classes: ClassSettings::default(), p: 1, margin: 1.0 }
     }
 }
 
@@ -52,7 +52,7 @@ impl MultiMargin {
         self
     }
 
-    /// By how much the right class is to lead; 1 by default.
+    /// By how much the output of the correct class should exceed the others; 1 by default.
     pub fn margin(mut self, margin: f64) -> Self {
         self.margin = margin;
         self
@@ -64,7 +64,7 @@ impl MultiMargin {
         self
     }
 
-    /// The class that stands for "no target here": neither loss nor gradient; −100 by default.
+    /// The class that means "no target here", which adds neither loss nor gradient; −100 by default.
     pub fn ignore_index(mut self, ignore_index: i64) -> Self {
         self.classes.ignore_index = ignore_index;
         self
@@ -108,7 +108,7 @@ impl<R: Real> Loss<R> for MultiMargin {
                 let mut own = 0.0;
                 for j in (0..c).filter(|&j| j != class) {
                     let z = start + y_at(j);
-                    // What is not a number is to show in the loss.
+                    // A NaN, for which `z > 0.0` is false, must show in the loss.
                     if z > 0.0 || z.is_nan() {
                         let (value, slope) = self.power(z);
                         tallies[lane].loss += share * value;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classes::Classes;
+use super::classes::ClassSettings;
 use super::{Loss, Tile};
 use crate::data::TargetShape;
 use crate::{Real, Result, Shape};
@@ -11,8 +11,8 @@ use crate::{Real, Result, Shape};
 ///
 /// loss = −w_c y_c, summed over samples and steps and divided by Σ w_c; dy = −w_c onehot(c).
 ///
-/// y is to be log-probabilities, as [`LogSoftmax`](crate::nn::LogSoftmax) returns them; for plain outputs there
-/// is [`CrossEntropy`](crate::loss::CrossEntropy).
+/// y must be log-probabilities, as [`LogSoftmax`](crate::nn::LogSoftmax) returns them; for unnormalised outputs use
+/// [`CrossEntropy`](crate::loss::CrossEntropy).
 ///
 /// # Shapes
 /// y `[T, C, B]`, a class for each of the `T` steps of each sample.
@@ -34,7 +34,7 @@ use crate::{Real, Result, Shape};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Nll {
     #[serde(flatten)]
-    classes: Classes,
+    classes: ClassSettings,
 }
 
 impl Nll {
@@ -44,7 +44,7 @@ impl Nll {
         self
     }
 
-    /// The class that stands for "no target here": neither loss nor gradient; −100 by default.
+    /// The class that means "no target here", which adds neither loss nor gradient; −100 by default.
     pub fn ignore_index(mut self, ignore_index: i64) -> Self {
         self.classes.ignore_index = ignore_index;
         self

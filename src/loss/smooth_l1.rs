@@ -11,8 +11,8 @@ use crate::{Error, Result, Shape};
 /// With d = y − t: loss = d² / 2β, dy = d / β where |d| < β; elsewhere loss = |d| − β / 2, dy = sgn(d).
 /// It is [`Huber`](super::Huber) with δ = β, divided by β; with β = 0 it is [`L1`](super::L1).
 ///
-/// Summed over all values that have a target and divided by their number; a target that is NaN is none, and brings
-/// neither loss nor gradient.
+/// Summed over all values that have a target and divided by their number. A target that is NaN counts as missing:
+/// it adds neither loss nor gradient.
 ///
 /// # Shapes
 /// y `[T, F, B]`, targets `[T, F, B]`
@@ -27,8 +27,8 @@ use crate::{Error, Result, Shape};
 /// let (shape, mut dy) = (Shape::new(1, 1), [0.0; 2]);
 /// let (y, target) = ([1.0, 2.0f32], [1.25, 4.0]);
 /// let targets = Targets::Values(Seq::new(&target, shape, 2));
-/// let (y, dy_place, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
-/// SmoothL1::default().beta(0.5).tile(Tile::new(y, targets, 2, dy_place, &mut tallies));
+/// let (y, dy_out, mut tallies) = (Seq::new(&y, shape, 2), SeqMut::new(&mut dy, shape, 2), [Tally::default(); 2]);
+/// SmoothL1::default().beta(0.5).tile(Tile::new(y, targets, 2, dy_out, &mut tallies));
 /// let tally: Tally = tallies.into_iter().sum();
 /// assert_eq!(tally.mean(), Some((0.0625 + 1.75) / 2.0));
 /// assert_eq!(dy, [-0.5, -1.0]);
@@ -45,7 +45,7 @@ impl Default for SmoothL1 {
 }
 
 impl SmoothL1 {
-    /// β: the distance from which on the loss is a straight line; 1 by default.
+    /// β: the distance beyond which the loss grows linearly; 1 by default.
     pub fn beta(mut self, beta: f64) -> Self {
         self.beta = beta;
         self
@@ -59,7 +59,7 @@ impl Elementwise for SmoothL1 {
         if self.beta.is_finite() && self.beta >= 0.0 {
             return Ok(());
         }
-        Err(Error::config("beta", format!("found {}, expected a number from 0 on", self.beta)))
+        Err(Error::config("beta", format!("found {}, expected a number of at least 0", self.beta)))
     }
 
     #[inline(always)]

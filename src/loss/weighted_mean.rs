@@ -1,4 +1,4 @@
-//! The weighted mean in place of the mean.
+//! The weighted mean instead of the mean.
 
 use super::{Loss, Tile};
 use crate::data::TargetShape;
@@ -7,10 +7,10 @@ use crate::{Real, Result, Shape};
 /// A loss whose mean counts each sample by its weight: Σ wᵢ lossᵢ / Σ wᵢ.
 ///
 /// Without it, the weights of samples scale their losses and gradients, and the mean is over the number of samples:
-/// Σ wᵢ lossᵢ / n. Where weights do not average 1, this one keeps the size of a step.
+/// Σ wᵢ lossᵢ / n. Where weights do not average 1, the weighted mean keeps the size of a step.
 ///
 /// # Source
-/// The mean of PyTorch's class weights; Keras's `sum_over_batch_size` is the other one.
+/// PyTorch divides by the sum of class weights in the same way; Keras's `sum_over_batch_size` is the mean without this.
 /// # Examples
 /// ```
 /// use bptt::loss::{Mse, WeightedMean};

@@ -1,4 +1,4 @@
-//! How often each class was taken for each other one.
+//! How often each class was predicted as each other one.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The widest table whose columns are headed by names and not by indices, in characters.
+/// The widest table whose columns are headed by names rather than indices, in characters.
 const WIDTH: usize = 110;
 
 /// The most samples that a matrix read from a file may hold, 2⁵³: up to there, every count is exact as an f64.
@@ -15,11 +15,11 @@ const MOST: u64 = 1 << 53;
 
 /// Counts of (true class, predicted class): rows are true classes, columns predicted ones.
 ///
-/// With n(t, p) samples of class t taken for class p, and c a class:
+/// With n(t, p) samples of class t predicted as class p, and c a class:
 ///
 /// - accuracy = Σₖ n(k, k) / Σₜₚ n(t, p)
-/// - precision(c) = n(c, c) / Σₜ n(t, c): of what was called c, the share that is
-/// - recall(c) = n(c, c) / Σₚ n(c, p): of what is c, the share that was called so
+/// - precision(c) = n(c, c) / Σₜ n(t, c): of the samples predicted as c, the share that is c
+/// - recall(c) = n(c, c) / Σₚ n(c, p): of the samples of c, the share predicted as c
 /// - F1(c) = 2 n(c, c) / (Σₜ n(t, c) + Σₚ n(c, p)), the harmonic mean of both
 ///
 /// A share of nothing is 0, as with scikit-learn's `zero_division=0`: the accuracy of an empty matrix, the
@@ -48,20 +48,20 @@ const MOST: u64 = 1 << 53;
 /// # Ok::<(), bptt::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Table", try_from = "Table")]
+#[serde(into = "MatrixRecord", try_from = "MatrixRecord")]
 pub struct ConfusionMatrix {
     classes: usize,
     /// `[true class, predicted class]`, row-major.
     counts: Vec<u64>,
-    /// One a class, or none.
+    /// One for each class, or none.
     names: Vec<String>,
 }
 
 impl ConfusionMatrix {
-    /// No samples yet, of `classes` classes without names.
+    /// A matrix of `classes` classes without names, and no samples yet.
     ///
     /// # Panics
-    /// If there are no classes, or more than a matrix of theirs can be addressed.
+    /// If there are no classes, or so many that their matrix cannot be addressed.
     ///
     /// # Examples
     /// ```
@@ -77,7 +77,7 @@ impl ConfusionMatrix {
         Self { classes, counts: vec![0; size], names: Vec::new() }
     }
 
-    /// A matrix of these counts, a row for each true class.
+    /// A matrix with these counts, a row for each true class.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there are no rows or they are not square, [`Error::Config`] if the counts sum up to
@@ -108,10 +108,10 @@ impl ConfusionMatrix {
         }
     }
 
-    /// Names the classes. No names at all leave them to their indices.
+    /// Names the classes. With an empty list they are shown by their indices.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are neither no names nor one a class.
+    /// [`Error::Mismatch`] if there is neither one name for each class nor none.
     pub fn with_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
         self.names = names.into_iter().map(Into::into).collect();
         if !self.names.is_empty() && self.names.len() != self.classes {
@@ -134,7 +134,7 @@ impl ConfusionMatrix {
     /// Adds another matrix's counts, and takes its names if this one has none.
     ///
     /// # Panics
-    /// If the other has another number of classes, or other names.
+    /// If the other matrix has a different number of classes, or different names.
     ///
     /// # Examples
     /// ```
@@ -172,7 +172,7 @@ impl ConfusionMatrix {
         &self.names
     }
 
-    /// How many samples of class `truth` were taken for class `predicted`.
+    /// How many samples of class `truth` were predicted as class `predicted`.
     ///
     /// # Panics
     /// If a class is out of range.
@@ -191,14 +191,14 @@ impl ConfusionMatrix {
         self.counts.iter().sum()
     }
 
-    /// The share of all samples that were classified rightly; 0 of none.
+    /// The share of all samples that were classified correctly; 0 of none.
     ///
     /// This is also precision, recall and F1 averaged over samples ("micro").
     pub fn accuracy(&self) -> f64 {
-        share(self.right(), self.total())
+        share(self.correct(), self.total())
     }
 
-    /// Of the samples taken for `class`, the share that belong to it; 0 if there are none.
+    /// Of the samples predicted as `class`, the share that belongs to it; 0 if there are none.
     ///
     /// # Panics
     /// If the class is out of range.
@@ -207,7 +207,7 @@ impl ConfusionMatrix {
         share(self.count(class, class), self.taken(class))
     }
 
-    /// Of the samples of `class`, the share recognised as such; 0 if there are none.
+    /// Of the samples of `class`, the share predicted as it; 0 if there are none.
     ///
     /// # Panics
     /// If the class is out of range.
@@ -236,7 +236,7 @@ impl ConfusionMatrix {
 
     /// The mean of the classes' precisions.
     ///
-    /// All classes count alike, those without samples too: in scikit-learn's terms, `average="macro"` with all
+    /// All classes count equally, including those without samples: in scikit-learn's terms, `average="macro"` with all
     /// classes as `labels`.
     pub fn precision_macro(&self) -> f64 {
         self.mean(Self::precision)
@@ -290,12 +290,12 @@ impl ConfusionMatrix {
         self.names.get(class).map_or_else(|| class.to_string().into(), Into::into)
     }
 
-    /// Samples classified rightly.
-    fn right(&self) -> u64 {
+    /// Samples classified correctly.
+    fn correct(&self) -> u64 {
         (0..self.classes).map(|class| self.count(class, class)).sum()
     }
 
-    /// Samples taken for `class`.
+    /// Samples predicted as `class`.
     #[track_caller]
     fn taken(&self, class: usize) -> u64 {
         (0..self.classes).map(|truth| self.count(truth, class)).sum()
@@ -308,19 +308,19 @@ impl ConfusionMatrix {
     #[track_caller]
     fn index(&self, truth: usize, predicted: usize) -> usize {
         let k = self.classes;
-        assert!(truth < k && predicted < k, "class {truth} taken for {predicted}, but classes are 0..{k}");
+        assert!(truth < k && predicted < k, "class {truth} predicted as {predicted}, but classes are 0..{k}");
         truth * k + predicted
     }
 }
 
-/// The counts as a table, columns headed by the classes' names where that fits 110 characters and by their indices
-/// where it does not, with the accuracy underneath.
+/// The counts as a table, with the accuracy underneath. Columns are headed by the names of the classes if the table then
+/// fits 110 characters, and by their indices otherwise.
 impl Display for ConfusionMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const CORNER: &str = "true \\ predicted";
         let classes = || 0..self.classes;
         let digits = |class| classes().map(|truth| width(&self.count(truth, class).to_string())).max();
-        // Each column is as wide as its head or its widest count, after two spaces.
+        // Each column is as wide as its heading or its widest count, after two spaces.
         let columns = |heads: &[Cow<'_, str>]| -> Vec<usize> {
             classes().map(|class| 2 + width(&heads[class]).max(digits(class).unwrap_or(1))).collect()
         };
@@ -349,38 +349,38 @@ impl Display for ConfusionMatrix {
             }
             writeln!(f)?;
         }
-        write!(f, "accuracy {:.4} ({} of {})", self.accuracy(), self.right(), self.total())
+        write!(f, "accuracy {:.4} ({} of {})", self.accuracy(), self.correct(), self.total())
     }
 }
 
 /// The form in files.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct MatrixRecord {
     names: Vec<String>,
     counts: Vec<Vec<u64>>,
 }
 
-impl From<ConfusionMatrix> for Table {
+impl From<ConfusionMatrix> for MatrixRecord {
     fn from(matrix: ConfusionMatrix) -> Self {
         Self { counts: matrix.rows(), names: matrix.names }
     }
 }
 
-impl TryFrom<Table> for ConfusionMatrix {
+impl TryFrom<MatrixRecord> for ConfusionMatrix {
     type Error = Error;
 
-    fn try_from(table: Table) -> Result<Self> {
-        Self::from_rows(&table.counts)?.with_names(table.names)
+    fn try_from(record: MatrixRecord) -> Result<Self> {
+        Self::from_rows(&record.counts)?.with_names(record.names)
     }
 }
 
-/// part / whole, and 0 of nothing.
+/// part / whole, or 0 if the whole is 0.
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// In characters, as the formatter pads.
+/// The width in characters, which is what the formatter pads to.
 fn width(text: &str) -> usize {
     text.chars().count()
 }
@@ -423,7 +423,7 @@ mod tests {
         .unwrap()
     }
 
-    /// Class 2 occurs but is never predicted, class 3 neither.
+    /// Class 2 occurs but is never predicted; class 3 neither occurs nor is predicted.
     fn lopsided() -> ConfusionMatrix {
         ConfusionMatrix::from_rows(&[[3, 1, 0, 0], [2, 4, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]).unwrap()
     }
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(matrix.accuracy(), 0.8761);
         assert!((0..10).all(|class| matrix.support(class) == 1000));
         assert_eq!(matrix.count(6, 0), 168);
-        // Columns sum up to 1076, 984, 1145, 1125, 845, 982, 821, 959, 995, 1068.
+        // Columns sum to 1076, 984, 1145, 1125, 845, 982, 821, 959, 995, 1068.
         assert_eq!(matrix.precision(0), 857.0 / 1076.0);
         assert_eq!(matrix.precision(6), 613.0 / 821.0);
         assert_eq!(matrix.recall(6), 0.613);
@@ -481,13 +481,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "class 0 taken for 3, but classes are 0..3")]
+    #[should_panic(expected = "class 0 predicted as 3, but classes are 0..3")]
     fn class_out_of_range() {
         ConfusionMatrix::new(3).add(0, 3);
     }
 
     #[test]
-    #[should_panic(expected = "class 3 taken for 0, but classes are 0..3")]
+    #[should_panic(expected = "class 3 predicted as 0, but classes are 0..3")]
     fn support_out_of_range() {
         ConfusionMatrix::new(3).support(3);
     }

@@ -1,5 +1,5 @@
-//! What a trained model is worth: [`ConfusionMatrix`] with accuracy, precision, recall and F1 for classes; mean
-//! absolute error, root mean squared error and R² for real values.
+//! Measures of a trained model: [`ConfusionMatrix`] with accuracy, precision, recall and F1 for classes; mean absolute
+//! error, root mean squared error and R² for real values.
 
 mod confusion;
 mod regression;

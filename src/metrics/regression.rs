@@ -4,7 +4,7 @@ use crate::Real;
 
 /// The mean absolute error, Σ |y − ŷ| / n.
 ///
-/// Of nothing, NaN: no error was made, but none was avoided either.
+/// NaN for empty slices: no error was made, but none was avoided either.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -21,7 +21,7 @@ pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
 
 /// The root mean squared error, √(Σ (y − ŷ)² / n).
 ///
-/// Of nothing, NaN.
+/// NaN for empty slices.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -39,8 +39,8 @@ pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
 /// The coefficient of determination, R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)².
 ///
 /// 1 is perfect, 0 is no better than the mean of the true values, and there is no lower bound. Where all true
-/// values are the same it is 1 if every prediction is exact and 0 otherwise; of fewer than two values, NaN. Both
-/// are as in scikit-learn. Values of several outputs are taken as one list with one mean.
+/// values are the same it is 1 if every prediction is exact and 0 otherwise; for fewer than two values it is NaN. Both
+/// are as in scikit-learn. Values of several outputs are treated as one list with one mean.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -56,7 +56,7 @@ pub fn r2<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
     if rest.is_empty() {
         return f64::NAN;
     }
-    // Asked of the values and not of their deviations: the mean of equal values is not always one of them.
+    // A test of the values, not of their deviations: the rounded mean of equal values may differ from them.
     if rest.iter().all(|y| y == first) {
         return match residual {
             0.0 => 1.0,

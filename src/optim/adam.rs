@@ -9,7 +9,7 @@ use crate::{Real, Result};
 ///
 /// m ← m + (1 − β₁)(g − m); v ← β₂ v + (1 − β₂) g²;
 /// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε), with g + weight_decay · p in place of g.
-/// AMSGrad takes the largest v so far in place of v.
+/// AMSGrad uses the largest v so far in place of v.
 ///
 /// # Source
 /// Kingma & Ba 2015, algorithm 1, in PyTorch's order of operations; Reddi, Kale & Kumar 2018 for AMSGrad.
@@ -43,19 +43,19 @@ impl Adam {
         self
     }
 
-    /// What keeps the denominator from 0.
+    /// ε, which keeps the denominator away from 0.
     pub fn eps(mut self, eps: f64) -> Self {
         self.eps = eps;
         self
     }
 
-    /// L2 penalty, added to the gradient.
+    /// The L2 penalty, added to the gradient.
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self
     }
 
-    /// Lets steps shrink only: the largest second moment so far counts.
+    /// AMSGrad: divides by the largest second moment so far, so that it never shrinks.
     pub fn amsgrad(mut self) -> Self {
         self.amsgrad = true;
         self

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Update, check, optimizer};
 use crate::{Real, Result};
 
-/// Adam by the largest gradient in place of the mean square; PyTorch's `Adamax`, with its defaults.
+/// Adam with the largest gradient in place of the mean square; PyTorch's `Adamax`, with its defaults.
 ///
 /// m ← m + (1 − β₁)(g − m); u ← max(β₂ u, |g| + ε); p ← p − lr / (1 − β₁ᵗ) · m / u,
 /// with g + weight_decay · p in place of g.
@@ -41,13 +41,13 @@ impl Adamax {
         self
     }
 
-    /// What keeps the denominator from 0.
+    /// ε, which keeps the denominator away from 0.
     pub fn eps(mut self, eps: f64) -> Self {
         self.eps = eps;
         self
     }
 
-    /// L2 penalty, added to the gradient.
+    /// The L2 penalty, added to the gradient.
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Adam, Update, optimizer};
 use crate::{Real, Result};
 
-/// Adam with weight decay beside the gradient, not in it; PyTorch's `AdamW`, with its defaults.
+/// Adam with weight decay applied to the parameter, not to the gradient; PyTorch's `AdamW`, with its defaults.
 ///
-/// p ← p − lr · weight_decay · p, then [`Adam`]'s step by the plain gradient.
+/// p ← p − lr · weight_decay · p, then [`Adam`]'s step with the plain gradient.
 ///
 /// # Source
 /// Loshchilov & Hutter 2019, algorithm 2, in PyTorch's form.
@@ -17,7 +17,7 @@ use crate::{Real, Result};
 ///
 /// let (rule, mut p) = (AdamW::new(0.1).weight_decay(0.5), [2.0f32]);
 /// rule.update(Update::new(0.1, &mut p, &[3.0]).moments([&mut [0.0], &mut [0.0], &mut []]));
-/// // A twentieth less, and a first step as long as the learning rate.
+/// // A twentieth of 2 less, then a first step as long as the learning rate.
 /// assert!((p[0] - (1.9 - 0.1)).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,17 +34,17 @@ impl AdamW {
         Self(self.0.betas(beta1, beta2))
     }
 
-    /// What keeps the denominator from 0.
+    /// ε, which keeps the denominator away from 0.
     pub fn eps(self, eps: f64) -> Self {
         Self(self.0.eps(eps))
     }
 
-    /// The share of a parameter that a step with a learning rate of 1 takes away.
+    /// The share of a parameter that a step with a learning rate of 1 would remove.
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self(self.0.weight_decay(weight_decay))
     }
 
-    /// Lets steps shrink only: the largest second moment so far counts.
+    /// AMSGrad: divides by the largest second moment so far, so that it never shrinks.
     pub fn amsgrad(self) -> Self {
         Self(self.0.amsgrad())
     }

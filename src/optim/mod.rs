@@ -1,4 +1,4 @@
-//! Optimizers, one rule a file. A rule is a description; its moments are held by whoever trains.
+//! Optimizers. A rule holds settings only; its moments are held by the code that trains.
 
 mod adam;
 mod adamax;
@@ -19,7 +19,7 @@ use crate::{Real, Result};
 /// The most moments that a rule may keep for each parameter.
 pub const MAX_MOMENTS: usize = 3;
 
-/// What an update works on: parameters, their gradients and moments, and the place in the run.
+/// What an update works on: parameters, their gradients and moments, and the position in the run.
 ///
 /// Outside this crate, make one with [`new`](Update::new).
 #[derive(Debug)]
@@ -29,9 +29,9 @@ pub struct Update<'a, R> {
     pub step: u64,
     /// The learning rate of this step.
     pub lr: f64,
-    /// The parameters, to be changed.
+    /// The parameters, which the update changes.
     pub params: &'a mut [R],
-    /// Their gradients, as many.
+    /// Their gradients, one for each.
     pub grads: &'a [R],
     /// Their moments, 0 before the first step. They are as long as the parameters; those that the rule does not keep
     /// are empty.
@@ -60,10 +60,10 @@ impl<'a, R> Update<'a, R> {
     }
 }
 
-/// A rule by which parameters follow their gradients.
+/// A rule that updates parameters from their gradients.
 ///
 /// # Examples
-/// A custom one, which follows the sign of the gradient alone:
+/// A custom rule, which uses only the sign of the gradient:
 /// ```
 /// use bptt::optim::{Optimizer, Update};
 ///
@@ -90,7 +90,7 @@ impl<'a, R> Update<'a, R> {
 /// assert_eq!(p, [0.5, 1.5, 1.0]);
 /// ```
 pub trait Optimizer<R: Real>: Debug + Send + Sync {
-    /// The learning rate that the rule was given.
+    /// The learning rate in the rule's settings.
     fn lr(&self) -> f64;
 
     /// Moments that the rule keeps for each parameter, at most [`MAX_MOMENTS`].
@@ -102,7 +102,7 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
     /// [`Error::Config`](crate::Error::Config) naming the setting.
     fn check(&self) -> Result<()>;
 
-    /// One update of parameters by their gradients.
+    /// Updates the parameters once, from their gradients.
     fn update(&self, update: Update<'_, R>);
 }
 
@@ -131,7 +131,7 @@ macro_rules! optimizer {
 }
 use optimizer;
 
-/// Checks that a setting lies in `range`, which neither NaN nor ∞ does.
+/// Checks that a setting is in `range`; NaN and ∞ never are.
 fn check(field: &str, value: f64, range: std::ops::Range<f64>) -> Result<()> {
     if range.contains(&value) {
         return Ok(());

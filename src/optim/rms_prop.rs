@@ -9,7 +9,7 @@ use crate::{Real, Result};
 ///
 /// v ← α v + (1 − α) g²; p ← p − lr · g / (√v + ε), with g + weight_decay · p in place of g.
 ///
-/// Centered: m ← m + (1 − α)(g − m), and v − m² in place of v; not below 0, where rounding could take it.
+/// Centered: m ← m + (1 − α)(g − m), and max(v − m², 0) in place of v, since rounding could make it negative.
 /// With momentum: b ← momentum · b + g / (√v + ε); p ← p − lr · b.
 ///
 /// # Source
@@ -45,25 +45,25 @@ impl RmsProp {
         self
     }
 
-    /// Divides by the standard deviation of the gradients in place of their mean square's root.
+    /// Divides by the standard deviation of the gradients instead of the root of their mean square.
     pub fn centered(mut self) -> Self {
         self.centered = true;
         self
     }
 
-    /// What keeps the denominator from 0.
+    /// ε, which keeps the denominator away from 0.
     pub fn eps(mut self, eps: f64) -> Self {
         self.eps = eps;
         self
     }
 
-    /// The share of the last step that is taken again.
+    /// The share of the last step that is repeated.
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.momentum = momentum;
         self
     }
 
-    /// L2 penalty, added to the gradient.
+    /// The L2 penalty, added to the gradient.
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self
@@ -88,7 +88,7 @@ impl RmsProp {
     #[inline(always)]
     fn rule<R: Real>(&self, update: Update<'_, R>) {
         let Update { lr, params: p, grads: g, moments: [v, second, third], .. } = update;
-        let step = Step {
+        let step = RmsPropStep {
             lr: R::from_f64(lr),
             alpha: R::from_f64(self.alpha),
             rest: R::from_f64(1.0 - self.alpha),
@@ -109,8 +109,8 @@ impl RmsProp {
     }
 }
 
-/// The settings in the parameters' own type; `rest` is 1 − α.
-struct Step<R> {
+/// The settings in the type of the parameters; `rest` is 1 − α.
+struct RmsPropStep<R> {
     lr: R,
     alpha: R,
     rest: R,
@@ -119,7 +119,7 @@ struct Step<R> {
     decay: R,
 }
 
-impl<R: Real> Step<R> {
+impl<R: Real> RmsPropStep<R> {
     /// The step of one parameter, with a mean `m` if centered and a buffer `b` if there is momentum.
     #[inline(always)]
     fn take(&self, p: &mut R, g: R, v: &mut R, m: Option<&mut R>, b: Option<&mut R>) {

@@ -18,7 +18,7 @@ use crate::{Error, Real, Result};
 ///
 /// let (rule, mut p) = (Sgd::new(0.5).momentum(0.75).nesterov(), [2.0f32]);
 /// rule.update(Update::new(0.5, &mut p, &[1.0]).moments([&mut [0.0], &mut [], &mut []]));
-/// // A step, and three quarters of it once more, ahead of time.
+/// // A step, and three quarters of it again, ahead of time.
 /// assert_eq!(p, [2.0 - 0.5 * 1.75]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,25 +36,25 @@ impl Sgd {
         Self { dampening: 0.0, lr, momentum: 0.0, nesterov: false, weight_decay: 0.0 }
     }
 
-    /// The share of the last step that is taken again.
+    /// The share of the last step that is repeated.
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.momentum = momentum;
         self
     }
 
-    /// The share of the gradient that is kept out of the momentum.
+    /// The share of the gradient that does not enter the momentum.
     pub fn dampening(mut self, dampening: f64) -> Self {
         self.dampening = dampening;
         self
     }
 
-    /// L2 penalty, added to the gradient.
+    /// The L2 penalty, added to the gradient.
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.weight_decay = weight_decay;
         self
     }
 
-    /// Looks ahead by the momentum.
+    /// Nesterov's momentum: looks ahead by the momentum.
     pub fn nesterov(mut self) -> Self {
         self.nesterov = true;
         self
@@ -89,7 +89,7 @@ impl Sgd {
             return;
         }
         let momentum = R::from_f64(self.momentum);
-        // The first step takes the gradient as a whole.
+        // The first step takes the whole gradient.
         let share = R::from_f64(if step == 1 { 1.0 } else { 1.0 - self.dampening });
         for ((p, &g), b) in p.iter_mut().zip(g).zip(b) {
             let g = g + decay * *p;

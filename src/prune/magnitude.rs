@@ -9,7 +9,8 @@ use crate::{Arena, Error, Real, Result};
 /// Prunes the weights that are closest to 0.
 ///
 /// Below a threshold θ: w ← 0 where |w| < θ. By share s: w ← 0 for the round(s · n) smallest |w| of the n of each
-/// tensor, or of all tensors together. Biases, and other tensors of one axis, are left out unless asked for.
+/// tensor, or of all tensors together. Biases and other tensors with one axis are left out unless
+/// [`with_biases`](Self::with_biases) includes them.
 ///
 /// # Source
 /// Han et al. 2015, "Learning both weights and connections for efficient neural networks".
@@ -41,37 +42,37 @@ enum Limit {
 }
 
 impl Magnitude {
-    /// Weights whose magnitude is below `threshold`, itself taken in the model's precision.
+    /// Prunes weights whose magnitude is below `threshold`, which is rounded to the model's precision.
     pub fn below(threshold: f64) -> Self {
         Self { limit: Limit::Below(threshold), global: false, scope: Scope::default() }
     }
 
-    /// The smallest weights, until this share of each tensor is pruned, what is pruned already included.
+    /// Prunes the smallest weights until this share of each tensor is pruned, including what was pruned before.
     pub fn share(share: f64) -> Self {
         Self { limit: Limit::Share(share), ..Self::below(0.0) }
     }
 
-    /// The share is one of all tensors together: one threshold for all. It changes nothing where a threshold is
-    /// given.
+    /// Applies the share to all tensors together, so that they have one threshold. It has no effect on
+    /// [`below`](Self::below).
     pub fn global(mut self) -> Self {
         self.global = true;
         self
     }
 
-    /// Only tensors whose names are like `pattern`, in which `*` stands for any run of characters; a second call adds
-    /// others.
+    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
+    /// call adds others.
     pub fn only(mut self, pattern: impl Into<String>) -> Self {
         self.scope.patterns.push(pattern.into());
         self
     }
 
-    /// Biases and other tensors of one axis too; they are left out by default.
+    /// Includes biases and other tensors with one axis, which are left out by default.
     pub fn with_biases(mut self) -> Self {
         self.scope.biases = true;
         self
     }
 
-    /// The same with another share.
+    /// The same rule with another share.
     pub(crate) fn with_share(&self, share: f64) -> Self {
         Self { limit: Limit::Share(share), ..self.clone() }
     }
@@ -83,7 +84,7 @@ impl Magnitude {
     pub(crate) fn check(&self) -> Result<()> {
         match self.limit {
             Limit::Below(threshold) if !(0.0..f64::INFINITY).contains(&threshold) => {
-                let fault = format!("found {threshold}, expected a number from 0 on");
+                let fault = format!("found {threshold}, expected a number of at least 0");
                 Err(Error::config("threshold", fault))
             }
             Limit::Below(_) => Ok(()),
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(after(Magnitude::share(0.5).global(), &[]), [0, 1, 2, 8]);
         assert_eq!(after(Magnitude::share(0.75).global(), &[]), [0, 1, 2, 3, 4, 8]);
         assert_eq!(after(Magnitude::share(1.0), &[]), [0, 1, 2, 3, 4, 5, 8, 9]);
-        // What is pruned already counts, and stays.
+        // What was pruned before counts, and stays pruned.
         assert_eq!(after(Magnitude::share(0.5), &[5]), [0, 1, 5, 8]);
         assert_eq!(after(Magnitude::share(0.0), &[3, 4]), [3, 4]);
     }
@@ -205,12 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be() {
-        assert_eq!(fault(Magnitude::below(-0.1)), "`threshold`: found -0.1, expected a number from 0 on");
+    fn invalid_settings() {
+        assert_eq!(fault(Magnitude::below(-0.1)), "`threshold`: found -0.1, expected a number of at least 0");
         assert!(fault(Magnitude::below(f64::NAN)).contains("found NaN"));
         assert_eq!(fault(Magnitude::share(1.5)), "`share`: found 1.5, expected a number from 0 to 1");
         assert!(fault(Random::share(f64::NAN)).contains("found NaN"));
-        let names = "expected one of a.weight, b.weight (biases only where asked for)";
+        let names = "expected one of a.weight, b.weight (biases only by `with_biases`)";
         assert_eq!(
             fault(Magnitude::below(0.1).only("*.bias")),
             format!("`only`: found no tensor for `*.bias`, {names}")

@@ -31,13 +31,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Nothing is pruned.
+    /// A mask under which nothing is pruned.
     pub fn new(layout: Arc<Layout>) -> Self {
         let pruned = vec![false; layout.len()];
         Self { layout, pruned }
     }
 
-    /// Names, shapes and places of the parameters.
+    /// Names, shapes and offsets of the parameters.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -47,12 +47,12 @@ impl Mask {
         &self.pruned
     }
 
-    /// For each parameter, whether it is pruned; to be changed.
+    /// For each parameter, whether it is pruned; mutable.
     pub fn as_mut_slice(&mut self) -> &mut [bool] {
         &mut self.pruned
     }
 
-    /// One tensor's part by the tensor's name, in its shape: true where it is pruned.
+    /// The mask of one tensor, by name and in its shape: true where it is pruned.
     pub fn get(&self, name: &str) -> Option<ArrayViewD<'_, bool>> {
         let tensor = self.layout.get(name)?;
         ArrayViewD::from_shape(tensor.shape(), &self.pruned[tensor.range()]).ok()
@@ -74,12 +74,12 @@ impl Mask {
         Sparsity::new(tensors.collect())
     }
 
-    /// Prunes whatever `other`, of the same layout, prunes.
+    /// Also prunes what `other`, of the same layout, prunes.
     pub(crate) fn join(&mut self, other: &Self) {
         self.pruned.iter_mut().zip(&other.pruned).for_each(|(a, b)| *a |= b);
     }
 
-    /// Sets the values at the pruned places to 0, whatever they were: −0, NaN and ∞ become 0 as well.
+    /// Sets the values of pruned parameters to 0, by selection: −0, NaN and ∞ become 0 too.
     ///
     /// # Panics
     /// If there are more or fewer values than parameters.
@@ -89,8 +89,8 @@ impl Mask {
         R::zero_where(values, &self.pruned);
     }
 
-    /// The lengths of the runs of values kept and values pruned, in turn, of each tensor that is pruned anywhere. The
-    /// first run, of values kept, may be empty, no other. There is one such form for each mask.
+    /// The lengths of alternating runs of kept and pruned values, for each tensor with any pruned value. Only the first
+    /// run, of kept values, may be empty. So each mask has exactly one such form.
     pub(crate) fn runs(&self) -> BTreeMap<String, Vec<usize>> {
         let mut all = BTreeMap::new();
         for tensor in self.layout.tensors() {
@@ -109,7 +109,7 @@ impl Mask {
         all
     }
 
-    /// The mask that has these [`runs`](Self::runs), or what is wrong with them.
+    /// The mask that these [`runs`](Self::runs) describe, or what is wrong with them.
     pub(crate) fn from_runs(layout: Arc<Layout>, all: &BTreeMap<String, Vec<usize>>) -> Result<Self, String> {
         let mut mask = Self::new(layout);
         if all.is_empty() {

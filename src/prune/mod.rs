@@ -1,10 +1,10 @@
-//! Pruning: weights that are 0 and stay 0.
+//! Pruning: weights are set to 0 and stay 0.
 //!
-//! - A [`Rule`] says which weights go: [`Magnitude`] the small ones, [`Random`] any, for comparison, [`Custom`] those
-//!   that a closure names, and a [`Mask`] those that it holds.
+//! - A [`Rule`] says which weights are pruned: [`Magnitude`] the small ones, [`Random`] any, for comparison, [`Custom`]
+//!   those that a closure chooses, and a [`Mask`] those that it marks.
 //! - [`Model::prune`](crate::Model::prune) applies a rule. The model keeps the [`Mask`], training and restoring obey
 //!   it, and it is saved with the model: a pruned weight is exactly 0 until [`Model::unmask`](crate::Model::unmask).
-//! - [`GradualPruning`](crate::train::GradualPruning) prunes in the course of training.
+//! - [`GradualPruning`](crate::train::GradualPruning) prunes during training.
 //!
 //! # Source
 //! Han et al. 2015, "Learning both weights and connections for efficient neural networks": prune, then retrain.

@@ -1,4 +1,4 @@
-//! Which parameters a pruning takes.
+//! Rules that say which parameters are pruned.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use crate::{Arena, Error, Real, Result, rng};
 
 const RANDOM: u64 = u64::from_be_bytes(*b"prune\0\0\0");
 
-/// Says which parameters are to be pruned.
+/// A rule that says which parameters to prune.
 ///
 /// # Examples
-/// A rule of one's own: every other weight of the first tensor.
+/// A custom rule: every other weight of the first tensor.
 /// ```
 /// use bptt::prune::{Mask, Rule};
 /// use bptt::{Arena, Model, Result, Shape, nn::Linear};
@@ -36,11 +36,11 @@ const RANDOM: u64 = u64::from_be_bytes(*b"prune\0\0\0");
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub trait Rule<R: Real> {
-    /// Marks in `mask`, which holds what is pruned already, what is to be pruned of `params`. What is marked already
-    /// stays pruned even if the rule takes its mark away.
+    /// Marks in `mask` which of `params` to prune. The mask already marks what was pruned before; that stays pruned even
+    /// if the rule removes its mark.
     ///
     /// # Errors
-    /// If the rule's settings are wrong or do not fit the parameters; nothing is pruned then.
+    /// If the rule's settings are invalid or do not fit the parameters; nothing is pruned then.
     fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()>;
 }
 
@@ -56,7 +56,7 @@ impl<R: Real, T: Rule<R> + ?Sized> Rule<R> for Box<T> {
     }
 }
 
-/// What another mask prunes, as another model's.
+/// Prunes what another mask prunes, for example that of another model.
 impl<R: Real> Rule<R> for Mask {
     fn mark(&self, params: &Arena<R>, mask: &mut Mask) -> Result<()> {
         let places = |layout: &Layout| -> Vec<_> {
@@ -71,7 +71,7 @@ impl<R: Real> Rule<R> for Mask {
     }
 }
 
-/// Which tensors a rule may touch: those of two axes or more, so no biases and no gains, unless told otherwise.
+/// Which tensors a rule may prune: by default those with two axes or more, so neither biases nor gains.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Scope {
     pub(super) patterns: Vec<String>,
@@ -79,17 +79,17 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// The tensors that the rule may touch.
+    /// The tensors that the rule may prune.
     ///
     /// # Errors
-    /// [`Error::Config`] if a pattern stands for none.
+    /// [`Error::Config`] if a pattern matches none.
     pub(super) fn tensors<'a>(&self, layout: &'a Layout) -> Result<Vec<(usize, &'a Tensor)>> {
         let may = |tensor: &&Tensor| self.biases || tensor.axes.len() > 1;
         let like = |pattern: &String, tensor: &&Tensor| matches(pattern, &tensor.name);
         for pattern in &self.patterns {
             if !layout.tensors().iter().filter(may).any(|tensor| like(pattern, &tensor)) {
                 let names: Vec<_> = layout.tensors().iter().filter(may).map(|t| t.name.as_str()).collect();
-                let biases = if self.biases { "" } else { " (biases only where asked for)" };
+                let biases = if self.biases { "" } else { " (biases only by `with_biases`)" };
                 let fault =
                     format!("found no tensor for `{pattern}`, expected one of {}{biases}", names.join(", "));
                 return Err(Error::config("only", fault));
@@ -106,7 +106,7 @@ impl Scope {
 /// Checks a share.
 ///
 /// # Errors
-/// [`Error::Config`] if it is none.
+/// [`Error::Config`] if it is not from 0 to 1.
 pub(super) fn check_share(share: f64) -> Result<()> {
     if (0.0..=1.0).contains(&share) {
         return Ok(());
@@ -114,8 +114,8 @@ pub(super) fn check_share(share: f64) -> Result<()> {
     Err(Error::config("share", format!("found {share}, expected a number from 0 to 1")))
 }
 
-/// Prunes the places with the lowest scores until `share` of all in `ranges` are pruned: round(share · n), those that
-/// are pruned already included. Of equal scores the first goes first.
+/// Prunes the parameters with the lowest scores until `share` of all in `ranges` are pruned: round(share · n), including
+/// those pruned before. Of equal scores, the first is pruned first.
 pub(super) fn prune_lowest(
     mask: &mut Mask,
     ranges: &[Range<usize>],
@@ -135,9 +135,9 @@ pub(super) fn prune_lowest(
     kept.iter().take(more).for_each(|&(_, i)| pruned[i] = true);
 }
 
-/// Prunes at random: what any rule with a reason should beat.
+/// Prunes at random: the baseline that any other rule should beat.
 ///
-/// With the same seed, a larger share prunes what a smaller one does, and more.
+/// With the same seed, a larger share prunes what a smaller one prunes, and more.
 ///
 /// # Examples
 /// ```
@@ -157,7 +157,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// Until this share of each tensor is pruned, what is pruned already included; seed 1.
+    /// Prunes until this share of each tensor is pruned, including what was pruned before; the seed is 1.
     pub fn share(share: f64) -> Self {
         Self { share, seed: 1, scope: Scope::default() }
     }
@@ -168,14 +168,14 @@ impl Random {
         self
     }
 
-    /// Only tensors whose names are like `pattern`, in which `*` stands for any run of characters; a second call adds
-    /// others.
+    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
+    /// call adds others.
     pub fn only(mut self, pattern: impl Into<String>) -> Self {
         self.scope.patterns.push(pattern.into());
         self
     }
 
-    /// Biases and other tensors of one axis too; they are left out by default.
+    /// Includes biases and other tensors with one axis, which are left out by default.
     pub fn with_biases(mut self) -> Self {
         self.scope.biases = true;
         self
@@ -215,19 +215,19 @@ pub struct Custom<F> {
 }
 
 impl<F: Fn(&str, f64) -> bool> Custom<F> {
-    /// What `choose` says true of.
+    /// Prunes the parameters for which `choose` returns true.
     pub fn new(choose: F) -> Self {
         Self { choose, scope: Scope::default() }
     }
 
-    /// Only tensors whose names are like `pattern`, in which `*` stands for any run of characters; a second call adds
-    /// others.
+    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
+    /// call adds others.
     pub fn only(mut self, pattern: impl Into<String>) -> Self {
         self.scope.patterns.push(pattern.into());
         self
     }
 
-    /// Biases and other tensors of one axis too; they are left out by default.
+    /// Includes biases and other tensors with one axis, which are left out by default.
     pub fn with_biases(mut self) -> Self {
         self.scope.biases = true;
         self

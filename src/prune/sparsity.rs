@@ -32,7 +32,7 @@ pub struct TensorSparsity {
     pub name: String,
     /// Values.
     pub len: usize,
-    /// Those of them that are pruned.
+    /// Pruned values.
     pub pruned: usize,
 }
 
@@ -48,17 +48,17 @@ impl Sparsity {
         Self { tensors }
     }
 
-    /// The tensors in their order.
+    /// The tensors in the order of the model.
     pub fn tensors(&self) -> &[TensorSparsity] {
         &self.tensors
     }
 
-    /// The tensor of that name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&TensorSparsity> {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// Parameters in all.
+    /// How many parameters there are.
     pub fn len(&self) -> usize {
         self.tensors.iter().map(|tensor| tensor.len).sum()
     }
@@ -68,7 +68,7 @@ impl Sparsity {
         self.len() == 0
     }
 
-    /// Parameters that are pruned.
+    /// How many parameters are pruned.
     pub fn pruned(&self) -> usize {
         self.tensors.iter().map(|tensor| tensor.pruned).sum()
     }

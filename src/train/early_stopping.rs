@@ -103,7 +103,7 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
 
     fn on_start(&mut self, model: &mut Model<R>) -> Result<()> {
         if !(0.0..f64::INFINITY).contains(&self.min_delta) {
-            let fault = format!("found {}, expected a number from 0 on", self.min_delta);
+            let fault = format!("found {}, expected a number of at least 0", self.min_delta);
             return Err(Error::config("min_delta", fault));
         }
         self.forget(model);

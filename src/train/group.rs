@@ -126,7 +126,7 @@ impl<R: Real> Patterns<R> {
         }
         for (_, group) in &self.groups {
             if !(0.0..f64::INFINITY).contains(&group.lr_scale) {
-                let fault = format!("found {}, expected a number from 0 on", group.lr_scale);
+                let fault = format!("found {}, expected a number of at least 0", group.lr_scale);
                 return Err(Error::config("lr_scale", fault));
             }
             group.optimizer.as_ref().map_or(Ok(()), |optimizer| optimizer.check())?;

@@ -139,7 +139,7 @@ fn check(field: &str, value: f64) -> Result<()> {
     if value >= 0.0 && value.is_finite() {
         return Ok(());
     }
-    Err(Error::config(field, format!("found {value}, expected a number from 0 on")))
+    Err(Error::config(field, format!("found {value}, expected a number of at least 0")))
 }
 
 /// Checks that a setting is at least 1.
