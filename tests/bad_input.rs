@@ -76,7 +76,7 @@ fn chains_that_cannot_be() {
     for shape in [Shape::new(0, 3), Shape::new(4, 0), Shape::new(usize::MAX, 2)] {
         refused(
             Model::<f32>::builder(shape).layer("a", Linear::new(2)).build(1),
-            &format!("`input`: found {shape}, expected 1 to 2147483648 values a sample"),
+            &format!("`input`: found {shape}, expected 1 to 2147483648 values per sample"),
         );
     }
     refused(
@@ -172,7 +172,7 @@ fn does_not_fit(data: &Arrays, message: &str) {
 
 #[test]
 fn data_that_do_not_fit() {
-    does_not_fit(&data(0), "found a dataset of no samples, expected at least one");
+    does_not_fit(&data(0), "found a dataset without samples, expected at least one");
     let wide = Arrays::classes(Array3::zeros((2, 4, 7)), &[0, 1], ["a", "b"]).unwrap();
     does_not_fit(&wide, "found samples [4, 7], expected the model's input [4, 3]");
     let long = Arrays::classes(Array3::zeros((2, 5, 3)), &[0, 1], ["a", "b"]).unwrap();

@@ -1,4 +1,4 @@
-//! Activations as layers of their own.
+//! Activation functions as layers.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::kernels::activation::Function;
 use crate::onnx::{Graph, Value};
 use crate::{Real, Result};
 
-/// An activation function, element by element.
+/// An activation function, applied element by element.
 ///
 /// y = f(x); dx = dy ⊙ f'(x), computed from y
 ///

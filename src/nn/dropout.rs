@@ -7,13 +7,13 @@ use super::{Backward, Build, Built, Description, Forward, Layer, Mode};
 use crate::onnx::{Graph, Value};
 use crate::{Error, Real, Result, Shape};
 
-/// Sets values to 0 at random in training, and leaves them alone otherwise.
+/// Sets values to 0 at random in training; otherwise it does nothing.
 ///
-/// y = m ⊙ x; dx = m ⊙ dy; m is 0 with probability p, else 1 / (1 − p), so that y is x in the mean
+/// y = m ⊙ x; dx = m ⊙ dy; m is 0 with probability p, else 1 / (1 − p), so that the mean of y is x
 ///
-/// The mask is drawn in [`Mode::Train`] alone, of each sample from its own key, (seed, epoch, draw, layer, time
-/// step, feature): how a batch is cut into tiles and how many threads there are changes nothing. After
-/// [`locked`](Dropout::locked) a sample has one mask for all of its time steps, as recurrent networks want it.
+/// The mask is drawn only in [`Mode::Train`], for each sample from a key of its own, (seed, epoch, draw, layer, time
+/// step, feature), so it depends neither on how a batch is cut into tiles nor on the number of threads. With
+/// [`locked`](Dropout::locked) a sample has one mask for all of its time steps, which suits recurrent networks.
 ///
 /// # Shapes
 /// x `[T, F, B]` → y `[T, F, B]`
@@ -65,7 +65,7 @@ impl Dropout {
         self
     }
 
-    /// How many steps have a mask of their own.
+    /// How many masks a sample has: one per step, or one if locked.
     fn masks(&self, shape: Shape) -> usize {
         if self.locked { 1 } else { shape.t }
     }

@@ -1,4 +1,4 @@
-//! Embedding: a vector for each of a set of things.
+//! Embedding: a vector for each index.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,27 +9,26 @@ use crate::onnx::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq};
 
-/// As many whole numbers an `f32` holds exactly.
+/// Up to here every whole number is exact as an `f32`.
 const MAX_SIZE: usize = 1 << 24;
 
 /// A vector for each whole number below `num_embeddings`.
 ///
 /// yₜ = w\[xₜ\]; dw\[xₜ\] += dyₜ
 ///
-/// Indices come as numbers, one a time step, so do not normalise them. There is no gradient by the input: dx is 0.
-/// Where a sequence is shorter than T, any number may stand beyond its end, and y is 0 there.
+/// Indices are numbers, one per time step, so do not normalise them. There is no gradient with respect to the input: dx
+/// is 0. Where a sequence is shorter than T, any number may follow its end, and y is 0 there.
 ///
 /// # Shapes
-/// x `[T, 1, B]`, whole numbers from 0 to less than `num_embeddings` → y `[T, E, B]`
+/// x `[T, 1, B]`, whole numbers of at least 0 and below `num_embeddings` → y `[T, E, B]`
 /// # Parameters
 /// `weight [num_embeddings, E]`, N(0, 1), as in PyTorch
 /// # Saved
 /// Nothing: backward reads x again.
 /// # Errors
-/// [`Error::Mismatch`], naming sample, step and index, from all that trains or predicts with a model that begins with
-/// an embedding, if an x is no whole number or not less than `num_embeddings`. Where a
-/// [`Workspace`](super::Workspace) or a [`Session`](super::Session) is driven by hand, and where another layer comes
-/// first, such an x is a panic.
+/// [`Error::Mismatch`], naming sample, step and index, from everything that trains or predicts with a model whose first
+/// layer is an embedding, if an x is not a whole number or not below `num_embeddings`. In a
+/// [`Workspace`](super::Workspace) that is filled by hand, and where another layer comes first, such an x is a panic.
 /// # Source
 /// Bengio et al. 2003, "A neural probabilistic language model".
 /// # Examples
@@ -73,7 +72,7 @@ impl<R: Real> Layer<R> for Embedding {
         }
         let input = build.input().shape;
         if input.f != 1 {
-            let fault = format!("found {} features a step, expected 1: an index", input.f);
+            let fault = format!("found {} features per step, expected 1: an index", input.f);
             return Err(Error::config("input", fault));
         }
         let units = Axis::units(build.prefix(), self.embedding_dim, 1);
@@ -87,7 +86,7 @@ impl<R: Real> Layer<R> for Embedding {
 
     fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), InvalidInput> {
         let Some((step, lane, found)) = lookup(cx, x).first_unfit(self.num_embeddings) else { return Ok(()) };
-        let expected = format!("an index: a whole number from 0 to less than {}", self.num_embeddings);
+        let expected = format!("an index: a whole number of at least 0 and below {}", self.num_embeddings);
         Err(InvalidInput { lane, step, found: found.to_string(), expected })
     }
 
@@ -110,7 +109,7 @@ impl<R: Real> Layer<R> for Embedding {
         let mut indices = graph.cast_int64(&indices);
         let mask = graph.mask(&x);
         if let Some(mask) = &mask {
-            // Whatever stands beyond a sequence's end, it is looked up nowhere.
+            // What follows a sequence's end may be out of range, so it is not looked up.
             let counts = graph.node("Squeeze", &[mask, &feature], &[]);
             let counts = graph.cast_int64(&counts);
             indices = graph.node("Mul", &[&indices, &counts], &[]);
@@ -146,21 +145,21 @@ mod tests {
         let message = |n, e, f| build(n, e, f).unwrap_err().to_string();
         assert_eq!(message(0, 3, 1), "`e: num_embeddings`: found 0, expected 1 to 16777216");
         assert_eq!(message(3, 0, 1), "`e: embedding_dim`: found 0, expected 1 to 16777216");
-        assert_eq!(message(3, 3, 2), "`e: input`: found 2 features a step, expected 1: an index");
+        assert_eq!(message(3, 3, 2), "`e: input`: found 2 features per step, expected 1: an index");
         assert!(build(MAX_SIZE + 1, 1, 1).is_err());
     }
 
     #[test]
-    fn what_is_no_index_is_an_error_of_whatever_reads_it() -> Result<()> {
+    fn what_is_no_index_is_an_error_wherever_it_is_read() -> Result<()> {
         let mut model = build(3, 2, 1)?;
         let mut x = Array3::from_elem((50, 2, 1), 2.0);
         for bad in [3.0, -1.0, 0.5, f64::NAN] {
             x[[40, 1, 0]] = bad;
             let fault = format!(
-                "layer `e`: sample 40, step 1: found {bad}, expected an index: a whole number from 0 to less than 3"
+                "layer `e`: sample 40, step 1: found {bad}, expected an index: a whole number of at least 0 and below 3"
             );
             assert_eq!(model.predict(&x).unwrap_err().to_string(), fault);
-            // One sample alone passes without pads.
+            // A single sample passes without pads.
             let alone = model.predict(&array![[[2.0], [bad]]]).unwrap_err().to_string();
             assert!(alone.contains("sample 0, step 1"), "{alone}");
             if bad.is_nan() {
@@ -173,7 +172,7 @@ mod tests {
             let mut trainer = Trainer::new(Mse, Sgd::new(0.1)).batch_size(50);
             assert_eq!(trainer.fit(&mut model, &data, None).unwrap_err().to_string(), fault);
             assert_eq!(model.params().as_slice(), before);
-            // Beyond a sequence's end it does not count.
+            // After a sequence's end it does not count.
             let short = data.lengths(vec![1; 50])?;
             assert!(model.evaluate_with(&short, &Mse).is_ok());
         }

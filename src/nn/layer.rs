@@ -9,10 +9,10 @@ use crate::onnx::{Graph, Value};
 use crate::params::{Axis, Layout};
 use crate::{Init, Real, Result, Seq, SeqMut, Shape};
 
-/// What a layer is called and how it is configured: all that is needed to build it again.
+/// A layer's kind and settings: all that is needed to build it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// The kind of layer, `lstm` or `linear` for example.
+    /// The kind of layer, for example `lstm` or `linear`.
     pub kind: String,
     /// Its settings.
     pub config: serde_json::Value,
@@ -22,7 +22,7 @@ impl Description {
     /// A kind and its settings.
     ///
     /// # Panics
-    /// If `config` does not serialise to JSON, as a map with keys that are no strings.
+    /// If `config` does not serialise to JSON, such as a map whose keys are not strings.
     #[track_caller]
     pub fn new(kind: &str, config: impl Serialize) -> Self {
         let config = serde_json::to_value(config).expect("a layer's settings serialise to JSON");
@@ -33,11 +33,11 @@ impl Description {
 /// What a pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Forward with everything kept that backward needs, and with dropout.
+    /// A forward pass with dropout that keeps what the backward pass needs.
     Train,
-    /// Forward as in inference, but with everything kept that backward needs: for gradient checks.
+    /// A forward pass as in inference that keeps what the backward pass needs: for gradient checks.
     Eval,
-    /// Forward only, nothing kept.
+    /// A forward pass that keeps nothing.
     Infer,
 }
 
@@ -48,29 +48,29 @@ impl Mode {
     }
 }
 
-/// What a layer is given besides its input, in the forward and in the backward pass.
+/// What a layer is given in addition to its input, in the forward and in the backward pass.
 ///
 /// It is `#[non_exhaustive]`: outside this crate, begin with [`new`](Context::new) and set the fields that differ.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Context<'a, R> {
-    /// The layer's own parameters, tensor after tensor in the order declared.
+    /// The layer's parameters, tensor after tensor in the order declared.
     pub params: &'a [R],
-    /// What [`Layer::pack`] made of them.
+    /// What [`Layer::pack`] wrote.
     pub packed: &'a [R],
     /// What this pass is for.
     pub mode: Mode,
-    /// Lanes that hold samples; the rest are pads.
+    /// How many lanes hold samples; the others are pads.
     pub valid: usize,
-    /// The length of each sample's sequence as this layer reads it, where one is shorter than the input's T.
+    /// The length of each sample's sequence as this layer reads it, where any is shorter than the input's T.
     pub lens: Option<&'a [u32]>,
-    /// One key for each lane's own randomness in this layer and step.
+    /// One key for each lane, from which it draws random numbers in this layer and training step.
     pub keys: &'a [u64],
 }
 
 impl<'a, R> Context<'a, R> {
-    /// The context of a layer with these parameters and `valid` samples, all of full length, with nothing packed and
-    /// no keys.
+    /// The context of a layer with these parameters and `valid` samples, all of full length, without packed weights or
+    /// keys.
     pub fn new(params: &'a [R], mode: Mode, valid: usize) -> Self {
         Self { params, packed: &[], mode, valid, lens: None, keys: &[] }
     }
@@ -78,8 +78,8 @@ impl<'a, R> Context<'a, R> {
 
 /// What a forward pass works on.
 ///
-/// A layer that wraps another one calls it with a pass of its own, made by [`new`](Forward::new); fields that the
-/// inner layer does not need, such as a state that it does not have, stay empty.
+/// A layer that wraps another one makes a pass for it by [`new`](Forward::new); fields that the inner layer does not
+/// need, such as a state that it does not have, are left empty.
 ///
 /// # Examples
 /// ```
@@ -103,12 +103,12 @@ pub struct Forward<'a, R> {
     pub cx: Context<'a, R>,
     /// The input, `[T, F, lanes]`.
     pub x: Seq<'a, R>,
-    /// The output, to be overwritten.
+    /// The output, which the pass overwrites.
     pub y: SeqMut<'a, R>,
-    /// `[state, lanes]`: the initial state coming in, the final state going out.
+    /// `[state, lanes]`: the initial state on entry, the final state on return.
     pub state: &'a mut [R],
-    /// `[cache, lanes]`, or `[infer_cache, lanes]` in [`Mode::Infer`]: what is kept for backward, and scratch. Its
-    /// content before the pass is arbitrary.
+    /// `[cache, lanes]`, or `[infer_cache, lanes]` in [`Mode::Infer`]: what is kept for the backward pass, and scratch
+    /// space. Its content before the pass is arbitrary.
     pub cache: &'a mut [R],
 }
 
@@ -118,12 +118,12 @@ impl<'a, R> Forward<'a, R> {
         Self { cx, x, y, state: &mut [], cache: &mut [] }
     }
 
-    /// The state, initial in and final out.
+    /// Sets the state: initial on entry, final on return.
     pub fn state(self, state: &'a mut [R]) -> Self {
         Self { state, ..self }
     }
 
-    /// The cache that the layer's [`Sizes`] ask for.
+    /// Sets the cache, as long as the layer's [`Sizes`] say.
     pub fn cache(self, cache: &'a mut [R]) -> Self {
         Self { cache, ..self }
     }
@@ -157,44 +157,45 @@ pub struct Backward<'a, R> {
     pub y: Seq<'a, R>,
     /// The gradient with respect to the output.
     pub dy: Seq<'a, R>,
-    /// The gradient with respect to the input, to be *overwritten*; `None` if nobody needs it.
+    /// The gradient with respect to the input, which the pass *overwrites*; `None` if it is not needed.
     pub dx: Option<SeqMut<'a, R>>,
-    /// The gradient with respect to the final state coming in, with respect to the initial state going out.
+    /// The gradient with respect to the final state on entry, to the initial state on return.
     pub dstate: &'a mut [R],
     /// The cache as the forward pass left it; it may be overwritten.
     pub cache: &'a mut [R],
-    /// The gradients with respect to the parameters, to be *added* to.
+    /// The gradients with respect to the parameters, to which the pass *adds*.
     pub grads: &'a mut [R],
 }
 
 impl<'a, R> Backward<'a, R> {
-    /// A pass from `dy` by a layer without parameters, state or cache, of whose input no gradient is wanted.
+    /// A pass from `dy` through a layer without parameters, state or cache, which leaves out the gradient with respect
+    /// to the input.
     pub fn new(cx: Context<'a, R>, x: Seq<'a, R>, y: Seq<'a, R>, dy: Seq<'a, R>) -> Self {
         Self { cx, x, y, dy, dx: None, dstate: &mut [], cache: &mut [], grads: &mut [] }
     }
 
-    /// Where the gradient with respect to the input goes.
+    /// Sets the buffer for the gradient with respect to the input.
     pub fn dx(self, dx: SeqMut<'a, R>) -> Self {
         Self { dx: Some(dx), ..self }
     }
 
-    /// The gradient with respect to the state, of the final one in and of the initial one out.
+    /// Sets the gradient with respect to the state: to the final one on entry, to the initial one on return.
     pub fn dstate(self, dstate: &'a mut [R]) -> Self {
         Self { dstate, ..self }
     }
 
-    /// The cache of the forward pass.
+    /// Sets the cache of the forward pass.
     pub fn cache(self, cache: &'a mut [R]) -> Self {
         Self { cache, ..self }
     }
 
-    /// Where the gradients with respect to the parameters are added.
+    /// Sets the buffer to which the gradients with respect to the parameters are added.
     pub fn grads(self, grads: &'a mut [R]) -> Self {
         Self { grads, ..self }
     }
 }
 
-/// A value that a layer cannot take.
+/// A value that a layer does not accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidInput {
     /// The sample, by its lane.
@@ -207,7 +208,7 @@ pub struct InvalidInput {
     pub expected: String,
 }
 
-/// What goes into a layer, or comes out of it: the shape of a sample, and which units its features are.
+/// A layer's input or output: the shape of a sample, and which units its features are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Features {
@@ -218,7 +219,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// Features that are no units of any layer, as those of a model's input.
+    /// Features that are not units of a layer, such as those of a model's input.
     pub fn new(shape: Shape) -> Self {
         Self { shape, units: Axis::from(shape.f) }
     }
@@ -233,13 +234,13 @@ impl Features {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sizes {
-    /// Values to be kept between forward and backward.
+    /// Values kept from the forward pass for the backward pass.
     pub cache: usize,
-    /// Values of scratch that a forward pass needs where no backward follows.
+    /// Values of scratch space in a forward pass that no backward pass follows.
     pub infer_cache: usize,
     /// Values of recurrent state.
     pub state: usize,
-    /// Values of packed weights, once for all lanes.
+    /// Values of packed weights, which all lanes share.
     pub packed: usize,
 }
 
@@ -259,25 +260,25 @@ impl Built {
         Self { output, sizes: Sizes::default() }
     }
 
-    /// Values per lane to be kept between forward and backward.
+    /// Sets the values per lane that are kept from the forward pass for the backward pass.
     pub fn cache(mut self, values: usize) -> Self {
         self.sizes.cache = values;
         self
     }
 
-    /// Values per lane of scratch in a forward pass that no backward pass follows.
+    /// Sets the values per lane of scratch space in a forward pass that no backward pass follows.
     pub fn infer_cache(mut self, values: usize) -> Self {
         self.sizes.infer_cache = values;
         self
     }
 
-    /// Values per lane of recurrent state.
+    /// Sets the values per lane of recurrent state.
     pub fn state(mut self, values: usize) -> Self {
         self.sizes.state = values;
         self
     }
 
-    /// Values of packed weights, once for all lanes.
+    /// Sets the values of packed weights, which all lanes share.
     pub fn packed(mut self, values: usize) -> Self {
         self.sizes.packed = values;
         self
@@ -293,7 +294,7 @@ pub struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    /// A layer whose tensors are recorded in `layout` under `prefix`, or without one if that is empty.
+    /// A layer whose tensors are recorded in `layout` under `prefix`, or without a prefix if it is empty.
     pub(crate) fn new(input: &'a Features, layout: &'a mut Layout, prefix: &'a str) -> Self {
         Self { input, layout, prefix }
     }
@@ -306,25 +307,25 @@ impl<'a> Build<'a> {
     /// Declares a tensor of the layer.
     ///
     /// # Errors
-    /// If the name is taken, the tensor too large to address, or `init` does not fit it.
+    /// If the name is taken, the tensor is too large to address, or `init` does not fit it.
     pub fn tensor(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         self.layout.push(name, axes.into_iter().collect(), init)
     }
 
-    /// The layer's own name, which begins the names of its groups of units.
+    /// The layer's name, with which the names of its groups of units begin.
     pub fn prefix(&self) -> &'a str {
         self.prefix
     }
 }
 
-/// A layer: a description that owns sizes, but no weights and no state.
+/// A layer: settings and sizes, but no weights and no state.
 ///
-/// Everything it works on is given to it as flat slices that were sized once, from what [`build`](Layer::build)
-/// returned. Samples lie in the lanes, the last axis: `x` is `[T, F, lanes]`, states are `[state, lanes]`.
+/// Everything it works on is passed to it as flat slices whose sizes [`build`](Layer::build) returned. Samples lie in
+/// the lanes, the last axis: `x` is `[T, F, lanes]`, states are `[state, lanes]`.
 ///
-/// To write one, fill in `describe`, `build`, `forward` and `backward`; `examples/custom_layer.rs` shows it, and
-/// [`gradcheck`](crate::gradcheck) proves it.
+/// A custom layer implements `describe`, `build`, `forward` and `backward`; the [module](crate::nn) shows how, and
+/// [`gradcheck`](crate::gradcheck) checks it.
 pub trait Layer<R: Real>: Debug + Send + Sync {
     /// The kind and settings, for saving and printing.
     fn describe(&self) -> Description;
@@ -335,8 +336,8 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// [`Error::Config`](crate::Error::Config) for invalid settings, or settings that do not fit the input.
     fn build(&self, build: &mut Build<'_>) -> Result<Built>;
 
-    /// The length of a sequence after this layer, for one of `len` of the steps that the layer reads: `len` itself
-    /// unless the layer changes T.
+    /// The length of a sequence after this layer, given its length `len` before it: the same, unless the layer changes
+    /// T.
     ///
     /// `input` is the shape that the layer was built for.
     fn length(&self, _input: Shape, len: usize) -> usize {
@@ -348,14 +349,14 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
         true
     }
 
-    /// Whether the layer also works on tiles of one lane, as one sample alone makes them in inference. Otherwise lanes
-    /// come in whole vectors, as everywhere else.
+    /// Whether the layer also works on tiles of one lane, in which inference passes a single sample. All other tiles
+    /// have whole vectors of lanes.
     fn takes_one_lane(&self) -> bool {
         false
     }
 
-    /// Checks input that comes from outside the model, before the forward pass, for values that the layer cannot
-    /// take.
+    /// Checks input that comes from outside the model, before the forward pass, for values that the layer does not
+    /// accept.
     ///
     /// # Errors
     /// The first value that does not fit.
@@ -363,20 +364,22 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Lays the parameters out for the kernels; called whenever they have changed.
+    /// Packs the parameters for the kernels; called whenever they have changed.
     fn pack(&self, _input: Shape, _params: &[R], _packed: &mut [R]) {}
 
-    /// y = f(x), and the final state from the initial one.
+    /// Computes y = f(x), and the final state from the initial one.
     fn forward(&self, pass: Forward<'_, R>);
 
-    /// The gradients of Σ dy ⊙ y + Σ dstate ⊙ final state: `grads` is added to, `dx` overwritten, `dstate` turned
-    /// from that of the final into that of the initial state.
+    /// Computes the gradients of Σ dy ⊙ y + Σ dstate ⊙ final state: adds to `grads`, overwrites `dx`, and replaces
+    /// `dstate`, the gradient with respect to the final state, by that with respect to the initial state.
     fn backward(&self, pass: Backward<'_, R>);
 
-    /// Writes what the layer does in inference into an ONNX graph, from `x`, `[T, batch, F]`, to its output.
+    /// Writes what the layer does in inference into an ONNX graph: from `x`, `[T, batch, F]`, to the output, which it
+    /// returns.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if it cannot be done, as for a custom layer without an `export_onnx`.
+    /// [`Error::Config`](crate::Error::Config) if the layer cannot be exported, such as a custom layer without an
+    /// `export_onnx`.
     #[cfg(feature = "onnx")]
     fn export_onnx(&self, _graph: &mut Graph<'_, R>, _x: Value) -> Result<Value> {
         let kind = self.describe().kind;

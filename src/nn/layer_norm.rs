@@ -53,13 +53,13 @@ impl LayerNorm {
         Self { elementwise_affine: true, eps: 1e-5 }
     }
 
-    /// ε, which keeps the division from 0.
+    /// ε, which keeps the denominator away from 0.
     pub fn eps(mut self, eps: f64) -> Self {
         self.eps = eps;
         self
     }
 
-    /// Whether there are a weight and a bias.
+    /// Whether there are a weight and a bias; true by default.
     pub fn elementwise_affine(mut self, elementwise_affine: bool) -> Self {
         self.elementwise_affine = elementwise_affine;
         self
@@ -115,7 +115,7 @@ impl<R: Real> Layer<R> for LayerNorm {
         let (weight, bias) = if self.elementwise_affine {
             (graph.param("weight")?, graph.param("bias")?)
         } else {
-            // The operator wants a weight.
+            // The operator requires a weight.
             (graph.tensor("weight", &[features], &vec![R::ONE; features]), Value::absent())
         };
         let settings = [("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(self.eps as f32))];

@@ -9,10 +9,10 @@ use crate::onnx::{Attribute, Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Shape};
 
-/// More is a mistake, or a malicious file.
+/// The most features; more is a mistake, or a malicious file.
 const MAX_FEATURES: usize = 1 << 24;
 
-/// An affine layer, applied to every time step alike.
+/// An affine layer, applied to every time step.
 ///
 /// y = W x + b
 ///

@@ -12,7 +12,7 @@ use crate::{Real, Result};
 ///
 /// y = x − max x − ln Σ e^(x − max x); dx = dy − e^y Σ dy
 ///
-/// With [`Nll`](crate::loss::Nll) it makes up what [`CrossEntropy`](crate::loss::CrossEntropy) is on its own.
+/// Followed by [`Nll`](crate::loss::Nll) it is the same as [`CrossEntropy`](crate::loss::CrossEntropy) alone.
 ///
 /// # Shapes
 /// x `[T, C, B]` → y `[T, C, B]`
@@ -65,7 +65,7 @@ impl<R: Real> Layer<R> for LogSoftmax {
         let mut sum_max = [R::ZERO; 2 * MAX_LANES];
         for t in 0..y.shape.t {
             let (y, dy, dx) = (y.step(t), dy.step(t), dx.step(t));
-            // e^y is the softmax of y again.
+            // e^y is softmax(x).
             R::softmax(y, dx, &mut sum_max[..2 * lanes], lanes);
             let sums = &mut sum_max[..lanes];
             sums.fill(R::ZERO);

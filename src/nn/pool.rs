@@ -8,12 +8,12 @@ use crate::kernels::layers::{Lane, Over};
 use crate::onnx::{Attribute, Graph, Value};
 use crate::{Real, Result, Shape};
 
-/// Makes one step of all time steps: the last, their mean, or the largest value of each feature.
+/// Reduces all time steps to one: the last, their mean, or the largest value of each feature.
 ///
 /// last: y = x_T; mean: y = Σₜ xₜ / T; max: y = maxₜ xₜ
 ///
-/// The gradient goes to the last step, to all steps alike, or to the first of those that are largest. Of a sequence
-/// shorter than T, its own steps alone count; of one without any, y is 0.
+/// The gradient goes to the last step, to all steps equally, or to the first of those that are largest. Of a sequence
+/// shorter than T, only its own steps count; for an empty sequence, y is 0.
 ///
 /// # Shapes
 /// x `[T, F, B]` → y `[1, F, B]`
@@ -39,7 +39,7 @@ use crate::{Real, Result, Shape};
 pub struct Pool(pub(crate) Over);
 
 impl Pool {
-    /// The last step. A recurrent layer's own `last` spares the steps before; this is for other layers.
+    /// The last step. After a recurrent layer, use the layer's `last` instead, which does less work.
     pub fn last() -> Self {
         Self(Over::Last)
     }
@@ -49,7 +49,7 @@ impl Pool {
         Self(Over::Mean)
     }
 
-    /// The largest value of each feature; NaN if there is one.
+    /// The largest value of each feature; NaN if any value is.
     pub fn max() -> Self {
         Self(Over::Max)
     }
@@ -68,7 +68,7 @@ impl<R: Real> Layer<R> for Pool {
         1
     }
 
-    /// The last step can be told as it comes; mean and maximum wait for all.
+    /// The last step is known as it arrives; mean and maximum need all steps.
     fn streams(&self) -> bool {
         self.0 == Over::Last
     }
@@ -119,7 +119,7 @@ impl<R: Real> Layer<R> for Pool {
             let count = graph.node("ReduceSum", &[&counts, &time], &[]);
             return Ok(graph.node("Div", &[&sum, &count], &[]));
         }
-        // The last step is the one from which on a single one counts.
+        // The last step is the one at which exactly one step that counts is left.
         let (axis, one) = (graph.int(0), graph.scalar(R::ONE));
         let left = graph.node("CumSum", &[&counts, &axis], &[("reverse", Attribute::Int(1))]);
         let last = graph.node("Equal", &[&left, &one], &[]);
@@ -142,7 +142,7 @@ mod tests {
     use crate::Model;
     use crate::nn::{Mode, Workspace};
 
-    /// What goes out, and what comes back of a gradient of 1 and 2.
+    /// The output, and the gradient with respect to the input for a dy of 1 and 2.
     fn there_and_back(pool: Pool, x: &Array3<f64>) -> Result<(Array3<f64>, Array3<f64>)> {
         let model = Model::builder(Shape::new(3, 2)).layer("pool", pool).build(1)?;
         let mut ws = Workspace::new(&model, 1, Mode::Train);
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!((y, dx), (array![[[7.0, -1.0]]], array![[[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]]]));
         let (y, dx) = there_and_back(Pool::mean(), &x)?;
         assert_eq!((y, dx), (array![[[17.0 / 3.0, -11.0 / 3.0]]], array![[[third, 2.0 * third]; 3]]));
-        // The first of equals has it all.
+        // The first of equals gets all of it.
         let (y, dx) = there_and_back(Pool::max(), &x)?;
         assert_eq!((y, dx), (array![[[7.0, -1.0]]], array![[[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]]));
         Ok(())

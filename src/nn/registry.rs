@@ -1,10 +1,10 @@
-//! From a saved description back to the layer.
+//! Making built-in layers from their saved descriptions.
 
 use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
 use super::{Dropout, Embedding, LayerNorm, Pool};
 use crate::{Error, Real, Result};
 
-/// The built-in layer of that description.
+/// The built-in layer with this description.
 ///
 /// # Errors
 /// [`Error::Config`] for a kind that is not built in, or settings that do not belong to it.

@@ -1,4 +1,4 @@
-//! Putting a model together.
+//! Building a model.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::nn::{Build, Built, Features, Layer};
 use crate::params::Layout;
 use crate::{Arena, Error, Init, Real, Result, Shape};
 
-/// The most values of a sample; more is a mistake, or a malicious file.
+/// The most values per sample; more is a mistake, or a malicious file.
 const MAX_INPUT: usize = 1 << 31;
 
-/// Collects the layers of a model; everything is checked once, in [`build`](ModelBuilder::build).
+/// Collects the layers of a model. Nothing is checked before [`build`](ModelBuilder::build).
 #[derive(Debug)]
 pub struct ModelBuilder<R> {
     input: Shape,
@@ -32,37 +32,37 @@ impl<R: Real> ModelBuilder<R> {
         }
     }
 
-    /// Appends a layer. Its tensors are named `name.…`, as a PyTorch module's that has this name.
+    /// Appends a layer. Its tensors are named `name.…`, like those of a PyTorch module with this name.
     pub fn layer(self, name: &str, layer: impl Layer<R> + 'static) -> Self {
         self.boxed(name, Box::new(layer))
     }
 
-    /// Appends a layer that is boxed already.
+    /// Appends a boxed layer.
     pub fn boxed(mut self, name: &str, layer: Box<dyn Layer<R>>) -> Self {
         self.layers.push((name.to_owned(), layer));
         self
     }
 
-    /// How samples are normalised before the first layer; not at all by default.
+    /// Sets how samples are normalised before the first layer; by default they are not.
     pub fn normalize(mut self, normalize: Normalize) -> Self {
         self.normalize = normalize;
         self
     }
 
-    /// Names the classes, in their order.
+    /// Names the classes, in the order of their indices.
     pub fn classes<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.classes = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Initialises the tensors whose names match `pattern` by `init` instead of by their layers' own rules; `*` stands
-    /// for any run of characters. Of several, the later wins. See [`Init`].
+    /// Initialises the tensors whose names match `pattern`, in which `*` matches any run of characters, by `init` rather
+    /// than by the rules of their layers. Of several that match, the last one applies. See [`Init`].
     pub fn init(mut self, pattern: &str, init: Init) -> Self {
         self.inits.push((pattern.to_owned(), init));
         self
     }
 
-    /// Builds the model, its parameters initialised from `seed`.
+    /// Builds the model and initialises its parameters from `seed`.
     ///
     /// # Errors
     /// [`Error::Config`] naming the layer and the setting, or a rule of [`init`](Self::init) that matches nothing or
@@ -76,14 +76,15 @@ impl<R: Real> ModelBuilder<R> {
         Ok(model)
     }
 
-    /// Builds the model with all parameters 0 and nothing packed; `room` is asked before memory is taken.
+    /// Builds the model with all parameters 0 and nothing packed; `room` is called with their number before memory is
+    /// allocated.
     pub(super) fn build_checked(self, room: impl FnOnce(usize) -> Result<()>) -> Result<Model<R>> {
         if self.layers.is_empty() {
             return Err(Error::config("layers", "found none, expected at least one"));
         }
         let Shape { t, f } = self.input;
         if t == 0 || f == 0 || t.checked_mul(f).is_none_or(|n| n > MAX_INPUT) {
-            let fault = format!("found {}, expected 1 to {MAX_INPUT} values a sample", self.input);
+            let fault = format!("found {}, expected 1 to {MAX_INPUT} values per sample", self.input);
             return Err(Error::config("input", fault));
         }
         self.normalize.check(self.input.f)?;

@@ -1,4 +1,4 @@
-//! Prediction and evaluation on datasets; an array is one.
+//! Prediction and evaluation on datasets; an array is a dataset too.
 
 use ndarray::{Array1, Array3, ArrayView2, Axis};
 
@@ -13,24 +13,24 @@ use crate::{Error, Real, Result, Shape, par};
 /// The result of an evaluation on a dataset.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    /// None where no loss was measured.
+    /// `None` where no loss was measured.
     tally: Option<Tally>,
     confusion: Option<ConfusionMatrix>,
 }
 
 impl Evaluation {
-    /// The mean loss; `None` where none was asked for, as in [`Model::evaluate`], or no target counted.
+    /// The mean loss; `None` where none was measured, as by [`Model::evaluate`], or no target counted.
     pub fn loss(&self) -> Option<f64> {
         self.tally.and_then(Tally::mean)
     }
 
-    /// The share of right classes; `None` where the targets are not classes: for values, [`loss`](Self::loss) or the
-    /// [`metrics`](crate::metrics) of what [`Model::predict`] returns say how good they are.
+    /// The share of correct classes; `None` where the targets are not classes: for values, use [`loss`](Self::loss), or
+    /// the [`metrics`](crate::metrics) on what [`Model::predict`] returns.
     pub fn accuracy(&self) -> Option<f64> {
         self.confusion.as_ref().map(ConfusionMatrix::accuracy)
     }
 
-    /// True against predicted classes; `None` where the targets are not classes.
+    /// True and predicted classes; `None` where the targets are not classes.
     pub fn confusion(&self) -> Option<&ConfusionMatrix> {
         self.confusion.as_ref()
     }
@@ -46,8 +46,8 @@ struct Share<R> {
 impl<R: Real> Model<R> {
     /// The outputs for raw samples, `[n, T', F']`: logits if the last layer is linear.
     ///
-    /// The samples are those of an array `[n, T, F]`, `&x` or a view of it, or of any [`Dataset`], whose targets do not
-    /// matter. [`predict_proba`](Self::predict_proba), [`predict_classes`](Self::predict_classes) take the same.
+    /// The samples are an array `[n, T, F]`, given as `&x` or a view of it, or any [`Dataset`], whose targets are ignored.
+    /// [`predict_proba`](Self::predict_proba) and [`predict_classes`](Self::predict_classes) take the same.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the samples' shape is not the model's input.
@@ -98,16 +98,16 @@ impl<R: Real> Model<R> {
         Ok(out)
     }
 
-    /// The class of each sample, `[n]`: where the output of its last step is largest.
+    /// The class of each sample, `[n]`: that with the largest output at the sample's last step.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or an output is NaN, as that of a sample that
-    /// is not all numbers.
+    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or an output is NaN, which a NaN in the sample
+    /// causes.
     pub fn predict_classes(&self, samples: impl Dataset<Elem = R>) -> Result<Array1<usize>> {
         let y = self.outputs(&samples)?;
         let last = self.output_shape().t - 1;
         let class = |(i, y): (usize, ArrayView2<'_, R>)| {
-            // Where there is an output for each step, that of the sample's own last one.
+            // Where there is an output for each step, use the sample's last one.
             let len = samples.length(Sample::plain(i)).filter(|_| last + 1 == self.input_shape().t);
             let step = len.map_or(last, |len| len.saturating_sub(1).min(last));
             argmax(y.row(step).iter().copied()).ok_or_else(|| no_number(i))
@@ -184,10 +184,10 @@ impl<R: Real> Model<R> {
         Ok(Evaluation { tally: loss.map(|_| tally), confusion })
     }
 
-    /// Checks that a dataset has samples, and of the shape that this model takes.
+    /// Checks that a dataset has samples, and that they have the shape of this model's input.
     pub(crate) fn check_data(&self, what: &str, data: &dyn Dataset<Elem = R>) -> Result<()> {
         if data.is_empty() {
-            return Err(Error::mismatch(what, "a dataset of no samples", "at least one"));
+            return Err(Error::mismatch(what, "a dataset without samples", "at least one"));
         }
         if data.shape() != self.input_shape() {
             let found = format!("samples {}", data.shape());
@@ -203,7 +203,7 @@ impl<R: Real> Model<R> {
         self.check_class_names(what, data.class_names())
     }
 
-    /// Checks that the classes of a dataset are the model's, in its order, where both have names.
+    /// Checks that the classes of a dataset are the model's, in the same order, where both have names.
     fn check_class_names(&self, what: &str, names: &[String]) -> Result<()> {
         if self.classes.is_empty() || self.classes.starts_with(names) {
             return Ok(());
@@ -239,7 +239,7 @@ impl<R: Real> Share<R> {
     }
 }
 
-/// The first place of the largest value; none if a value is NaN.
+/// The index of the largest value, the first of equals; `None` if any value is NaN.
 pub(super) fn argmax<R: Real>(values: impl Iterator<Item = R>) -> Option<usize> {
     let (mut best, mut largest, mut numbers) = (0, R::NEG_INFINITY, true);
     for (i, value) in values.enumerate() {

@@ -1,13 +1,13 @@
-//! Initialising chosen tensors in ways of one's own.
+//! Initialising chosen tensors of a model again.
 
 use super::Model;
 use crate::params::matches;
 use crate::{Error, Init, Real, Result, rng};
 
 impl<R: Real> Model<R> {
-    /// Initialises all tensors whose names match `pattern`, in which `*` stands for any run of characters, anew.
+    /// Initialises again all tensors whose names match `pattern`, in which `*` matches any run of characters.
     ///
-    /// Each tensor draws from a stream of its own, named by `seed` and its place in the model.
+    /// Each tensor draws from a separate stream, keyed by `seed` and its position in the model.
     ///
     /// # Errors
     /// [`Error::Config`] if the pattern matches no tensor, or one that `init` does not fit; nothing is changed then.
@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(changed, ["lstm.weight_hh_l0", "lstm.weight_hh_l1"]);
     }
 
-    /// The rule by which a tensor is initialised anyhow gives the same numbers when it is asked for.
+    /// The rule by which a tensor is initialised by default gives the same numbers when it is requested.
     #[test]
     fn the_stream_is_the_tensors_own() {
         let plain = builder().build(5).unwrap();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_cannot_be_followed_is_an_error() {
+    fn a_rule_that_does_not_fit_is_an_error() {
         let message = |pattern, init| builder().init(pattern, init).build(1).unwrap_err().to_string();
         let found = message("*.weight_xx_*", Init::Constant(0.0));
         let expected = "`init`: found pattern `*.weight_xx_*`, expected one that matches lstm.weight_ih_l0, ";

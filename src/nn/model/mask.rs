@@ -7,11 +7,11 @@ use crate::prune::{Mask, Rule, Sparsity};
 use crate::{Error, Real, Result};
 
 impl<R: Real> Model<R> {
-    /// Prunes what `rule` says: these parameters become exactly 0 and stay so in every training to come, whatever the
-    /// optimizer, until [`unmask`](Model::unmask). What is pruned already stays pruned.
+    /// Prunes the parameters that `rule` marks: they become exactly 0 and stay 0 in all training, with any optimizer,
+    /// until [`unmask`](Model::unmask). What was pruned before stays pruned.
     ///
     /// # Errors
-    /// What the rule says, as of settings that cannot be; nothing is pruned then.
+    /// Errors of the rule, such as invalid settings; nothing is pruned then.
     ///
     /// # Examples
     /// ```
@@ -38,7 +38,7 @@ impl<R: Real> Model<R> {
             mask.join(old);
         }
         let sparsity = mask.sparsity();
-        // A mask that is the same stays the same: whoever watches for a change sees none.
+        // An equal mask keeps its identity, so that code that compares masks by `same_mask` sees no change.
         if sparsity.pruned() > old.as_ref().map_or(0, |old| old.count()) {
             self.mask = Some(Arc::new(mask));
             drop(self.params_mut());
@@ -51,23 +51,23 @@ impl<R: Real> Model<R> {
         self.mask.as_deref()
     }
 
-    /// How many parameters are pruned, tensor by tensor and in all; prints as a table.
+    /// How many parameters are pruned, by tensor and in total; prints as a table.
     pub fn sparsity(&self) -> Sparsity {
         let none = || Mask::new(self.params.layout().clone()).sparsity();
         self.mask().map_or_else(none, Mask::sparsity)
     }
 
-    /// Takes the mask off: what was pruned is 0 for now, but training may change it again.
+    /// Removes the mask and returns it: what was pruned is still 0, but training may change it again.
     pub fn unmask(&mut self) -> Option<Mask> {
         self.mask.take().map(Arc::unwrap_or_clone)
     }
 
-    /// The mask, to be held by whoever must know whether it is still the same.
+    /// The mask, shared, for code that must know whether it is still the same.
     pub(crate) fn shared_mask(&self) -> Option<&Arc<Mask>> {
         self.mask.as_ref()
     }
 
-    /// Puts a mask from a file on, or says which values it does not fit.
+    /// Applies a mask from a file, or says which values it does not fit.
     pub(super) fn restore_mask(&mut self, mask: Mask) -> Result<(), String> {
         for tensor in mask.layout().tensors() {
             let values = self.params.as_slice()[tensor.range()].iter();
@@ -83,7 +83,7 @@ impl<R: Real> Model<R> {
     }
 }
 
-/// Whether two masks are one and the same, not only alike: for whoever watches for a change.
+/// Whether two masks are the same object, not merely equal.
 pub(crate) fn same_mask(a: Option<&Arc<Mask>>, b: Option<&Arc<Mask>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_is_masked() {
+    fn everything_written_is_masked() {
         let mut model = model();
         model.prune(Magnitude::share(0.5).with_biases()).unwrap();
         for value in [f32::NAN, -0.0, f32::INFINITY, -1.0] {

@@ -1,4 +1,4 @@
-//! A model: a named chain of layers, its parameters, and what it needs to know of its data.
+//! A model: a named chain of layers, its parameters, and what it needs to know about its data.
 
 mod builder;
 mod evaluate;
@@ -28,8 +28,8 @@ use crate::{Arena, Real, Shape};
 
 /// A named chain of layers with its parameters.
 ///
-/// A model knows its input's shape, how to normalise it, and the names of its classes: a saved one needs nothing
-/// else to be used. Build one with [`Model::builder`], load one with [`Model::load`].
+/// A model knows the shape of its input, how to normalise it, and the names of its classes, so a saved model is complete.
+/// Build one by [`Model::builder`], load one by [`Model::load`].
 ///
 /// # Examples
 /// ```
@@ -70,7 +70,7 @@ pub(crate) struct Place<R> {
 }
 
 impl<R: Real> Model<R> {
-    /// Starts a model for samples of this shape.
+    /// Begins a model for samples of this shape.
     pub fn builder(input: Shape) -> ModelBuilder<R> {
         ModelBuilder::new(input)
     }
@@ -90,8 +90,8 @@ impl<R: Real> Model<R> {
         &self.params
     }
 
-    /// The parameters, to be changed. When the guard is dropped, what is pruned becomes 0 again, and the kernels'
-    /// packed copy is renewed.
+    /// The parameters, mutable. When the guard is dropped, pruned parameters become 0 again, and the kernels' packed copy
+    /// is renewed.
     pub fn params_mut(&mut self) -> ParamsMut<'_, R> {
         ParamsMut { model: self }
     }
@@ -101,7 +101,7 @@ impl<R: Real> Model<R> {
         self.params.as_slice().len()
     }
 
-    /// How samples are normalised before the first layer.
+    /// The normalisation of samples before the first layer.
     pub fn normalization(&self) -> &Normalize {
         &self.normalize
     }
@@ -152,7 +152,7 @@ impl<R: Real> Drop for ParamsMut<'_, R> {
     }
 }
 
-/// A summary: one line a layer with its settings, output shape and parameters.
+/// A summary: one line for each layer, with its kind, output shape and parameters.
 impl<R: Real> fmt::Display for Model<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["layer", "kind", "output [T, F]", "parameters"].map(String::from)];

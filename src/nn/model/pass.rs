@@ -10,7 +10,7 @@ impl<R: Real> Model<R> {
     /// Passes the tile forward through every layer.
     ///
     /// # Panics
-    /// If the workspace is another model's.
+    /// If the workspace belongs to another model.
     #[track_caller]
     pub fn forward(&self, ws: &mut Workspace<R>) {
         ws.check_model(self);
@@ -28,15 +28,19 @@ impl<R: Real> Model<R> {
         }
     }
 
-    /// Passes the gradient back through every layer, adding to `grads`; the gradient with respect to the input is
-    /// computed only if `input_gradient` asks for it.
+    /// Passes the gradient back through every layer and adds to `grads`. The gradient with respect to the input is
+    /// computed only if `input_gradient` is true.
     ///
     /// # Panics
-    /// If the workspace is another model's or keeps no history, or `grads` does not have one value for each parameter.
+    /// If the workspace belongs to another model or keeps no history, or `grads` does not have one value for each
+    /// parameter.
     #[track_caller]
     pub fn backward(&self, ws: &mut Workspace<R>, grads: &mut [R], input_gradient: bool) {
         ws.check_model(self);
-        assert!(ws.mode.keeps_history(), "a workspace of Mode::Infer keeps no history to go back through");
+        assert!(
+            ws.mode.keeps_history(),
+            "found a workspace of Mode::Infer, which keeps no history, expected one of Mode::Train or Mode::Eval"
+        );
         assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
         let lanes = ws.lanes;
         for (i, place) in self.places().iter().enumerate().rev() {

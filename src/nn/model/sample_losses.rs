@@ -12,7 +12,7 @@ use crate::{Error, Real, Result, par};
 impl<R: Real> Model<R> {
     /// The loss of each sample: what [`evaluate_with`](Model::evaluate_with) would give for it alone, unweighted.
     ///
-    /// The same numbers at any number of threads. [`ByLoss`](crate::data::ByLoss) chooses samples by them.
+    /// The numbers do not depend on the number of threads. [`ByLoss`](crate::data::ByLoss) selects samples by them.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the dataset does not fit the model or the loss, or no target of a sample counts.
@@ -50,7 +50,7 @@ impl<R: Real> Model<R> {
                 for ((sample, tally), place) in tile.zip(ws.tallies()).zip(&mut places) {
                     *place = tally.mean().ok_or_else(|| {
                         let what = format!("sample {sample}: targets");
-                        Error::mismatch(what, "none that counts", "at least one, to have a loss")
+                        Error::mismatch(what, "none that counts", "at least one that counts")
                     })?;
                 }
             }

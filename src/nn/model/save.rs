@@ -1,4 +1,4 @@
-//! Models in files: `model.safetensors` with PyTorch's tensor names, and the description in its metadata.
+//! Models in files: tensors under PyTorch's names, and a description of the model in the metadata.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,22 +13,22 @@ use crate::params::{IncompatibleKeys, StateDict, read_tensors, tensors_to_bytes}
 use crate::prune::Mask;
 use crate::{Error, Real, Result, Shape, atomic_write};
 
-/// The metadata's one key.
+/// The only key of the metadata.
 const KEY: &str = "bptt";
 /// The version of the description's form.
 const VERSION: u32 = 1;
-/// What errors call bytes that are of no file.
+/// The name in errors of bytes that do not come from a file.
 const BYTES: &str = "<bytes>";
 
-/// Everything of a model but its values. Keys in alphabetical order, here and in every layer's settings, so that the
-/// JSON is the same however it is sorted.
+/// All of a model but its values. Keys are in alphabetical order, here and in the settings of every layer, so that the
+/// JSON does not depend on whether it is sorted.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
     classes: Vec<String>,
     input: Shape,
     layers: Vec<Named>,
-    /// Where the model is pruned: for each tensor the lengths of the runs of values kept and pruned, in turn.
+    /// Where the model is pruned: for each tensor, the lengths of alternating runs of kept and pruned values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mask: Option<BTreeMap<String, Vec<usize>>>,
     normalize: Normalize,
@@ -54,7 +54,7 @@ impl Header {
             let fault = format!("found a description that cannot be read: {}", shorten(&e.to_string()));
             Error::file(path, fault)
         };
-        // First of all: a later version may have other fields.
+        // Before anything else: a later version may have other fields.
         let Version { version } = serde_json::from_str(json).map_err(bad)?;
         if version != VERSION {
             return Err(Error::file(path, format!("found version {version}, expected {VERSION}")));
@@ -66,7 +66,7 @@ impl Header {
 impl<R: Real> Model<R> {
     /// Saves the model: tensors under PyTorch's names, and in the metadata all that [`load`](Model::load) needs.
     ///
-    /// The same model gives the same bytes. The file is written beside its place and renamed.
+    /// The same model gives the same bytes. The file is written by [`atomic_write`](crate::atomic_write).
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] naming the file.
@@ -78,7 +78,7 @@ impl<R: Real> Model<R> {
     /// The bytes that [`save`](Self::save) writes.
     ///
     /// # Errors
-    /// [`Error::File`] as of `save`; it names `<bytes>` in place of a file.
+    /// [`Error::File`] as for `save`; it names `<bytes>` instead of a file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         self.bytes(Path::new(BYTES))
     }
@@ -103,7 +103,7 @@ impl<R: Real> Model<R> {
         tensors_to_bytes(path, &self.params, &StateDict::new(), Some((KEY, json)))
     }
 
-    /// Loads a model that [`save`](Model::save) wrote; nothing but the file is needed.
+    /// Loads a model that [`save`](Model::save) wrote; only the file is needed.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] naming the file and every fault in it.
@@ -111,7 +111,7 @@ impl<R: Real> Model<R> {
         Self::load_with(path, |_| None)
     }
 
-    /// Loads a model with layers of one's own: `layer` builds those that it knows from their descriptions.
+    /// Loads a model with custom layers: `layer` makes those that it knows from their descriptions.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] naming the file and every fault in it.
@@ -124,10 +124,10 @@ impl<R: Real> Model<R> {
         Self::read(path, &bytes, layer)
     }
 
-    /// Loads a model from the bytes of a file that [`save`](Model::save) wrote, as `include_bytes!` has them.
+    /// Loads a model from the bytes of a file that [`save`](Model::save) wrote, for example from `include_bytes!`.
     ///
     /// # Errors
-    /// As [`load`](Self::load); the error names `<bytes>` in place of a file.
+    /// As for [`load`](Self::load); the error names `<bytes>` instead of a file.
     ///
     /// # Examples
     /// ```
@@ -159,7 +159,7 @@ impl<R: Real> Model<R> {
             let layer = own.map_or_else(|| registry::layer(description), Ok).map_err(at)?;
             builder = builder.boxed(&name, layer);
         }
-        // What the description promises must be in the file before room is made for it.
+        // Memory is allocated only for what the file really holds.
         let mut model = builder.build_checked(|len| file.check_room(len)).map_err(at)?;
         let _none = file.load_into(&mut model.params, &StateDict::new(), false)?;
         model.pack();
@@ -170,8 +170,8 @@ impl<R: Real> Model<R> {
         Ok(model)
     }
 
-    /// Saves the tensors alone, under the names that a PyTorch module has for them: what `safetensors.torch.load_file`
-    /// makes of the file is a state dict for its `load_state_dict`. [`Model::load`] needs more; see [`Model::save`].
+    /// Saves only the tensors, under the names that a PyTorch module has for them: `safetensors.torch.load_file` turns
+    /// the file into a state dict for its `load_state_dict`. [`Model::load`] needs more; see [`Model::save`].
     ///
     /// # Errors
     /// [`Error::Config`] if the renames are invalid; [`Error::Io`] or [`Error::File`] naming the file.
@@ -180,17 +180,17 @@ impl<R: Real> Model<R> {
         atomic_write(path, tensors_to_bytes(path, &self.params, names, None)?)
     }
 
-    /// Loads the tensors of a PyTorch module from a safetensors file into this model; [`StateDict`] says what they are
-    /// called there. f64, f32, f16 and bf16 convert to the model's type; what is pruned stays 0.
+    /// Loads the tensors of a PyTorch module from a safetensors file into this model; [`StateDict`] gives their names in
+    /// the file. f64, f32, f16 and bf16 are converted to the model's type; what is pruned stays 0.
     ///
-    /// File and model must have the same tensors; see [`load_state_dict_lenient`](Self::load_state_dict_lenient)
-    /// for a part of them.
+    /// File and model must have the same tensors; to load some of them, see
+    /// [`load_state_dict_lenient`](Self::load_state_dict_lenient).
     ///
     /// # Errors
     /// [`Error::Config`] if the renames are invalid; [`Error::Io`] or [`Error::File`] naming the file and the faults in
-    /// it: tensors missing or unexpected (with the renames that would fit, if there are any), of a wrong shape or type,
-    /// or with values that are not finite or too large for the model's type. A model with NaN in its weights is of no
-    /// use; to look into such a file, read it with the crate `safetensors`. After an error the model is as it was.
+    /// it: tensors missing or unexpected (with renames that would fit, if there are any), of a wrong shape or type, or
+    /// with values that are not finite or too large for the model's type. A model with NaN in its weights is useless; to
+    /// inspect such a file, read it with the crate `safetensors`. After an error the model is unchanged.
     pub fn load_state_dict(&mut self, path: impl AsRef<Path>, names: &StateDict) -> Result<()> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
@@ -198,12 +198,12 @@ impl<R: Real> Model<R> {
         Ok(())
     }
 
-    /// Loads what file and model have in common, as PyTorch's `strict=False` does, and returns what is in only one of
-    /// them. Tensors that are missing from the file keep the values that they have: random ones in a new model.
+    /// Loads the tensors that file and model have in common, as PyTorch's `strict=False` does, and returns what is in only
+    /// one of them. Tensors missing from the file keep their values, which in a new model are random.
     ///
     /// # Errors
-    /// As [`load_state_dict`](Self::load_state_dict), except for tensors missing or unexpected; but if the file has none
-    /// of the model's tensors, that is an error too.
+    /// As for [`load_state_dict`](Self::load_state_dict), except for tensors missing or unexpected; but it is an error if
+    /// the file has none of the model's tensors.
     pub fn load_state_dict_lenient(
         &mut self,
         path: impl AsRef<Path>,
@@ -217,7 +217,7 @@ impl<R: Real> Model<R> {
     /// [`load_state_dict`](Self::load_state_dict) from the bytes of a file.
     ///
     /// # Errors
-    /// As `load_state_dict`; the error names `<bytes>` in place of a file.
+    /// As for `load_state_dict`; the error names `<bytes>` instead of a file.
     pub fn load_state_dict_bytes(&mut self, bytes: &[u8], names: &StateDict) -> Result<()> {
         let _none = self.read_state_dict(Path::new(BYTES), bytes, names, false)?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Streaming: one time step after another, the state carried along.
+//! Streaming: one time step at a time, with the state kept in between.
 
 use std::ops::Deref;
 
@@ -8,11 +8,11 @@ use super::{Model, Workspace};
 use crate::nn::Mode;
 use crate::{Error, Real, Result};
 
-/// A stream through a model: a step in, that step's output out, and the state kept in between.
+/// A stream through a model: for each step that is pushed it returns the output, and keeps the state in between.
 ///
-/// Any number of independent streams share one model, on any threads: `M` is a `&Model` or an `Arc<Model>`. What
-/// comes out is, bit for bit, what a pass over the whole sequence gives at that step (where the machine fuses
-/// multiply and add). [`push`](Self::push) allocates nothing.
+/// Any number of independent streams can share one model, on any threads: `M` is a `&Model` or an `Arc<Model>`. The
+/// output is, bit for bit, that of a pass over the whole sequence at this step (where the machine fuses multiply and
+/// add). [`push`](Self::push) allocates nothing.
 ///
 /// # Examples
 /// ```
@@ -45,7 +45,7 @@ impl<R: Real> Model<R> {
     /// Opens a stream that borrows this model; see [`Session`].
     ///
     /// # Errors
-    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional one does.
+    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional layer does.
     pub fn session(&self) -> Result<Session<&Self, R>> {
         Session::new(self)
     }
@@ -56,7 +56,7 @@ impl<R: Real> Model<R> {
             None => Ok(()),
             Some(place) => {
                 let fault =
-                    "found a layer that needs the whole sequence, expected one that goes step by step";
+                    "found a layer that needs the whole sequence, expected one that works step by step";
                 Err(Error::config(&place.name, fault))
             }
         }
@@ -67,7 +67,7 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// Opens a stream through a model, from a zero state.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional one does.
+    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional layer does.
     pub fn new(model: M) -> Result<Self> {
         model.check_streams()?;
         let ws = Workspace::for_steps(&model, 1, 1, Mode::Infer)?;
@@ -87,8 +87,8 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// Feeds one raw step, `[F]`, to the model and returns its output for it.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the step does not have as many features as the model takes, or the first layer cannot take
-    /// one, as an index that an embedding does not have. The state is as it was.
+    /// [`Error::Mismatch`] if the step does not have as many features as the model's input, or the first layer does not
+    /// accept one, such as an index that an embedding does not have. The state is unchanged then.
     pub fn try_push(&mut self, step: &[R]) -> Result<&[R]> {
         self.ws.set_step(&self.model, step)?;
         self.model.forward(&mut self.ws);
@@ -119,7 +119,7 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
         self.ws.reset_states();
     }
 
-    /// The state of layer `layer`, in the layer's own order: h, then c, for an LSTM.
+    /// The state of layer `layer`, in the order of the layer: h, then c, for an LSTM.
     pub fn state(&self, layer: usize) -> Vec<R> {
         self.ws.state(layer).into_raw_vec_and_offset().0
     }
@@ -127,7 +127,7 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// Sets the state of layer `layer`.
     ///
     /// # Panics
-    /// If it has another length.
+    /// If it has a different length.
     #[track_caller]
     pub fn set_state(&mut self, layer: usize, state: &[R]) {
         self.ws.set_state(layer, aview1(state).insert_axis(Axis(0)));

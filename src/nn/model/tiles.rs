@@ -1,4 +1,4 @@
-//! How the samples of a dataset are cut into tiles, and the tiles into shares, to predict or to be evaluated.
+//! How the samples of a dataset are cut into tiles, and the tiles into shares, for prediction and evaluation.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use super::Model;
 use crate::Real;
 use crate::shape::MAX_LANES;
 
-/// Fewer samples than this pass one by one.
+/// Fewer samples than this pass through the model one by one.
 const FEW: usize = 8;
 
-/// The most shares that a dataset is cut into, each a run of tiles: a fixed number, whose results are added up in order,
-/// so that a sum is the same at any thread count. 16 keep as many threads busy, and cost as many workspaces.
+/// The most shares that a dataset is cut into, each a run of tiles. The number is fixed and their results are summed in
+/// order, so that a sum is the same at any thread count. 16 shares keep up to 16 threads busy, and cost 16 workspaces.
 const SHARES: usize = 16;
 
 /// A dataset in tiles.
@@ -36,7 +36,7 @@ impl Tiles {
         tiles.map(move |t| t * self.size..self.samples.min((t + 1) * self.size))
     }
 
-    /// Cuts the results of all samples, one along the first axis, into those of the shares.
+    /// Splits the results of all samples, along the first axis, into those of the shares.
     pub(super) fn split<T, D: RemoveAxis>(
         self,
         results: ArrayViewMut<'_, T, D>,
@@ -54,8 +54,8 @@ impl Tiles {
 }
 
 impl<R: Real> Model<R> {
-    /// Samples of a tile in inference: as many as fill the registers twice, unless there are fewer; and each alone
-    /// where there are so few that most lanes would be empty.
+    /// Samples per tile in inference: as many as fill two vectors, unless there are fewer. If there are so few that most
+    /// lanes would be empty, each passes alone.
     pub(super) fn inference_tile(&self, samples: usize) -> usize {
         if samples < FEW {
             1

@@ -17,12 +17,12 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape, rng};
 /// The buffers through which one tile of samples passes a model, forward and back.
 ///
 /// [`Trainer`](crate::Trainer) and [`Model::evaluate`] keep one for each slot. Gradient checks and custom loops may use
-/// it directly: fill it by [`set_input`](Workspace::set_input), call [`Model::forward`], read
-/// [`output`](Workspace::output), set the gradient with respect to it by
-/// [`set_output_gradient`](Workspace::set_output_gradient), call [`Model::backward`].
+/// it directly: call [`set_input`](Workspace::set_input) and [`Model::forward`], read [`output`](Workspace::output), set
+/// the gradient with respect to it by [`set_output_gradient`](Workspace::set_output_gradient), and call
+/// [`Model::backward`].
 ///
 /// In [`Mode::Train`], each [`set_input`](Workspace::set_input) draws new dropout masks for each of its samples;
-/// [`set_keys`](Workspace::set_keys) says which.
+/// [`set_keys`](Workspace::set_keys) chooses them.
 ///
 /// # Examples
 /// The gradient of the sum of all outputs:
@@ -40,7 +40,7 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape, rng};
 /// ws.set_output_gradient(Array3::ones((5, 1, 3)).view());
 /// let mut grads = vec![0.0; model.parameter_count()];
 /// model.backward(&mut ws, &mut grads, false);
-/// // Of six weights, each times 2 in five samples; and of three biases.
+/// // With respect to six weights, each times 2 in five samples, and to three biases.
 /// assert_eq!(grads, [[10.0; 6].as_slice(), &[5.0; 3]].concat());
 /// # Ok::<(), bptt::Error>(())
 /// ```
@@ -60,17 +60,17 @@ pub struct Workspace<R> {
     pub(super) dstates: Vec<Aligned<R>>,
     pub(super) caches: Vec<Aligned<R>>,
     pub(super) samples: Vec<Sample>,
-    /// How often an input was set by hand: the randomness of each is its own.
+    /// How often an input was set by hand, so that each has its own random numbers.
     inputs: u64,
     pub(super) lengths: Lengths,
     pub(super) keys: Vec<u64>,
     scratch: Vec<R>,
     target_shape: TargetShape,
     classes: Vec<i64>,
-    /// One sample's classes, before they are spread over the lanes.
+    /// The classes of one sample, before they are copied into its lane.
     sample_classes: Vec<i64>,
     targets: Vec<R>,
-    /// The weight of each sample, where one is not 1.
+    /// The weight of each sample, where any is not 1.
     weights: Vec<f64>,
     weighted: bool,
     /// Each sample's loss.
@@ -81,7 +81,7 @@ pub struct Workspace<R> {
 #[derive(Clone, Debug)]
 pub(super) struct Lengths {
     steps: Vec<Vec<u32>>,
-    /// Whether one of them is shorter than T.
+    /// Whether any of them is shorter than T.
     short: Vec<bool>,
 }
 
@@ -90,7 +90,7 @@ impl Lengths {
         Self { steps: vec![vec![0; lanes]; layers + 1], short: vec![false; layers + 1] }
     }
 
-    /// The lengths that layer `i` reads, where one is shorter than T.
+    /// The lengths that layer `i` reads, where any is shorter than T.
     pub(super) fn at(&self, i: usize, valid: usize) -> Option<&[u32]> {
         self.short[i].then(|| &self.steps[i][..valid])
     }
@@ -113,8 +113,8 @@ impl<R: Real> Buffer<R> {
 }
 
 impl<R: Real> Workspace<R> {
-    /// Buffers for at most `samples` samples at a time, 1 to 64, rounded up to whole vectors. In inference, those for
-    /// one sample have the units in the lanes: the fastest way for one alone.
+    /// Buffers for at most `samples` samples at a time, 1 to 64, rounded up to whole vectors. In inference, buffers for
+    /// one sample have a single lane, which is the fastest way for a sample alone.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
@@ -124,10 +124,10 @@ impl<R: Real> Workspace<R> {
         Self::sized(model, model.input_shape(), &layers, samples, mode)
     }
 
-    /// As [`new`](Self::new), but for sequences of `t` steps, whatever the model was built for.
+    /// As [`new`](Self::new), but for sequences of `t` steps, which may differ from the T that the model was built for.
     ///
     /// # Errors
-    /// [`Error::Config`] if `t` is 0, or what a layer says of that length.
+    /// [`Error::Config`] if `t` is 0, or a layer cannot be built for that length.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
@@ -159,7 +159,7 @@ impl<R: Real> Workspace<R> {
             layers.iter().map(|(_, sizes)| Aligned::zeros(size(sizes) * lanes)).collect()
         };
         let back = mode.keeps_history();
-        // In inference only the output's gradient has a place: losses write there, wanted or not.
+        // In inference only the gradient with respect to the output has a buffer, because losses always write it.
         let mut grads: Vec<_> =
             shapes().map(|shape| if back { buffer(shape) } else { buffer(Shape::new(0, shape.f)) }).collect();
         if let (Some(last), Some(output)) = (grads.last_mut(), shapes().last()) {
@@ -191,7 +191,7 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Checks that the workspace is of this model, or of a clone of it.
+    /// Checks that the workspace was made for this model, or for a clone of it.
     #[track_caller]
     pub(super) fn check_model(&self, model: &Model<R>) {
         let own = Arc::ptr_eq(&self.layers, &model.layers);
@@ -201,7 +201,7 @@ impl<R: Real> Workspace<R> {
     /// Sets the input to one step of one sample, which is normalised, and leaves the states as they are.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there are not as many values as features, or the first layer cannot take one.
+    /// [`Error::Mismatch`] if there are not as many values as features, or the first layer does not accept one.
     pub(super) fn set_step(&mut self, model: &Model<R>, step: &[R]) -> Result<()> {
         let x = self.values[0].seq_mut(self.lanes);
         if step.len() != x.shape.f {
@@ -223,7 +223,7 @@ impl<R: Real> Workspace<R> {
         self.states.iter().map(|state| state.len()).sum()
     }
 
-    /// Begins where [`save_states`](Self::save_states) left off: with the same number of samples.
+    /// Restores what [`save_states`](Self::save_states) saved with the same number of samples.
     pub(crate) fn load_states(&mut self, mut from: &[R]) {
         for state in &mut self.states {
             let (own, rest) = from.split_at(state.len());
@@ -241,7 +241,7 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Makes room for the targets of `data`, so that [`gather`](Self::gather) allocates nothing.
+    /// Allocates buffers for targets of this shape, so that [`gather`](Self::gather) allocates nothing.
     pub(crate) fn expect_targets(&mut self, target_shape: TargetShape) {
         self.target_shape = target_shape;
         match target_shape {
@@ -266,8 +266,8 @@ impl<R: Real> Workspace<R> {
     /// Fetches samples and targets of a dataset, normalised, with zero states; `loss` says which classes count.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the sample if its length, weight or a class is invalid, or the first layer cannot
-    /// take it.
+    /// [`Error::Mismatch`] naming the sample if its length, weight or a class is invalid, or the first layer does not
+    /// accept it.
     pub(crate) fn gather(
         &mut self,
         model: &Model<R>,
@@ -354,14 +354,14 @@ impl<R: Real> Workspace<R> {
         Ok(())
     }
 
-    /// Has the first layer look at the input.
+    /// Lets the first layer check the input.
     fn check_input<'m>(&self, model: &'m Model<R>) -> Result<(), (&'m str, InvalidInput)> {
         let Some(first) = model.places().first() else { return Ok(()) };
         let cx = model.context(0, self.mode, self.valid, self.lengths.at(0, self.valid), &[]);
         first.layer.check(&cx, self.values[0].seq(self.lanes)).map_err(|invalid| (&*first.name, invalid))
     }
 
-    /// Notes whether a sequence is shorter than T, and sets what lies beyond a sequence's end to 0: products read it,
+    /// Notes whether any sequence is shorter than T, and sets the steps after a sequence's end to 0: products read them,
     /// and 0 · NaN would not be 0.
     fn clear_padding(&mut self) {
         let x = self.values[0].seq_mut(self.lanes);
@@ -391,7 +391,7 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Sets the length of each sample's sequence, 0 to T, after [`set_input`](Self::set_input). The input beyond it
+    /// Sets the length of each sample's sequence, 0 to T, after [`set_input`](Self::set_input). The input after its end
     /// becomes 0.
     ///
     /// # Panics
@@ -407,10 +407,10 @@ impl<R: Real> Workspace<R> {
         self.clear_padding();
     }
 
-    /// Sets the input to a batch, `[batch, T, F]`, as it is, with zero states and full lengths.
+    /// Sets the input to a batch, `[batch, T, F]`, without normalising it, with zero states and full lengths.
     ///
     /// # Panics
-    /// If the batch is empty or larger than there is room for, or the shape is not that of the model's input.
+    /// If the batch is empty or larger than the workspace, or the shape is not that of the model's input.
     #[track_caller]
     pub fn set_input(&mut self, x: ArrayView3<'_, R>) {
         let valid = x.dim().0;
@@ -425,8 +425,7 @@ impl<R: Real> Workspace<R> {
         self.samples.iter_mut().enumerate().for_each(|(lane, place)| *place = Sample::new(lane, key(lane)));
     }
 
-    /// Sets the key of each sample's own randomness, of which dropout draws its masks, after
-    /// [`set_input`](Self::set_input).
+    /// Sets the key of each sample, from which dropout draws its masks, after [`set_input`](Self::set_input).
     ///
     /// # Panics
     /// If there is not one key for each sample.
@@ -452,7 +451,7 @@ impl<R: Real> Workspace<R> {
         self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
     }
 
-    /// The gradient with respect to the input, `[batch, T, F]`, after a [`Model::backward`] that was asked for it.
+    /// The gradient with respect to the input, `[batch, T, F]`, after a [`Model::backward`] with `input_gradient`.
     pub fn input_gradient(&self) -> Array3<R> {
         self.grads[0].seq(self.lanes).collect(self.valid)
     }
@@ -465,7 +464,7 @@ impl<R: Real> Workspace<R> {
     /// Sets the initial state of layer `layer`, `[batch, state]`, after [`set_input`](Self::set_input).
     ///
     /// # Panics
-    /// If the shape is another one.
+    /// If the shape differs.
     #[track_caller]
     pub fn set_state(&mut self, layer: usize, state: ArrayView2<'_, R>) {
         enlane(&mut self.states[layer], self.lanes, self.capacity, self.valid, state);
@@ -480,7 +479,7 @@ impl<R: Real> Workspace<R> {
     /// Sets the gradient with respect to the final state of layer `layer`, `[batch, state]`.
     ///
     /// # Panics
-    /// If the shape is another one.
+    /// If the shape differs.
     #[track_caller]
     pub fn set_state_gradient(&mut self, layer: usize, state: ArrayView2<'_, R>) {
         enlane(&mut self.dstates[layer], self.lanes, self.capacity, self.valid, state);
@@ -507,13 +506,13 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Whether step `t` of the output of lane `lane` lies within the sample's length.
+    /// Whether step `t` of the output of lane `lane` is within the sample's length.
     fn has_step(&self, t: usize, lane: usize) -> bool {
         let last = self.lengths.short.len() - 1;
         !self.lengths.short[last] || t < self.lengths.steps[last][lane] as usize
     }
 
-    /// Samples in the tile.
+    /// How many samples are in the tile.
     pub fn valid(&self) -> usize {
         self.valid
     }
@@ -527,7 +526,7 @@ impl<R: Real> Workspace<R> {
         self.grads[last].seq_mut(self.lanes)
     }
 
-    /// Computes the loss of the tile and its gradient with respect to the output, samples weighted.
+    /// Computes the loss of the tile, samples weighted, and its gradient with respect to the output.
     pub(crate) fn measure(&mut self, loss: &dyn Loss<R>) -> Tally {
         let (lanes, valid) = (self.lanes, self.valid);
         let last = self.grads.len() - 1;
@@ -545,16 +544,16 @@ impl<R: Real> Workspace<R> {
         measure(loss, tile, self.weighted.then_some(&self.weights[..valid]))
     }
 
-    /// Each sample's own loss, as of the last [`measure`](Self::measure), unweighted.
+    /// The loss of each sample by the last [`measure`](Self::measure), unweighted.
     pub(crate) fn tallies(&self) -> &[Tally] {
         &self.tallies[..self.valid]
     }
 }
 
-/// Sets the randomness of inputs set by hand apart from that of drawn samples.
+/// Separates the keys of inputs set by hand from those of drawn samples.
 const INPUTS: u64 = u64::from_be_bytes(*b"inputs\0\0");
 
-/// Whether a target that is this class counts; without a loss, unless it is negative.
+/// Whether a target of this class counts; without a loss, any class that is not negative does.
 fn counts<R: Real>(loss: Option<&dyn Loss<R>>, class: i64) -> bool {
     loss.map_or(class >= 0, |loss| loss.counts(class))
 }
