@@ -26,7 +26,7 @@ use rand::RngCore;
 use crate::data::TargetShape;
 use crate::loss::{Loss, Tally, Targets, Tile};
 use crate::nn::{Layer, Mode, Workspace};
-use crate::{Model, Real, Result, Seq, SeqMut, Shape, rng};
+use crate::{Model, Result, Scalar, Seq, SeqMut, Shape, rng};
 
 /// How gradients are checked. The defaults suit layers whose values are of the order of 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -86,6 +86,7 @@ pub mod prelude;
 pub mod prune;
 mod real;
 pub mod rng;
+mod scalar;
 mod shape;
 pub mod train;
 pub mod tune;
@@ -98,6 +99,7 @@ pub use ndarray;
 pub use nn::Model;
 pub use params::{Arena, Init};
 pub use real::Real;
+pub use scalar::Scalar;
 pub use shape::{Seq, SeqMut, Shape};
 pub use train::Trainer;
 

@@ -3,7 +3,7 @@
 use ndarray::{ArrayBase, Axis, Data, Ix3};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Real, Result, Shape};
+use crate::{Error, Real, Result, Scalar, Shape};
 
 /// One draw of a sample from a dataset.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! Mean and standard deviation of a dataset's values.
 
 use crate::data::{Dataset, Normalize, Sample};
-use crate::{Error, Real, Result};
+use crate::{Error, Real, Result, Scalar};
 
 /// Mean and sum of squared deviations of each feature, over all steps of all samples.
 #[derive(Debug)]

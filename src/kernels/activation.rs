@@ -6,12 +6,12 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::simd::Num;
 use super::streams::map;
-use crate::Real;
 
 /// (2ⁿ, expm1(r)) for x = n ln 2 + r; `limit` clamps |x|.
 #[inline(always)]
-fn reduce<R: Real, S: Simd>(s: S, x: R::V<S>, limit: R, minus_limit: R) -> (R::V<S>, R::V<S>) {
+fn reduce<R: Num, S: Simd>(s: S, x: R::V<S>, limit: R, minus_limit: R) -> (R::V<S>, R::V<S>) {
     // The constant first: on x86 the second operand is what comes out where one is NaN.
     let x = R::vmax(s, R::splat(s, minus_limit), R::vmin(s, R::splat(s, limit), x));
     let magic = R::splat(s, R::MAGIC);
@@ -28,14 +28,14 @@ fn reduce<R: Real, S: Simd>(s: S, x: R::V<S>, limit: R, minus_limit: R) -> (R::V
 
 /// e^x
 #[inline(always)]
-pub fn exp<R: Real, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
+pub fn exp<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
     let (scale, p) = reduce::<R, S>(s, x, R::EXP_LIMIT, R::MINUS_EXP_LIMIT);
     R::vfma(s, scale, p, scale)
 }
 
 /// σ(x) = 1 / (1 + e^−x)
 #[inline(always)]
-pub fn sigmoid<R: Real, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
+pub fn sigmoid<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
     let one = R::splat(s, R::ONE);
     let e = exp::<R, S>(s, R::vsub(s, R::splat(s, R::ZERO), x));
     R::vdiv(s, one, R::vadd(s, one, e))
@@ -43,17 +43,15 @@ pub fn sigmoid<R: Real, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
 
 /// tanh(x) = (e^2x − 1) / (e^2x + 1)
 #[inline(always)]
-pub fn tanh<R: Real, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
+pub fn tanh<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
     let (scale, p) = reduce::<R, S>(s, R::vadd(s, x, x), R::TANH_LIMIT, R::MINUS_TANH_LIMIT);
     let e = R::vfma(s, scale, p, R::vsub(s, scale, R::splat(s, R::ONE)));
     R::vdiv(s, e, R::vadd(s, e, R::splat(s, R::ONE + R::ONE)))
 }
 
-/// An activation function of one variable whose slope can be told from its value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Function {
+/// A function of one variable whose slope can be computed from its value.
+#[derive(Clone, Copy, Debug)]
+pub enum Curve {
     /// max(0, x), with slope 0 at 0
     Relu,
     /// tanh(x)
@@ -65,35 +63,35 @@ pub enum Function {
 /// y = f(x), element by element.
 pub struct Activate<'a, R> {
     /// f
-    pub function: Function,
+    pub curve: Curve,
     /// Any length.
     pub x: &'a [R],
     /// As long as x.
     pub y: &'a mut [R],
 }
 
-impl<R: Real> WithSimd for Activate<'_, R> {
+impl<R: Num> WithSimd for Activate<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { function, x, y } = self;
-        match function {
-            Function::Relu => map(
+        let Self { curve, x, y } = self;
+        match curve {
+            Curve::Relu => map(
                 s,
                 [x],
                 [y],
                 #[inline(always)]
                 |[x], _| [R::vmax(s, R::splat(s, R::ZERO), x)],
             ),
-            Function::Tanh => map(
+            Curve::Tanh => map(
                 s,
                 [x],
                 [y],
                 #[inline(always)]
                 |[x], _| [tanh::<R, S>(s, x)],
             ),
-            Function::Sigmoid => map(
+            Curve::Sigmoid => map(
                 s,
                 [x],
                 [y],
@@ -104,13 +102,13 @@ impl<R: Real> WithSimd for Activate<'_, R> {
     }
 }
 
-/// dx = dy ⊙ f'(x), told from y = f(x).
+/// dx = dy ⊙ f'(x), computed from y = f(x).
 #[inline(always)]
-pub fn activate_backward<R: Real>(function: Function, y: &[R], dy: &[R], dx: &mut [R]) {
+pub fn activate_backward<R: Num>(curve: Curve, y: &[R], dy: &[R], dx: &mut [R]) {
     let all = y.iter().zip(dy).zip(dx);
-    match function {
-        Function::Relu => all.for_each(|((&y, &dy), dx)| *dx = if y > R::ZERO { dy } else { R::ZERO }),
-        Function::Tanh => all.for_each(|((&y, &dy), dx)| *dx = dy * (R::ONE - y * y)),
-        Function::Sigmoid => all.for_each(|((&y, &dy), dx)| *dx = dy * (y * (R::ONE - y))),
+    match curve {
+        Curve::Relu => all.for_each(|((&y, &dy), dx)| *dx = if y > R::ZERO { dy } else { R::ZERO }),
+        Curve::Tanh => all.for_each(|((&y, &dy), dx)| *dx = dy * (R::ONE - y * y)),
+        Curve::Sigmoid => all.for_each(|((&y, &dy), dx)| *dx = dy * (y * (R::ONE - y))),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::Real;
+use crate::Scalar;
 
 /// The length of a cache line and of the longest vector, in bytes.
 const LINE: usize = 64;
@@ -16,7 +16,7 @@ pub struct Aligned<R> {
     len: usize,
 }
 
-impl<R: Real> Aligned<R> {
+impl<R: Scalar> Aligned<R> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self { data: vec![R::ZERO; len + LINE / size_of::<R>()], start: 0, len }.align()

@@ -1,16 +1,16 @@
 //! Plain loops over slices, which the compiler vectorises for the instruction set they are dispatched to.
 
-use crate::Real;
+use crate::Scalar;
 
 /// a += b
 #[inline(always)]
-pub fn accumulate<R: Real>(a: &mut [R], b: &[R]) {
+pub fn accumulate<R: Scalar>(a: &mut [R], b: &[R]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += *b);
 }
 
 /// y = factor (a + b), or factor a where `b` is empty.
 #[inline(always)]
-pub fn scaled_sum<R: Real>(y: &mut [R], a: &[R], b: &[R], factor: R) {
+pub fn scaled_sum<R: Scalar>(y: &mut [R], a: &[R], b: &[R], factor: R) {
     debug_assert!(y.len() == a.len() && (b.is_empty() || b.len() == a.len()));
     if b.is_empty() {
         y.iter_mut().zip(a).for_each(|(y, a)| *y = *a * factor);
@@ -21,25 +21,25 @@ pub fn scaled_sum<R: Real>(y: &mut [R], a: &[R], b: &[R], factor: R) {
 
 /// a *= factor
 #[inline(always)]
-pub fn scale<R: Real>(a: &mut [R], factor: R) {
+pub fn scale<R: Scalar>(a: &mut [R], factor: R) {
     a.iter_mut().for_each(|a| *a *= factor);
 }
 
 /// a += weight (b − a)
 #[inline(always)]
-pub fn lerp<R: Real>(a: &mut [R], b: &[R], weight: R) {
+pub fn lerp<R: Scalar>(a: &mut [R], b: &[R], weight: R) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += weight * (*b - *a));
 }
 
 /// a ← 0 where `zero` says so, by selection: NaN and −0 become 0 too.
 #[inline(always)]
-pub fn zero_where<R: Real>(a: &mut [R], zero: &[bool]) {
+pub fn zero_where<R: Scalar>(a: &mut [R], zero: &[bool]) {
     a.iter_mut().zip(zero).for_each(|(a, &zero)| *a = if zero { R::ZERO } else { *a });
 }
 
 /// Σ a², in f64 and in an order that no instruction set changes.
 #[inline(always)]
-pub fn sum_of_squares<R: Real>(a: &[R]) -> f64 {
+pub fn sum_of_squares<R: Scalar>(a: &[R]) -> f64 {
     let (chunks, rest) = a.as_chunks::<16>();
     let mut sums = [0f64; 16];
     for chunk in chunks {

@@ -14,8 +14,8 @@ use pulp::{Simd, WithSimd};
 
 use super::activation::{sigmoid, tanh};
 use super::lstm::quarters;
+use super::simd::Num;
 use super::streams::map;
-use crate::Real;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
 pub struct Forward<'a, R> {
@@ -39,7 +39,7 @@ pub struct Backward<'a, R> {
     pub dh_prev: &'a mut [R],
 }
 
-impl<R: Real> WithSimd for Forward<'_, R> {
+impl<R: Num> WithSimd for Forward<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -60,7 +60,7 @@ impl<R: Real> WithSimd for Forward<'_, R> {
     }
 }
 
-impl<R: Real> WithSimd for Backward<'_, R> {
+impl<R: Num> WithSimd for Backward<'_, R> {
     type Output = ();
 
     #[inline(always)]

@@ -14,8 +14,8 @@
 use pulp::{Simd, WithSimd};
 
 use super::activation::{sigmoid, tanh};
+use super::simd::Num;
 use super::streams::map;
-use crate::Real;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
 pub struct Forward<'a, R> {
@@ -54,7 +54,7 @@ pub(super) fn quarters<V>(gates: &mut [V]) -> [&mut [V]; 4] {
     [i, f, g, o]
 }
 
-impl<R: Real> WithSimd for Forward<'_, R> {
+impl<R: Num> WithSimd for Forward<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -77,7 +77,7 @@ impl<R: Real> WithSimd for Forward<'_, R> {
     }
 }
 
-impl<R: Real> WithSimd for Backward<'_, R> {
+impl<R: Num> WithSimd for Backward<'_, R> {
     type Output = ();
 
     #[inline(always)]

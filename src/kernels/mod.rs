@@ -1,16 +1,19 @@
 //! The inner loops. Private: everything else calls them through [`Kernels`].
 //!
-//! Kernels are written once, generic over the scalar ([`simd::Num`]) and the instruction set (pulp's `Simd`).
-//! [`Kernels`] has concrete entry points for `f32` and `f64`, so that they are compiled in this crate, optimised as
-//! this crate is, and not in a dependent's generic code.
+//! Kernels are written once, generic over the scalar ([`simd::Num`], or [`Scalar`](crate::Scalar) where no vector is
+//! named) and the instruction set (pulp's `Simd`). [`Kernels`] has concrete entry points for `f32` and `f64`, so that
+//! they are compiled in this crate, optimised as this crate is, and not in a dependent's generic code.
 
 pub mod activation;
 mod aligned;
+mod dropout;
 mod elementwise;
+mod embedding;
 pub mod gru;
-pub mod layers;
+mod layer_norm;
 pub mod lstm;
 mod outer;
+pub mod pool;
 mod product;
 pub mod simd;
 mod softmax;
@@ -19,16 +22,22 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use activation::{Activate, Function};
+use activation::{Activate, Curve};
 pub use aligned::Aligned;
+pub use embedding::Lookup;
+pub use layer_norm::Norm;
 pub use outer::Band;
 use outer::{Outer, RowSums};
+use pool::{Keep, Lane};
 pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
 use softmax::Softmax;
 
-/// The concrete entry points of the inner loops for one scalar type. Lengths are the callers' care.
+/// The concrete entry points of the inner loops for one scalar type. Lengths are the callers' care. Where samples lie
+/// in the last axis, `lanes` is a multiple of the quantum unless it may be 1.
 pub trait Kernels: simd::Num {
+    // Matrices.
+
     /// Packs matrices, side by side, and the sum of biases for [`product`](Kernels::product).
     fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]);
     /// y = start + W x; x is the rows of all parts, `[k, lanes]`; y is `[rows, lanes]`.
@@ -37,6 +46,9 @@ pub trait Kernels: simd::Num {
     fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
     fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize);
+
+    // Cells, their pointwise part.
+
     /// One step of an LSTM's pointwise part.
     fn lstm_forward(step: lstm::Forward<Self>);
     /// One step back through an LSTM's pointwise part.
@@ -45,12 +57,44 @@ pub trait Kernels: simd::Num {
     fn gru_forward(step: gru::Forward<Self>);
     /// One step back through a GRU's pointwise part.
     fn gru_backward(step: gru::Backward<Self>);
+
+    // Layers and losses that are no matrix product.
+
     /// y = f(x)
-    fn activate(function: Function, x: &[Self], y: &mut [Self]);
-    /// dx = dy ⊙ f'(x), told from y.
-    fn activate_backward(function: Function, y: &[Self], dy: &[Self], dx: &mut [Self]);
+    fn activate(curve: Curve, x: &[Self], y: &mut [Self]);
+    /// dx = dy ⊙ f'(x), computed from y.
+    fn activate_backward(curve: Curve, y: &[Self], dy: &[Self], dx: &mut [Self]);
     /// p = softmax(y) over `[C, lanes]`; `sum_max` is Σ e^(y − max) and max, `[2, lanes]`.
     fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize);
+    /// One step's mask `[F, lanes]`: 0 with probability `p`, else 1 / (1 − p). What becomes of feature f in lane l is
+    /// decided by the key to (`keys[l]`, `step`, f).
+    fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]);
+    /// y = a ⊙ b
+    fn multiply(a: &[Self], b: &[Self], y: &mut [Self]);
+    /// y = x̂ ⊙ w + b, and the mean and 1 / √(σ² + ε) of each step, `[T, 2, lanes]`.
+    fn norm_forward(norm: Norm<Self>, x: &[Self], y: &mut [Self], stats: &mut [Self]);
+    /// dx from dy, computed from x and `stats`.
+    fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]);
+    /// dw[f] += Σₜ Σₗ dy ⊙ x̂
+    fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]);
+    /// y `[F, lanes]` out of x `[T, F, lanes]`.
+    fn pool(keep: Keep, x: &[Self], y: &mut [Self]);
+    /// The same once more for one lane, of which the first `len` steps count.
+    fn pool_lane(keep: Keep, x: &[Self], y: &mut [Self], lane: Lane);
+    /// dx from dy.
+    fn pool_backward(keep: Keep, pass: pool::Backward<Self>);
+    /// The same once more for one lane, of which the first `len` steps count.
+    fn pool_lane_backward(keep: Keep, pass: pool::Backward<Self>, lane: Lane);
+    /// y `[T, width, lanes]`: of each step of a sample, row x of `weight` `[N, width]`; 0 in other places.
+    ///
+    /// # Panics
+    /// If an x is no whole number below N.
+    fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]);
+    /// Adds dy to the rows x of dw.
+    fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]);
+
+    // Whole vectors of parameters and gradients.
+
     /// a += b
     fn accumulate(a: &mut [Self], b: &[Self]);
     /// y = factor (a + b), or factor a where `b` is empty.
@@ -95,17 +139,62 @@ macro_rules! kernels {
             fn gru_backward(step: gru::Backward<Self>) {
                 simd::dispatch(step);
             }
-            fn activate(function: Function, x: &[Self], y: &mut [Self]) {
-                simd::dispatch(Activate { function, x, y });
+            fn activate(curve: Curve, x: &[Self], y: &mut [Self]) {
+                simd::dispatch(Activate { curve, x, y });
             }
-            fn activate_backward(function: Function, y: &[Self], dy: &[Self], dx: &mut [Self]) {
+            fn activate_backward(curve: Curve, y: &[Self], dy: &[Self], dx: &mut [Self]) {
                 simd::vectorized(
                     #[inline(always)]
-                    || activation::activate_backward(function, y, dy, dx),
+                    || activation::activate_backward(curve, y, dy, dx),
                 );
             }
             fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize) {
                 simd::dispatch(Softmax { y, p, sum_max, lanes });
+            }
+            fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || dropout::mask(keys, step, p, mask),
+                );
+            }
+            fn multiply(a: &[Self], b: &[Self], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || dropout::multiply(a, b, y),
+                );
+            }
+            fn norm_forward(norm: Norm<Self>, x: &[Self], y: &mut [Self], stats: &mut [Self]) {
+                simd::dispatch(layer_norm::Forward { norm, x, y, stats });
+            }
+            fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]) {
+                simd::dispatch(layer_norm::Backward { norm, x, dy, stats, dx });
+            }
+            fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]) {
+                simd::dispatch(layer_norm::Weight { norm, x, dy, stats, dw });
+            }
+            fn pool(keep: Keep, x: &[Self], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || pool::forward(keep, x, y),
+                );
+            }
+            fn pool_lane(keep: Keep, x: &[Self], y: &mut [Self], lane: Lane) {
+                pool::forward_lane(keep, x, y, lane);
+            }
+            fn pool_backward(keep: Keep, pass: pool::Backward<Self>) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || pool::backward(keep, pass),
+                );
+            }
+            fn pool_lane_backward(keep: Keep, pass: pool::Backward<Self>, lane: Lane) {
+                pool::backward_lane(keep, pass, lane);
+            }
+            fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]) {
+                embedding::forward(lookup, weight, width, y);
+            }
+            fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]) {
+                embedding::backward(lookup, dy, width, dw);
             }
             fn accumulate(a: &mut [Self], b: &[Self]) {
                 simd::vectorized(

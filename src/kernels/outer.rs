@@ -7,7 +7,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::simd;
-use crate::Real;
+use super::simd::Num;
 
 /// Some rows of a sequence, at every step: `rows` of `[T, height, lanes]`.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub struct Outer<'a, R> {
 /// Rows whose dy, over all steps, should stay in the second-level cache while the columns pass by.
 const ROW_GROUP: usize = 64;
 
-impl<R: Real> WithSimd for Outer<'_, R> {
+impl<R: Num> WithSimd for Outer<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -67,7 +67,7 @@ impl<R: Real> WithSimd for Outer<'_, R> {
 }
 
 /// Both factors as groups of P vectors.
-struct Tiles<'a, R: Real, S: Simd, const P: usize> {
+struct Tiles<'a, R: Num, S: Simd, const P: usize> {
     s: S,
     /// Every step's rows, and how far it is from step to step.
     dy: &'a [[R::V<S>; P]],
@@ -81,7 +81,7 @@ struct Tiles<'a, R: Real, S: Simd, const P: usize> {
     row: usize,
 }
 
-impl<'a, R: Real, S: Simd, const P: usize> Tiles<'a, R, S, P> {
+impl<'a, R: Num, S: Simd, const P: usize> Tiles<'a, R, S, P> {
     #[inline(always)]
     fn new(s: S, Outer { dy, x, columns, lanes, .. }: &Outer<'a, R>) -> Self {
         let row = lanes / R::lanes::<S>() / P;
@@ -192,7 +192,7 @@ pub struct RowSums<'a, R> {
     pub lanes: usize,
 }
 
-impl<R: Real> WithSimd for RowSums<'_, R> {
+impl<R: Num> WithSimd for RowSums<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -205,7 +205,7 @@ impl<R: Real> WithSimd for RowSums<'_, R> {
     }
 }
 
-impl<R: Real> RowSums<'_, R> {
+impl<R: Num> RowSums<'_, R> {
     /// The M rows from `first` on.
     #[inline(always)]
     fn sum<S: Simd, const M: usize>(&mut self, s: S, first: usize) {

@@ -8,7 +8,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::simd;
-use crate::Real;
+use super::simd::Num;
 
 /// A matrix as it stands in the parameters, looked at as it is or transposed.
 #[derive(Clone, Copy)]
@@ -86,7 +86,7 @@ fn tiles(height: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Packs the matrices `parts`, side by side, and the sum of the `biases`.
 #[inline(always)]
-pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) {
+pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) {
     let (rows, k) = (parts[0].rows, parts.iter().map(|part| part.cols).sum::<usize>());
     for (row, height) in blocks(rows) {
         let (block, rest) = packed.split_at_mut(line(height) * (k + 1));
@@ -109,7 +109,7 @@ pub fn pack<R: Real>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R])
 
 /// The M rows from `row` on, to the beginning of each of `lines`.
 #[inline(always)]
-fn pack_rows<'a, R: Real, const M: usize>(
+fn pack_rows<'a, R: Num, const M: usize>(
     parts: &[Matrix<R>],
     biases: &[&[R]],
     row: usize,
@@ -156,7 +156,7 @@ pub struct Product<'a, R> {
     pub lanes: usize,
 }
 
-impl<R: Real> WithSimd for Product<'_, R> {
+impl<R: Num> WithSimd for Product<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -192,7 +192,7 @@ impl<R: Real> WithSimd for Product<'_, R> {
 
 /// M rows, all lanes. `w` is their weights, at the beginning of lines that are so long.
 #[inline(always)]
-fn some_rows<R: Real, S: Simd, const M: usize>(
+fn some_rows<R: Num, S: Simd, const M: usize>(
     s: S,
     w: (&[R], usize),
     xs: [&[R::V<S>]; 3],
@@ -213,7 +213,7 @@ fn some_rows<R: Real, S: Simd, const M: usize>(
 /// M rows, the N vectors from `v` on, all in registers.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
+fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
     s: S,
     (w, line): (&[R], usize),
     xs: [&[R::V<S>]; 3],
@@ -255,7 +255,7 @@ fn tile<R: Real, S: Simd, const M: usize, const N: usize>(
 ///
 /// Many sums side by side hide the latency of each, so blocks go together, as many as the registers hold.
 #[inline(always)]
-fn one_sample<R: Real, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
+fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
     match const { VECTOR * size_of::<R>() / size_of::<R::V<S>>() } {
         1 => lone::<R, S, 3, 3, 2, 1>(s, packed, xs, start, y),
         2 => lone::<R, S, 2, 6, 4, 2>(s, packed, xs, start, y),
@@ -267,7 +267,7 @@ fn one_sample<R: Real, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start,
 
 /// As above, B blocks at a time; V, V2 and V1 vectors are a line of three, two and one times [`VECTOR`] values.
 #[inline(always)]
-fn lone<R: Real, S: Simd, const B: usize, const V: usize, const V2: usize, const V1: usize>(
+fn lone<R: Num, S: Simd, const B: usize, const V: usize, const V2: usize, const V1: usize>(
     s: S,
     mut packed: &[R],
     xs: [&[R]; 3],
@@ -293,7 +293,7 @@ fn lone<R: Real, S: Simd, const B: usize, const V: usize, const V2: usize, const
 
 /// The rows `y` of B blocks whose lines are V vectors, all in registers.
 #[inline(always)]
-fn side_by_side<R: Real, S: Simd, const B: usize, const V: usize>(
+fn side_by_side<R: Num, S: Simd, const B: usize, const V: usize>(
     s: S,
     packed: &[R],
     xs: [&[R]; 3],

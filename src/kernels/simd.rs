@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use pulp::bytemuck;
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::Scalar;
+
 /// The instruction set that the kernels run on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -102,7 +104,7 @@ pub fn registers() -> usize {
 }
 
 /// The vector operations that kernels are written in, for one scalar type and any instruction set.
-pub trait Num: Copy + Default + bytemuck::Pod + 'static {
+pub trait Num: Scalar + bytemuck::Pod {
     /// A vector.
     type V<S: Simd>: bytemuck::Pod;
 

@@ -5,7 +5,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::activation::exp;
-use crate::Real;
+use super::simd::Num;
 
 /// p = softmax(y) over the classes of each lane; `max` and ln Σ e^(y − max) come out for the loss.
 pub struct Softmax<'a, R> {
@@ -19,7 +19,7 @@ pub struct Softmax<'a, R> {
     pub lanes: usize,
 }
 
-impl<R: Real> WithSimd for Softmax<'_, R> {
+impl<R: Num> WithSimd for Softmax<'_, R> {
     type Output = ();
 
     #[inline(always)]

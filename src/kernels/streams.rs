@@ -2,14 +2,14 @@
 
 use pulp::Simd;
 
-use crate::Real;
+use super::simd::Num;
 
 /// `write[..][i] = f(read[..][i], write[..][i])` for every i, a vector at a time, the odd lanes at the end included.
 ///
 /// # Panics
 /// If the slices are not of one length.
 #[inline(always)]
-pub fn map<R: Real, S: Simd, const A: usize, const B: usize>(
+pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
     s: S,
     read: [&[R]; A],
     write: [&mut [R]; B],

@@ -1,10 +1,9 @@
 //! Kernels against plain references that share no loop with them, at odd sizes.
 
 use super::*;
-use crate::Real;
 
 /// Reproducible values in (−1, 1), none special.
-pub(crate) fn values<R: Real>(n: usize, salt: u64) -> Vec<R> {
+pub(crate) fn values<R: Kernels>(n: usize, salt: u64) -> Vec<R> {
     (0..n as u64)
         .map(|i| {
             let z = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,7 +13,7 @@ pub(crate) fn values<R: Real>(n: usize, salt: u64) -> Vec<R> {
         .collect()
 }
 
-fn close<R: Real>(found: &[R], expected: &[f64], tolerance: f64, what: &str) {
+fn close<R: Kernels>(found: &[R], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len());
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         let a = a.to_f64();
@@ -22,7 +21,7 @@ fn close<R: Real>(found: &[R], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-fn product_equals_reference<R: Real>(tolerance: f64) {
+fn product_equals_reference<R: Kernels>(tolerance: f64) {
     // Whole blocks and lines, one row more, and blocks whose last line is one, two or three vectors.
     let sizes = [(1, 1, 0, 1), (3, 5, 2, 2), (12, 7, 3, 3), (35, 28, 35, 2), (140, 3, 1, 1)];
     let more = [16, 17, 32, 48, 49, 80, 97, 150, 200].map(|rows| (rows, 3, 2, 2));
@@ -78,7 +77,7 @@ fn product_equals_reference<R: Real>(tolerance: f64) {
     }
 }
 
-fn outer_equals_reference<R: Real>(tolerance: f64) {
+fn outer_equals_reference<R: Kernels>(tolerance: f64) {
     for (t, rows, cols, quanta) in [(1, 1, 1, 1), (2, 5, 13, 1), (3, 67, 6, 2), (28, 12, 11, 3)] {
         let lanes = quanta * R::QUANTUM;
         let (dy, x) = (values::<R>(t * rows * lanes, 1), values::<R>(t * cols * lanes, 2));
@@ -160,18 +159,18 @@ fn ulps(y: f32, exact: f64) -> f64 {
     (y as f64 - exact).abs() / ulp
 }
 
-fn apply<R: Real>(function: Function, x: &[R]) -> Vec<R> {
+fn apply<R: Kernels>(curve: Curve, x: &[R]) -> Vec<R> {
     let mut y = vec![R::ZERO; x.len()];
-    R::activate(function, x, &mut y);
+    R::activate(curve, x, &mut y);
     y
 }
 
-fn worst_f32(function: Function, exact: fn(f64) -> f64, bits: impl Iterator<Item = u32>) -> (f64, f32) {
+fn worst_f32(curve: Curve, exact: fn(f64) -> f64, bits: impl Iterator<Item = u32>) -> (f64, f32) {
     let mut worst = (0.0, 0.0);
     let mut x = Vec::with_capacity(1 << 16);
     let mut check = |x: &mut Vec<f32>| {
         x.resize(x.len().next_multiple_of(16), 0.0);
-        for (&x, y) in x.iter().zip(apply(function, x)) {
+        for (&x, y) in x.iter().zip(apply(curve, x)) {
             let exact = exact(x as f64);
             let far = if exact.abs() < 1e-37 { (y as f64 - exact).abs() / 1e-38 } else { ulps(y, exact) };
             if far > worst.0 {
@@ -199,19 +198,19 @@ fn sigmoid(x: f64) -> f64 {
 
 #[test]
 fn activations_are_within_four_ulp_in_f32() {
-    for (function, exact) in [(Function::Tanh, f64::tanh as fn(f64) -> f64), (Function::Sigmoid, sigmoid)] {
-        let (ulp, x) = worst_f32(function, exact, (0..=u32::MAX).step_by(9973));
-        assert!(ulp <= 4.0, "{function:?}({x}) is {ulp} ulp off");
+    for (curve, exact) in [(Curve::Tanh, f64::tanh as fn(f64) -> f64), (Curve::Sigmoid, sigmoid)] {
+        let (ulp, x) = worst_f32(curve, exact, (0..=u32::MAX).step_by(9973));
+        assert!(ulp <= 4.0, "{curve:?}({x}) is {ulp} ulp off");
     }
 }
 
 #[test]
 #[ignore = "all 4 billion f32: some minutes"]
 fn activations_are_within_four_ulp_in_f32_exhaustively() {
-    for (function, exact) in [(Function::Tanh, f64::tanh as fn(f64) -> f64), (Function::Sigmoid, sigmoid)] {
-        let (ulp, x) = worst_f32(function, exact, 0..=u32::MAX);
-        println!("{function:?}: at most {ulp:.3} ulp, at {x}");
-        assert!(ulp <= 4.0, "{function:?}({x}) is {ulp} ulp off");
+    for (curve, exact) in [(Curve::Tanh, f64::tanh as fn(f64) -> f64), (Curve::Sigmoid, sigmoid)] {
+        let (ulp, x) = worst_f32(curve, exact, 0..=u32::MAX);
+        println!("{curve:?}: at most {ulp:.3} ulp, at {x}");
+        assert!(ulp <= 4.0, "{curve:?}({x}) is {ulp} ulp off");
     }
 }
 
@@ -219,17 +218,17 @@ fn activations_are_within_four_ulp_in_f32_exhaustively() {
 fn activations_are_exact_to_1e_15_in_f64_and_keep_their_limits() {
     let x: Vec<f64> =
         (-4000..4000).map(|i| i as f64 * 0.01).chain((0..8).map(|i| 10f64.powi(-i * 2))).collect();
-    for (function, exact) in [(Function::Tanh, f64::tanh as fn(f64) -> f64), (Function::Sigmoid, sigmoid)] {
-        for (x, y) in x.iter().zip(apply(function, &x)) {
+    for (curve, exact) in [(Curve::Tanh, f64::tanh as fn(f64) -> f64), (Curve::Sigmoid, sigmoid)] {
+        for (x, y) in x.iter().zip(apply(curve, &x)) {
             let exact = exact(*x);
-            assert!((y - exact).abs() <= 8e-16 * exact.abs(), "{function:?}({x}) = {y}, expected {exact}");
+            assert!((y - exact).abs() <= 8e-16 * exact.abs(), "{curve:?}({x}) = {y}, expected {exact}");
         }
     }
     let far: Vec<f32> = [-f32::INFINITY, -1e30, -0.0, 0.0, 1e30, f32::INFINITY].repeat(8);
-    assert_eq!(apply(Function::Tanh, &far)[..6], [-1.0, -1.0, 0.0, 0.0, 1.0, 1.0]);
-    let y = apply(Function::Sigmoid, &far);
+    assert_eq!(apply(Curve::Tanh, &far)[..6], [-1.0, -1.0, 0.0, 0.0, 1.0, 1.0]);
+    let y = apply(Curve::Sigmoid, &far);
     assert!(y[0] >= 0.0 && y[0] < 1e-37 && y[2] == 0.5 && y[5] == 1.0, "{:?}", &y[..6]);
-    assert!(apply(Function::Tanh, &[f32::NAN; 16])[3].is_nan(), "NaN must not become a number");
+    assert!(apply(Curve::Tanh, &[f32::NAN; 16])[3].is_nan(), "NaN must not become a number");
 }
 
 #[test]
@@ -238,7 +237,7 @@ fn streams_of_any_length() {
         let x = values::<f32>(n, 1);
         let mut padded = x.clone();
         padded.resize(n.next_multiple_of(16), 0.0);
-        assert_eq!(apply(Function::Tanh, &x), apply(Function::Tanh, &padded)[..n]);
+        assert_eq!(apply(Curve::Tanh, &x), apply(Curve::Tanh, &padded)[..n]);
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Description, Forward, Layer};
-use crate::kernels::activation::Function;
+use crate::kernels::activation::Curve;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::{Real, Result};
@@ -25,7 +25,40 @@ use crate::{Real, Result};
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activation(pub(crate) Function);
+pub struct Activation(Function);
+
+/// An activation function of one variable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Function {
+    /// max(0, x), with slope 0 at 0
+    Relu,
+    /// tanh(x)
+    Tanh,
+    /// σ(x) = 1 / (1 + e^−x)
+    Sigmoid,
+}
+
+impl Function {
+    /// Its kernel.
+    pub(super) fn curve(self) -> Curve {
+        match self {
+            Function::Relu => Curve::Relu,
+            Function::Tanh => Curve::Tanh,
+            Function::Sigmoid => Curve::Sigmoid,
+        }
+    }
+
+    /// Its name among ONNX's operators, as a node and as the activation of a recurrent one.
+    #[cfg(feature = "onnx")]
+    pub(super) fn onnx(self) -> &'static str {
+        match self {
+            Function::Relu => "Relu",
+            Function::Tanh => "Tanh",
+            Function::Sigmoid => "Sigmoid",
+        }
+    }
+}
 
 impl Activation {
     /// max(0, x); the slope at 0 is 0, as in PyTorch.
@@ -58,22 +91,17 @@ impl<R: Real> Layer<R> for Activation {
     }
 
     fn forward(&self, Forward { x, y, .. }: Forward<'_, R>) {
-        R::activate(self.0, x.data, y.data);
+        R::activate(self.0.curve(), x.data, y.data);
     }
 
     fn backward(&self, Backward { y, dy, dx, .. }: Backward<'_, R>) {
         if let Some(dx) = dx {
-            R::activate_backward(self.0, y.data, dy.data, dx.data);
+            R::activate_backward(self.0.curve(), y.data, dy.data, dx.data);
         }
     }
 
     #[cfg(feature = "onnx")]
     fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
-        let op = match self.0 {
-            Function::Relu => "Relu",
-            Function::Tanh => "Tanh",
-            Function::Sigmoid => "Sigmoid",
-        };
-        Ok(graph.node(op, &[&x], &[]))
+        Ok(graph.node(self.0.onnx(), &[&x], &[]))
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer};
-use crate::kernels::layers::Lookup;
+use crate::kernels::Lookup;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::Axis;

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Description, Forward, Layer};
-use crate::kernels::Band;
-use crate::kernels::layers::Norm;
+use crate::kernels::{Band, Norm};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
 use crate::{Error, Init, Real, Result, Seq};

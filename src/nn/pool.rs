@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
-use crate::kernels::layers::{Lane, Over};
+use crate::kernels::pool::{self, Keep, Lane};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
 use crate::{Real, Result, Shape};
@@ -36,7 +36,29 @@ use crate::{Real, Result, Shape};
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool(pub(crate) Over);
+pub struct Pool(Over);
+
+/// What is made of the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Over {
+    /// The last alone.
+    Last,
+    /// Their mean.
+    Mean,
+    /// The largest value of each feature.
+    Max,
+}
+
+impl Over {
+    fn keep(self) -> Keep {
+        match self {
+            Over::Last => Keep::Last,
+            Over::Mean => Keep::Mean,
+            Over::Max => Keep::Max,
+        }
+    }
+}
 
 impl Pool {
     /// The last step. After a recurrent layer, use the layer's `last` instead, which does less work.
@@ -78,18 +100,18 @@ impl<R: Real> Layer<R> for Pool {
     }
 
     fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
-        R::pool(self.0, x.data, y.data);
+        R::pool(self.0.keep(), x.data, y.data);
         for lane in shorter(&cx, x.shape.t, x.lanes) {
-            R::pool_lane(self.0, x.data, y.data, lane);
+            R::pool_lane(self.0.keep(), x.data, y.data, lane);
         }
     }
 
     fn backward(&self, Backward { cx, x, y, dy, dx, .. }: Backward<'_, R>) {
-        if let Some(dx) = dx {
-            R::pool_backward(self.0, x.data, y.data, dy.data, dx.data);
-            for lane in shorter(&cx, x.shape.t, x.lanes) {
-                R::pool_lane_backward(self.0, x.data, y.data, dy.data, dx.data, lane);
-            }
+        let Some(dx) = dx else { return };
+        let mut pass = pool::Backward { x: x.data, y: y.data, dy: dy.data, dx: dx.data };
+        R::pool_backward(self.0.keep(), pass.reborrow());
+        for lane in shorter(&cx, x.shape.t, x.lanes) {
+            R::pool_lane_backward(self.0.keep(), pass.reborrow(), lane);
         }
     }
 

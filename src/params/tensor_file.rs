@@ -13,7 +13,7 @@ use super::foreign::recognise;
 use super::mismatch::{Faults, Label};
 use super::{IncompatibleKeys, StateDict, Tensor, halves};
 use crate::error::shorten;
-use crate::{Arena, Error, Real, Result};
+use crate::{Arena, Error, Real, Result, Scalar};
 
 /// A safetensors file, checked.
 pub(crate) struct TensorFile<'a> {

@@ -7,7 +7,7 @@ use super::cell::Operator;
 use super::cell::{Block, Cell, CellStep, CellStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
-use crate::kernels::activation::Function;
+use crate::nn::activation::Function;
 
 /// The pointwise part of an Elman network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,20 +56,15 @@ impl Cell for RnnCell {
     const HAS_CELL: bool = false;
 
     fn forward<R: Real>(&self, step: CellStep<'_, R>) {
-        R::activate(self.0, step.gates, step.h);
+        R::activate(self.0.curve(), step.gates, step.h);
     }
 
     fn backward<R: Real>(&self, step: CellStepBack<'_, R>) {
-        R::activate_backward(self.0, step.h, step.dh, step.gates);
+        R::activate_backward(self.0.curve(), step.h, step.dh, step.gates);
     }
 
     #[cfg(feature = "onnx")]
     fn operator(&self) -> Operator {
-        let activation = match self.0 {
-            Function::Relu => "Relu",
-            Function::Tanh => "Tanh",
-            Function::Sigmoid => "Sigmoid",
-        };
-        Operator { name: "RNN", gates: &[0], activation: Some(activation), settings: &[] }
+        Operator { name: "RNN", gates: &[0], activation: Some(self.0.onnx()), settings: &[] }
     }
 }

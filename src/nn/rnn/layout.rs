@@ -360,7 +360,7 @@ mod tests {
 
     /// A layout of each cell: one with a cell state, one that spreads its blocks, one with neither.
     fn layouts(sizes: Sizes) -> [StackLayout; 3] {
-        let rnn = RnnCell(crate::kernels::activation::Function::Tanh);
+        let rnn = RnnCell(crate::nn::activation::Function::Tanh);
         [layout(LstmCell, sizes), layout(GruCell, sizes), layout(rnn, sizes)]
     }
 

@@ -2,14 +2,12 @@
 
 use std::cmp::Ordering;
 
-use crate::Real;
+use crate::Scalar;
 
-/// What becomes of the steps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Over {
-    /// The last alone is left.
+/// What is made of the steps.
+#[derive(Clone, Copy)]
+pub enum Keep {
+    /// The last alone.
     Last,
     /// Their mean.
     Mean,
@@ -28,13 +26,32 @@ pub struct Lane {
     pub len: usize,
 }
 
-/// See [`LayerKernels::pool`](super::LayerKernels::pool).
+/// A backward pass: dx from dy, computed from x and y.
+pub struct Backward<'a, R> {
+    /// `[T, F, lanes]`
+    pub x: &'a [R],
+    /// `[F, lanes]`
+    pub y: &'a [R],
+    /// `[F, lanes]`
+    pub dy: &'a [R],
+    /// `[T, F, lanes]`
+    pub dx: &'a mut [R],
+}
+
+impl<R> Backward<'_, R> {
+    /// The same pass once more, for another lane.
+    pub fn reborrow(&mut self) -> Backward<'_, R> {
+        Backward { dx: self.dx, ..*self }
+    }
+}
+
+/// See [`Kernels::pool`](super::Kernels::pool).
 #[inline(always)]
-pub fn forward<R: Real>(over: Over, x: &[R], y: &mut [R]) {
+pub fn forward<R: Scalar>(keep: Keep, x: &[R], y: &mut [R]) {
     let n = y.len();
-    match over {
-        Over::Last => y.copy_from_slice(&x[x.len() - n..]),
-        Over::Mean => {
+    match keep {
+        Keep::Last => y.copy_from_slice(&x[x.len() - n..]),
+        Keep::Mean => {
             y.copy_from_slice(&x[..n]);
             for x in x[n..].chunks_exact(n) {
                 y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
@@ -42,7 +59,7 @@ pub fn forward<R: Real>(over: Over, x: &[R], y: &mut [R]) {
             let steps = R::from_f64((x.len() / n) as f64);
             y.iter_mut().for_each(|y| *y /= steps);
         }
-        Over::Max => {
+        Keep::Max => {
             y.copy_from_slice(&x[..n]);
             for x in x[n..].chunks_exact(n) {
                 y.iter_mut().zip(x).for_each(|(y, x)| *y = max(*y, *x));
@@ -53,7 +70,7 @@ pub fn forward<R: Real>(over: Over, x: &[R], y: &mut [R]) {
 
 /// The larger; the first of equals. NaN if either is, so that a run that has gone wrong is found out.
 #[inline(always)]
-fn max<R: Real>(a: R, b: R) -> R {
+fn max<R: Scalar>(a: R, b: R) -> R {
     match b.partial_cmp(&a) {
         Some(Ordering::Greater) => b,
         Some(_) => a,
@@ -61,23 +78,23 @@ fn max<R: Real>(a: R, b: R) -> R {
     }
 }
 
-/// See [`LayerKernels::pool_backward`](super::LayerKernels::pool_backward).
+/// See [`Kernels::pool_backward`](super::Kernels::pool_backward).
 #[inline(always)]
-pub fn backward<R: Real>(over: Over, x: &[R], y: &[R], dy: &[R], dx: &mut [R]) {
+pub fn backward<R: Scalar>(keep: Keep, Backward { x, y, dy, dx }: Backward<R>) {
     let n = dy.len();
-    match over {
-        Over::Last => {
+    match keep {
+        Keep::Last => {
             let start = dx.len() - n;
             dx[..start].fill(R::ZERO);
             dx[start..].copy_from_slice(dy);
         }
-        Over::Mean => {
+        Keep::Mean => {
             let steps = R::from_f64((dx.len() / n) as f64);
             for dx in dx.chunks_exact_mut(n) {
                 dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = *dy / steps);
             }
         }
-        Over::Max => {
+        Keep::Max => {
             dx.fill(R::ZERO);
             for i in 0..n {
                 // The first of equals.
@@ -89,43 +106,37 @@ pub fn backward<R: Real>(over: Over, x: &[R], y: &[R], dy: &[R], dx: &mut [R]) {
     }
 }
 
-/// See [`LayerKernels::pool_lane`](super::LayerKernels::pool_lane). Of no steps at all, y is 0.
+/// See [`Kernels::pool_lane`](super::Kernels::pool_lane). Of no steps at all, y is 0.
 #[inline(always)]
-pub fn forward_lane<R: Real>(over: Over, x: &[R], y: &mut [R], Lane { lane, lanes, len }: Lane) {
+pub fn forward_lane<R: Scalar>(keep: Keep, x: &[R], y: &mut [R], Lane { lane, lanes, len }: Lane) {
     let n = y.len();
     for i in (lane..n).step_by(lanes) {
         let steps = || x[i..].iter().step_by(n).take(len).copied();
-        y[i] = match over {
-            Over::Last => steps().last(),
-            Over::Mean => steps().reduce(|sum, x| sum + x).map(|sum| sum / R::from_f64(len as f64)),
-            Over::Max => steps().reduce(max),
+        y[i] = match keep {
+            Keep::Last => steps().last(),
+            Keep::Mean => steps().reduce(|sum, x| sum + x).map(|sum| sum / R::from_f64(len as f64)),
+            Keep::Max => steps().reduce(max),
         }
         .unwrap_or(R::ZERO);
     }
 }
 
-/// See [`LayerKernels::pool_lane_backward`](super::LayerKernels::pool_lane_backward).
+/// See [`Kernels::pool_lane_backward`](super::Kernels::pool_lane_backward).
 #[inline(always)]
-pub fn backward_lane<R: Real>(
-    over: Over,
-    x: &[R],
-    y: &[R],
-    dy: &[R],
-    dx: &mut [R],
-    Lane { lane, lanes, len }: Lane,
-) {
+pub fn backward_lane<R: Scalar>(keep: Keep, pass: Backward<R>, Lane { lane, lanes, len }: Lane) {
+    let Backward { x, y, dy, dx } = pass;
     let n = dy.len();
     for i in (lane..n).step_by(lanes) {
         dx[i..].iter_mut().step_by(n).for_each(|dx| *dx = R::ZERO);
         let mut steps = dx[i..].iter_mut().step_by(n).take(len);
-        match over {
-            Over::Last => {
+        match keep {
+            Keep::Last => {
                 if let Some(dx) = steps.last() {
                     *dx = dy[i];
                 }
             }
-            Over::Mean => steps.for_each(|dx| *dx = dy[i] / R::from_f64(len as f64)),
-            Over::Max => {
+            Keep::Mean => steps.for_each(|dx| *dx = dy[i] / R::from_f64(len as f64)),
+            Keep::Max => {
                 let first = x[i..].iter().step_by(n).take(len).position(|x| *x == y[i]);
                 if let Some(dx) = first.and_then(|t| steps.nth(t)) {
                     *dx = dy[i];

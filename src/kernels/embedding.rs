@@ -1,6 +1,6 @@
 //! Rows of a table, looked up and added to.
 
-use crate::Real;
+use crate::Scalar;
 
 /// What is looked up: an index for each step and lane.
 #[derive(Clone, Copy)]
@@ -15,7 +15,7 @@ pub struct Lookup<'a, R> {
     pub lanes: usize,
 }
 
-impl<R: Real> Lookup<'_, R> {
+impl<R: Scalar> Lookup<'_, R> {
     /// The first step and lane, and the value there, that is none of `rows` rows.
     pub fn first_unfit(&self, rows: usize) -> Option<(usize, usize, R)> {
         let mut at = self.x.iter().enumerate().map(|(i, &x)| (i / self.lanes, i % self.lanes, x));
@@ -42,9 +42,9 @@ impl<R: Real> Lookup<'_, R> {
     }
 }
 
-/// See [`LayerKernels::embed`](super::LayerKernels::embed).
+/// See [`Kernels::embed`](super::Kernels::embed).
 #[inline(always)]
-pub fn forward<R: Real>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut [R]) {
+pub fn forward<R: Scalar>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut [R]) {
     let lanes = lookup.lanes;
     for (t, y) in y.chunks_exact_mut(width * lanes).enumerate() {
         if lookup.valid < lanes || lookup.lens.is_some() {
@@ -57,9 +57,9 @@ pub fn forward<R: Real>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut [
     }
 }
 
-/// See [`LayerKernels::embed_backward`](super::LayerKernels::embed_backward).
+/// See [`Kernels::embed_backward`](super::Kernels::embed_backward).
 #[inline(always)]
-pub fn backward<R: Real>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [R]) {
+pub fn backward<R: Scalar>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [R]) {
     let lanes = lookup.lanes;
     for (t, dy) in dy.chunks_exact(width * lanes).enumerate() {
         lookup.each(t, dw.len() / width, |lane, row| {
@@ -70,7 +70,7 @@ pub fn backward<R: Real>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [R]
 }
 
 /// The row that `x` means, if it means any.
-fn index<R: Real>(x: R, rows: usize) -> Option<usize> {
+fn index<R: Scalar>(x: R, rows: usize) -> Option<usize> {
     let index = x.to_f64() as usize;
     // Also false for NaN and what is negative: those are cast to 0.
     (index as f64 == x.to_f64() && index < rows).then_some(index)

@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::Real;
+use super::simd::Num;
 
 /// What the passes of a layer normalisation share.
 #[derive(Clone, Copy)]
@@ -20,7 +20,7 @@ pub struct Norm<'a, R> {
     pub lanes: usize,
 }
 
-impl<R: Real> Norm<'_, R> {
+impl<R: Num> Norm<'_, R> {
     /// Vectors side by side, and F in each lane.
     #[inline(always)]
     fn sizes<S: Simd>(&self, s: S) -> (usize, R::V<S>) {
@@ -41,11 +41,11 @@ impl<R: Real> Norm<'_, R> {
 
 /// (x − mean) · rstd
 #[inline(always)]
-fn hat<R: Real, S: Simd>(s: S, x: R::V<S>, mean: R::V<S>, rstd: R::V<S>) -> R::V<S> {
+fn hat<R: Num, S: Simd>(s: S, x: R::V<S>, mean: R::V<S>, rstd: R::V<S>) -> R::V<S> {
     R::vmul(s, R::vsub(s, x, mean), rstd)
 }
 
-/// See [`LayerKernels::norm_forward`](super::LayerKernels::norm_forward).
+/// See [`Kernels::norm_forward`](super::Kernels::norm_forward).
 pub struct Forward<'a, R> {
     pub norm: Norm<'a, R>,
     pub x: &'a [R],
@@ -53,7 +53,7 @@ pub struct Forward<'a, R> {
     pub stats: &'a mut [R],
 }
 
-impl<R: Real> WithSimd for Forward<'_, R> {
+impl<R: Num> WithSimd for Forward<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -96,7 +96,7 @@ impl<R: Real> WithSimd for Forward<'_, R> {
     }
 }
 
-impl<R: Real> Forward<'_, R> {
+impl<R: Num> Forward<'_, R> {
     /// The same for lanes that fill no vectors, as those of one sample alone.
     fn lane_by_lane(self) {
         let Norm { weight, bias, features, eps, lanes } = self.norm;
@@ -125,7 +125,7 @@ impl<R: Real> Forward<'_, R> {
     }
 }
 
-/// See [`LayerKernels::norm_backward`](super::LayerKernels::norm_backward).
+/// See [`Kernels::norm_backward`](super::Kernels::norm_backward).
 pub struct Backward<'a, R> {
     pub norm: Norm<'a, R>,
     pub x: &'a [R],
@@ -134,7 +134,7 @@ pub struct Backward<'a, R> {
     pub dx: &'a mut [R],
 }
 
-impl<R: Real> WithSimd for Backward<'_, R> {
+impl<R: Num> WithSimd for Backward<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -165,7 +165,7 @@ impl<R: Real> WithSimd for Backward<'_, R> {
     }
 }
 
-/// See [`LayerKernels::norm_weight`](super::LayerKernels::norm_weight).
+/// See [`Kernels::norm_weight`](super::Kernels::norm_weight).
 pub struct Weight<'a, R> {
     pub norm: Norm<'a, R>,
     pub x: &'a [R],
@@ -174,7 +174,7 @@ pub struct Weight<'a, R> {
     pub dw: &'a mut [R],
 }
 
-impl<R: Real> WithSimd for Weight<'_, R> {
+impl<R: Num> WithSimd for Weight<'_, R> {
     type Output = ();
 
     #[inline(always)]

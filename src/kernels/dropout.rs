@@ -1,13 +1,13 @@
 //! Masks of dropout.
 
-use crate::{Real, rng};
+use crate::{Scalar, rng};
 
 /// Lanes whose keys are mixed side by side: a vector of `u64`.
 const SIDE_BY_SIDE: usize = 8;
 
-/// See [`LayerKernels::dropout_mask`](super::LayerKernels::dropout_mask). The draws are the same for both scalars.
+/// See [`Kernels::dropout_mask`](super::Kernels::dropout_mask). The draws are the same for both scalars.
 #[inline(always)]
-pub fn mask<R: Real>(keys: &[u64], step: u64, p: f64, mask: &mut [R]) {
+pub fn mask<R: Scalar>(keys: &[u64], step: u64, p: f64, mask: &mut [R]) {
     let lanes = keys.len();
     // p = 1 leaves nothing, and so nothing to scale. The cast saturates.
     let kept = if p < 1.0 { R::from_f64(1.0 / (1.0 - p)) } else { R::ZERO };
@@ -27,6 +27,6 @@ pub fn mask<R: Real>(keys: &[u64], step: u64, p: f64, mask: &mut [R]) {
 
 /// y = a ⊙ b
 #[inline(always)]
-pub fn multiply<R: Real>(a: &[R], b: &[R], y: &mut [R]) {
+pub fn multiply<R: Scalar>(a: &[R], b: &[R], y: &mut [R]) {
     a.iter().zip(b).zip(y).for_each(|((a, b), y)| *y = *a * *b);
 }
