@@ -2,28 +2,28 @@
 
 use std::path::PathBuf;
 
-/// What every fallible function of this crate returns.
+/// The result of every fallible function in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong with configurations, data, files and training runs.
 ///
 /// Each message names the file, field or shape at fault, what was found and what was expected.
-/// A wrong shape handed straight to a layer is not here: that is a bug of the caller's, and panics.
+/// A wrong shape passed directly to a layer is not among them: that is a bug in the calling code, and panics.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that cannot be used.
+    /// An invalid setting.
     #[error("`{field}`: {fault}")]
     Config {
-        /// The setting, by the name that the builder or the flag gives it.
+        /// The setting, by its name in the builder or on the command line.
         field: String,
         /// What was found and what was expected.
         fault: String,
     },
-    /// Data that do not fit the model, the loss or each other.
+    /// Data that do not fit the model, the loss, or each other.
     #[error("{what}: found {found}, expected {expected}")]
     Mismatch {
-        /// Whose sizes disagree.
+        /// The data whose sizes disagree.
         what: String,
         /// The sizes that were found.
         found: String,
@@ -35,10 +35,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file whose content is not what it should be.
+    /// A file with invalid content.
     #[error("{}: {fault}", path.display())]
     File {
         /// The file.
@@ -46,14 +46,14 @@ pub enum Error {
         /// What was found and what was expected.
         fault: String,
     },
-    /// A loss, gradient or parameter that is no longer a finite number.
+    /// A loss, gradient or parameter that is not a finite number.
     #[error("epoch {epoch}, step {step}: {what} is not finite; first bad tensor: {tensor}. {advice}")]
     NonFinite {
         /// The epoch, from 1.
         epoch: usize,
         /// The step within the epoch, from 1.
         step: usize,
-        /// What was found not to be finite: the loss, the gradient or a parameter.
+        /// What is not finite: the loss, the gradient or a parameter.
         what: String,
         /// The first tensor, in the order of the model, that holds a value that is not finite.
         tensor: String,
@@ -83,7 +83,8 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
-    /// The same, where a [`Error::Config`] is of the part `name` of a whole.
+    /// The same error, with `name` before the field if it is an [`Error::Config`]: the part of a whole in which the
+    /// setting is.
     pub(crate) fn within(self, name: &str) -> Self {
         match self {
             Self::Config { field, fault } => Self::config(format!("{name}: {field}"), fault),
@@ -97,10 +98,10 @@ impl Error {
     }
 }
 
-/// Characters of a name or message that comes from a file.
+/// The most characters shown of a name or message that comes from a file.
 const SHOWN: usize = 100;
 
-/// A text from a file as a message may show it: of bounded length, on one line.
+/// Text from a file, cut to a bounded length and put on one line, for messages.
 pub(crate) fn shorten(text: &str) -> String {
     let mut shown = String::new();
     for (i, c) in text.chars().enumerate() {

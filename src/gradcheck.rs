@@ -1,8 +1,8 @@
-//! Proof that a backward pass is the derivative of its forward pass.
+//! Checks that a backward pass is the derivative of its forward pass.
 //!
 //! Everything is checked in f64 against central differences of fourth order,
 //! (8 (L(x + h) − L(x − h)) − (L(x + 2h) − L(x − 2h))) / 12 h, of L = Σ w ⊙ output + Σ v ⊙ final state with random w
-//! and v: by every parameter, by the input and by the initial state. The code that is checked is the code that
+//! and v: with respect to every parameter, the input and the initial state. The code that is checked is the code that
 //! trains in f32: only the scalar type differs.
 //!
 //! # Examples
@@ -28,7 +28,7 @@ use crate::loss::{Loss, Tally, Targets, Tile};
 use crate::nn::{Layer, Mode, Workspace};
 use crate::{Model, Result, Scalar, Seq, SeqMut, Shape, rng};
 
-/// How gradients are checked. The defaults suit layers whose values are of the order of 1.
+/// A gradient check and its settings. The defaults suit layers whose values are of the order of 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GradCheck {
     batch: usize,
@@ -48,7 +48,7 @@ impl Default for GradCheck {
 }
 
 impl GradCheck {
-    /// Samples of the batch, 1 to 64.
+    /// How many samples the batch has, 1 to 64.
     pub fn batch(mut self, batch: usize) -> Self {
         self.batch = batch;
         self
@@ -60,7 +60,7 @@ impl GradCheck {
         self
     }
 
-    /// h, the step of the differences. Keep it well below the distance to the nearest kink.
+    /// h, the step of the differences. It should be well below the distance to the nearest kink.
     pub fn step(mut self, step: f64) -> Self {
         self.step = step;
         self
@@ -72,19 +72,19 @@ impl GradCheck {
         self
     }
 
-    /// Leaves the gradient by the input out, for layers whose input is no number one could move, as an index.
+    /// Leaves out the gradient with respect to the input, for layers whose input is discrete, such as an index.
     pub fn without_input(mut self) -> Self {
         self.input = false;
         self
     }
 
-    /// Draws inputs that are indices, whole numbers from 0 to less than `n`, and leaves the gradient by them out.
+    /// Draws integer inputs in `0..n`, and leaves out the gradient with respect to them.
     pub fn indices(mut self, n: usize) -> Self {
         self.indices = Some(n);
         self.without_input()
     }
 
-    /// Gives the samples sequences of different lengths, from 1 to T.
+    /// Gives the samples different lengths, from 1 to T.
     pub fn ragged(mut self) -> Self {
         self.ragged = true;
         self
@@ -99,7 +99,7 @@ impl GradCheck {
         Ok(self.model(&mut model))
     }
 
-    /// Checks a chain of layers, with the parameters that it has.
+    /// Checks a chain of layers at its present parameters.
     ///
     /// # Panics
     /// If the batch is not 1 to 64.
@@ -218,7 +218,7 @@ impl GradCheck {
     }
 }
 
-/// What goes in, and by which weights the outcome is summed.
+/// The inputs, and the weights by which the outputs are summed.
 #[derive(Clone)]
 struct Probe {
     x: Array3<f64>,
@@ -260,19 +260,19 @@ fn uniform(len: usize, key: u64) -> Vec<f64> {
 pub struct Entry {
     /// The tensor: a parameter's name, `input`, `output`, or `…: initial state`.
     pub name: String,
-    /// How many derivatives were checked.
+    /// The number of derivatives that were checked.
     pub count: usize,
     /// The largest error |a − n| / max(|a|, |n|, floor) among them.
     pub error: f64,
-    /// Which element has it.
+    /// The element with this error.
     pub index: usize,
-    /// Its derivative by the backward pass.
+    /// Its derivative, from the backward pass.
     pub analytic: f64,
-    /// Its derivative by differences.
+    /// Its derivative, from differences.
     pub numeric: f64,
 }
 
-/// What a check found, tensor by tensor; prints as a table, the worst first.
+/// The result of a check, by tensor; prints as a table, the worst first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// One for each tensor.
@@ -301,7 +301,7 @@ impl Report {
             let far = loss(index, 2.0 * h) - loss(index, -2.0 * h);
             let numeric = (8.0 * near - far) / (12.0 * h);
             let error = (analytic - numeric).abs() / analytic.abs().max(numeric.abs()).max(check.floor);
-            // NaN is the worst of all.
+            // NaN is worse than any number.
             if error > worst.error || error.is_nan() {
                 worst = Entry { error, index, analytic, numeric, ..worst };
             }
@@ -315,7 +315,7 @@ impl Report {
         self.entries.iter().max_by(|a, b| key(a.error).total_cmp(&key(b.error)))
     }
 
-    /// The largest error of all; NaN if one is.
+    /// The largest error; NaN if any is.
     pub fn max_error(&self) -> f64 {
         self.worst().map_or(0.0, |worst| worst.error)
     }

@@ -1,19 +1,19 @@
 //! LSTMs from scratch: hand-written backpropagation through time, for small recurrent models on CPUs.
 //!
-//! - [`data`]: what a model learns from, how it is split, selected from, normalised and cut into minibatches.
+//! - [`data`]: datasets, and how they are split, selected from, normalised and cut into minibatches.
 //! - [`nn`]: [layers](nn::Layer) and the [`Model`], a named chain of them.
-//! - [`loss`], [`optim`]: what is minimised, and by which rule.
+//! - [`loss`], [`optim`]: what is minimised, and the rules that do it.
 //! - [`train`]: the [`Trainer`], schedules, callbacks, early stopping, clipping.
 //! - [`prune`]: masks that keep pruned weights at zero.
-//! - [`tune`]: grids, random search, k folds; studies that go on after an interruption.
+//! - [`tune`]: grids, random search, k folds; studies that resume after an interruption.
 //! - [`metrics`]: confusion matrix, precision, recall, F1, errors of values.
-//! - [`gradcheck`]: proof that a backward pass is the derivative of its forward pass.
+//! - [`gradcheck`]: checks that a backward pass is the derivative of its forward pass.
 //! - [`prelude`]: what most programs import.
 //! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.
 //!
 //! # Examples
 //!
-//! An LSTM learns to tell rising sequences from falling ones.
+//! An LSTM learns to distinguish rising sequences from falling ones.
 //!
 //! ```
 //! use bptt::ndarray::{Array1, Array3};
@@ -39,28 +39,28 @@
 //! # Ok::<(), bptt::Error>(())
 //! ```
 //!
-//! The README's quick start does the same with images, and saves, loads and predicts besides.
+//! The README's quick start does the same with images, and also saves, loads and predicts.
 //!
 //! # Shapes
 //!
-//! Arrays go in and come out batch first, `[batch, time, features]`. Inside, in [`Seq`] and in a [`nn::Layer`], the
-//! batch is the last axis, `[time, features, lanes]`, so that samples lie side by side in the SIMD lanes.
+//! Arrays passed in and returned are batch first, `[batch, time, features]`. Inside, in [`Seq`] and in a [`nn::Layer`],
+//! the batch is the last axis, `[time, features, lanes]`, so that samples lie side by side in the SIMD lanes.
 //!
 //! # The same bits
 //!
-//! A run is a function of model, data, settings and seeds: the number of threads changes nothing but the time. The
+//! A run is a function of model, data, settings and seeds: the number of threads changes only the time it takes. The
 //! instruction set does change the last bits; see [`SimdLevel`].
 //!
 //! # Features
 //!
-//! - `rayon` (default) spreads minibatches over all cores. Without it one thread works, and the results are the same.
-//! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere. It brings in
-//!   six crates, prost among them.
+//! - `rayon` (default) spreads minibatches over all cores. Without it there is one thread, and the results are the same.
+//! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere. It adds six
+//!   crates, prost among them.
 //!
 //! # Debug builds
 //!
-//! A dependent's debug build compiles this crate unoptimised, which makes training more than a hundred times slower,
-//! unless its `Cargo.toml` says
+//! A debug build of a crate that depends on this one compiles it unoptimised, which makes training more than a hundred
+//! times slower, unless its `Cargo.toml` says
 //!
 //! ```toml
 //! [profile.dev.package.bptt]
@@ -94,7 +94,7 @@ pub mod tune;
 pub use atomic_write::atomic_write;
 pub use error::{Error, Result};
 pub use kernels::simd::SimdLevel;
-/// The arrays of the public API, in the version that it has them from.
+/// The crate whose arrays the public API uses, in the version that it uses.
 pub use ndarray;
 pub use nn::Model;
 pub use params::{Arena, Init};

@@ -1,11 +1,11 @@
-//! The one place where work is handed to threads. Without the feature `rayon` it runs in order, on one.
+//! The only place where work is given to threads. Without the feature `rayon` it runs in order, on one thread.
 
 use crate::Result;
 
-/// Calls `f(i, &mut items[i])` for each item, on as many threads as there are.
+/// Calls `f(i, &mut items[i])` for each item, on all threads of the pool.
 ///
 /// # Errors
-/// The first that `f` gives, in the order of the items.
+/// The first error of `f`, in the order of the items.
 pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()> + Sync) -> Result<()> {
     #[cfg(feature = "rayon")]
     {
@@ -17,10 +17,10 @@ pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()
     items.iter_mut().enumerate().try_for_each(|(i, item)| f(i, item))
 }
 
-/// Calls `f` on this thread, and keeps another of its pool awake meanwhile, for a thousand yields at the most.
+/// Calls `f` on this thread, and meanwhile keeps another thread of its pool awake, for at most a thousand yields.
 ///
-/// A thread that finds no work falls asleep within the time that one step does alone, and to wake it costs more than that:
-/// dear, between the forks of a loop. Who waits yields to other programs.
+/// A thread that finds no work falls asleep within the time that one thread works alone in a step, and waking it costs more
+/// than that, which adds up between the forks of a loop. While waiting, it yields to other programs.
 pub fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {
@@ -41,10 +41,10 @@ pub fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     f()
 }
 
-/// Runs `f` within a pool of `threads` threads, or within the global one, so that each fork inside is cheap.
+/// Runs `f` within a pool of `threads` threads, or within the global one, so that forks inside it are cheap.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
+/// [`Error::Config`](crate::Error::Config) if the threads cannot be started.
 pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> Result<T> {
     #[cfg(feature = "rayon")]
     {
@@ -60,14 +60,14 @@ pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> 
     }
 }
 
-/// Calls `f` on `workers` threads at once, each within a pool of one thread: forks inside stay on it. Without the
-/// feature `rayon`, once on this thread.
+/// Calls `f` on `workers` threads at once, each within a pool of one thread, so that forks inside `f` stay on it. Without
+/// the feature `rayon`, calls it once, on this thread.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
+/// [`Error::Config`](crate::Error::Config) if the threads cannot be started.
 ///
 /// # Panics
-/// If `f` does, after all have ended.
+/// If `f` does, after all calls have ended.
 pub fn crew(workers: usize, f: impl Fn() + Sync) -> crate::Result<()> {
     #[cfg(feature = "rayon")]
     {

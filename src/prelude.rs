@@ -1,7 +1,7 @@
 //! What most programs need, for `use bptt::prelude::*`: a model with its common layers, data, training.
 //!
-//! It has neither [`Error`](crate::Error) nor [`Result`](crate::Result), which would stand in for those of the program,
-//! and no type that only some programs need.
+//! It has neither [`Error`](crate::Error) nor [`Result`](crate::Result), which would hide those of the program, and no
+//! type that only some programs need.
 
 pub use crate::data::{Arrays, Dataset, DatasetExt};
 pub use crate::loss::{CrossEntropy, Mse};

@@ -1,20 +1,20 @@
-//! Randomness without hidden state: a key names a stream of numbers, and is a function of what it is for.
+//! Randomness without hidden state: a key names a stream of numbers, and is a function of what the numbers are for.
 //!
-//! A shuffle is keyed by (seed, epoch), a dropout mask by (seed, epoch, draw, layer, step): so no generator's
-//! state is ever saved, the number of threads changes nothing, and a resumed run draws what it would have drawn.
-//! The numbers are the same on every platform.
+//! A shuffle is keyed by (seed, epoch), a dropout mask by (seed, epoch, draw, layer, step). So no generator has a state
+//! to save, the number of threads changes nothing, and a resumed run draws the same numbers as an uninterrupted one. The
+//! numbers are the same on every platform.
 
 use rand::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What is added between parts. It is not SplitMix64's own increment, with which [`rng`] expands a key: so the key
-/// to `[…, 0]` is not the first word of the generator of `[…]`.
+/// Added between parts. It differs from SplitMix64's own increment, with which [`rng`] expands a key, so that the key of
+/// `[…, 0]` is not the first word of the generator of `[…]`.
 const INCREMENT: u64 = 0xd134_2543_de82_ef95;
 
-/// Mixes `parts`, in their order, into one key.
+/// Mixes `parts`, in order, into one key.
 ///
 /// key(∅) = 0; key(a, …, y, z) = mix((key(a, …, y) + increment) xor z), where mix is SplitMix64's finaliser, a
-/// bijection: keys that differ in their last part alone never collide.
+/// bijection: keys that differ only in their last part never collide.
 ///
 /// # Source
 /// Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
@@ -31,7 +31,7 @@ pub fn key(parts: &[u64]) -> u64 {
     parts.iter().fold(0, |key, &part| extend(key, part))
 }
 
-/// The key to the parts of `key` and one more.
+/// The key of the parts of `key` and one more.
 #[inline(always)]
 pub(crate) const fn extend(key: u64, part: u64) -> u64 {
     mix(key.wrapping_add(INCREMENT) ^ part)
@@ -52,7 +52,7 @@ pub fn rng(key: u64) -> Xoshiro256PlusPlus {
 
 /// A number in `0..n`, from one draw; 0 if `n` is 0.
 ///
-/// Multiply and shift: a number is likelier than another by at most n / 2⁶⁴.
+/// By multiplication and shift: the probabilities of two numbers differ by at most 2⁻⁶⁴.
 pub fn below(rng: &mut impl RngCore, n: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(n)) >> 64) as u64
 }
@@ -70,7 +70,7 @@ pub fn unit(rng: &mut impl RngCore) -> f64 {
 
 /// Two numbers of the normal distribution N(0, 1).
 ///
-/// The same on every platform: nothing is asked of its mathematical library.
+/// They are the same on every platform, since the platform's mathematical library is not used.
 ///
 /// # Source
 /// Marsaglia & Bray 1964, "A convenient method for generating normal variables".
@@ -102,7 +102,7 @@ fn ln(x: f64) -> f64 {
         (e, m) = (e + 1.0, m * 0.5);
     }
     let r = (m - 1.0) / (m + 1.0);
-    // 2 r (1 + r²/3 + r⁴/5 + …); what is left out is below 2⁻⁵⁵.
+    // 2 r (1 + r²/3 + r⁴/5 + …); the terms left out are below 2⁻⁵⁵.
     let series = (0..11).rev().fold(0.0, |sum, k| sum * (r * r) + 1.0 / f64::from(2 * k + 1));
     e * std::f64::consts::LN_2 + 2.0 * r * series
 }

@@ -1,4 +1,4 @@
-//! A graph as layers write themselves into it.
+//! The graph into which layers write themselves.
 
 use super::Export;
 use super::proto::{
@@ -17,13 +17,13 @@ const INT64: i32 = 7;
 pub struct Value(pub(super) String);
 
 impl Value {
-    /// What stands in the place of an optional input that is not given.
+    /// The placeholder for an optional input that is not given.
     pub fn absent() -> Self {
         Self(String::new())
     }
 }
 
-/// The setting of an operator.
+/// A setting of an operator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Attribute<'a> {
@@ -31,15 +31,15 @@ pub enum Attribute<'a> {
     Int(i64),
     /// A number.
     Float(f32),
-    /// A text.
+    /// A string.
     Text(&'a str),
     /// Whole numbers.
     Ints(&'a [i64]),
-    /// Texts.
+    /// Strings.
     Texts(&'a [&'a str]),
 }
 
-/// How long an axis of an input or output is.
+/// The length of an axis of an input or output.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Dimension {
     Fixed(usize),
@@ -47,13 +47,13 @@ pub(super) enum Dimension {
     Unknown,
 }
 
-/// An ONNX graph that is being written, as the layer sees it whose turn it is.
+/// An ONNX graph under construction, as seen by the layer that is being exported.
 ///
 /// Values that go from layer to layer are `[T, batch, F]`; T may be unknown until the graph is run, and the batch always
-/// is. Operators are those of opset [`OPSET`](super::OPSET) and of ONNX's own domain.
+/// is. Operators are those of opset [`OPSET`](super::OPSET) in ONNX's default domain.
 ///
 /// # Examples
-/// What a layer of one's own, y = g ⊙ x, does to be exported; `gain` is the tensor that its `build` declares.
+/// The export of a custom layer, y = g ⊙ x; `gain` is the tensor that its `build` declares.
 ///
 /// ```
 /// use bptt::onnx::{Graph, Value};
@@ -78,7 +78,7 @@ impl<'a, R: Real> Graph<'a, R> {
         Self { model, export, place: &model.places()[0], proto }
     }
 
-    /// Gives the turn to another layer.
+    /// Begins the export of another layer.
     pub(super) fn enter(&mut self, place: &'a Place<R>) {
         self.place = place;
     }
@@ -88,12 +88,12 @@ impl<'a, R: Real> Graph<'a, R> {
         &self.place.name
     }
 
-    /// The shape of a sample that goes into the layer; the graph may be run on sequences of another length.
+    /// The shape of the layer's input for one sample; the graph may be run on sequences of another length.
     pub fn input(&self) -> Shape {
         self.place.input
     }
 
-    /// The layer's parameters, tensor after tensor as declared.
+    /// The layer's parameters, tensor after tensor in the order declared.
     pub fn params(&self) -> &'a [R] {
         &self.model.params().as_slice()[self.place.params.clone()]
     }
@@ -101,7 +101,7 @@ impl<'a, R: Real> Graph<'a, R> {
     /// A tensor that the layer declared, under its full name and in its shape.
     ///
     /// # Errors
-    /// [`Error::Config`] if it declared none of that name.
+    /// [`Error::Config`] if it declared none with this name.
     pub fn param(&mut self, name: &str) -> Result<Value> {
         let params = self.model.params();
         let full = format!("{}.{name}", self.layer());
@@ -112,7 +112,7 @@ impl<'a, R: Real> Graph<'a, R> {
         Ok(self.tensor(name, &tensor.shape(), &params.as_slice()[tensor.range()]))
     }
 
-    /// A tensor of constants under a name of the layer's; of two that have one name, the first counts.
+    /// A tensor of constants, under a name within the layer; of two with the same name, the first is used.
     ///
     /// # Panics
     /// If there are not as many values as the shape says.
@@ -128,7 +128,7 @@ impl<'a, R: Real> Graph<'a, R> {
         self.constant(name, &[], &[x])
     }
 
-    /// One axis of constants, wherever the graph stands.
+    /// A tensor of constants under a full name.
     pub(super) fn constant(&mut self, name: String, shape: &[usize], values: &[R]) -> Value {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "values of the tensor {name}");
         let mut bytes = Vec::with_capacity(size_of_val(values));
@@ -194,8 +194,8 @@ impl<'a, R: Real> Graph<'a, R> {
         });
     }
 
-    /// The initial state `[parts, batch, size]` as an input of the graph, `layer.name`; nothing where the export has no
-    /// states, and the state is 0.
+    /// The initial state `[parts, batch, size]` as an input of the graph, `layer.name`; `None` if the export is without
+    /// states, so that the state is 0.
     pub fn state(&mut self, name: &str, parts: usize, size: usize) -> Option<Value> {
         self.export.states.then(|| self.add_input(format!("{}.{name}", self.layer()), state(parts, size)))
     }
@@ -207,7 +207,7 @@ impl<'a, R: Real> Graph<'a, R> {
         }
     }
 
-    /// How many steps of `x`, `[T, batch, F]`, count: whole numbers (32 bits), `[batch]`; nothing where all do.
+    /// How many steps of `x`, `[T, batch, F]`, count: whole numbers (32 bits), `[batch]`; `None` if all do.
     pub fn lengths(&mut self, x: &Value) -> Option<Value> {
         if !self.export.lengths {
             return None;
@@ -216,17 +216,17 @@ impl<'a, R: Real> Graph<'a, R> {
         if self.place.input.t == self.model.input_shape().t {
             return Some(lengths);
         }
-        // Beyond a layer that left fewer steps, no more than these count.
+        // After a layer that left fewer steps, no more than these count.
         let steps = self.steps(x);
         let steps = self.node("Cast", &[&steps], &[("to", Attribute::Int(INT32.into()))]);
         Some(self.node("Min", &[&lengths, &steps], &[]))
     }
 
-    /// Whether a step of `x`, `[T, batch, F]`, counts: truth values, `[T, batch, 1]`; nothing where all do.
+    /// Whether a step of `x`, `[T, batch, F]`, counts: truth values, `[T, batch, 1]`; `None` if all do.
     pub fn mask(&mut self, x: &Value) -> Option<Value> {
         let lengths = self.lengths(x)?;
         let [first, last] = [0, -1].map(|axis| self.ints(&[axis]));
-        // In 64 bits as shapes are: readers that work out a shape beforehand expect it of Range.
+        // In 64 bits, the type of shapes: readers that infer shapes expect it of Range.
         let [zero, one] = [0, 1].map(|number| self.int(number));
         let steps = self.steps(x);
         let steps = self.node("Squeeze", &[&steps, &first], &[]);
@@ -253,12 +253,12 @@ impl<'a, R: Real> Graph<'a, R> {
         self.node("Cast", &[x], &[("to", Attribute::Int(INT64.into()))])
     }
 
-    /// `x` as numbers of the model's type.
+    /// `x` as numbers of the model's scalar type.
     pub(crate) fn cast_real(&mut self, x: &Value) -> Value {
         self.node("Cast", &[x], &[("to", Attribute::Int(element_type::<R>().into()))])
     }
 
-    /// A name that nothing has yet.
+    /// A name that is not in use yet.
     fn name(&self, what: &str) -> String {
         format!("{}/{what}_{}", self.layer(), self.proto.node.len() + self.proto.initializer.len())
     }
@@ -272,7 +272,7 @@ impl<'a, R: Real> Graph<'a, R> {
         self.proto.input.push(value_info(super::LENGTHS, INT32, &[Dimension::Named("batch")]));
     }
 
-    /// An output of the graph that `op` makes of `value`.
+    /// An output of the graph, which `op` computes from `value`.
     pub(super) fn add_output(
         &mut self,
         name: String,
@@ -290,7 +290,7 @@ fn state(parts: usize, size: usize) -> [Dimension; 3] {
     [Dimension::Fixed(parts), Dimension::Named("batch"), Dimension::Fixed(size)]
 }
 
-/// ONNX's number of the model's type: FLOAT or DOUBLE.
+/// ONNX's number of the model's scalar type, FLOAT or DOUBLE.
 fn element_type<R: Real>() -> i32 {
     if R::DTYPE == safetensors::Dtype::F32 { 1 } else { 11 }
 }

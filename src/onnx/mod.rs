@@ -1,46 +1,46 @@
-//! Models as ONNX files, for inference elsewhere: ONNX Runtime, tract, and what else reads the format.
+//! Models as ONNX files, for inference elsewhere: in ONNX Runtime, tract, or anything else that reads the format.
 //!
-//! [`Model::export_onnx`] is all that most need; [`Export`] adds inputs and outputs. The graph does what
-//! [`predict`](Model::predict) does, normalisation included, so raw samples go in; dropout is gone.
+//! Most programs need only [`Model::export_onnx`]; [`Export`] adds inputs and outputs. The graph does what
+//! [`predict`](Model::predict) does, including the normalisation, so its input is raw samples. Dropout is left out.
 //!
 //! # The graph
 //!
 //! | name | type | shape | |
 //! |---|---|---|---|
 //! | `input` | the model's scalar | `[batch, T, F]` | |
-//! | `output` | the model's scalar | `[batch, T', F']` | what `predict` hands out: logits after a linear layer |
+//! | `output` | the model's scalar | `[batch, T', F']` | what `predict` returns: logits after a linear layer |
 //! | `lengths` | int32 | `[batch]` | an input, with [`Export::lengths`] |
 //! | `lstm.h0`, `lstm.c0` | the model's scalar | `[layers · directions, batch, H]` | inputs, with [`Export::states`] |
 //! | `lstm.hn`, `lstm.cn` | the model's scalar | as `h0` and `c0` | outputs, with [`Export::states`] |
 //!
-//! The axis `batch` is symbolic. T is the model's own, but symbolic (`time`) with [`Export::states`], so that a stream can
-//! be handed in piece by piece. States are those of PyTorch, in its order, for each recurrent layer by its name. Without
-//! `states` they begin with 0 and no one hears of them: an input with a default value would need to know the batch.
+//! The axis `batch` is symbolic. T is that of the model, but symbolic (`time`) with [`Export::states`], so that a stream
+//! can be passed in piece by piece. States are PyTorch's, in its order, under the name of each recurrent layer. Without
+//! `states` they start at 0 and are not exposed: an input with a default value would have to know the batch.
 //!
-//! Initializers have the names of the model's parameters, and their shapes but for recurrent layers: there
-//! `weight_ih_lk`, `weight_hh_lk` and `bias_lk` hold both directions, their gates in ONNX's order, and both biases. What
-//! was pruned is 0. The names of the classes are under the key `classes` of the metadata, as a JSON list.
+//! Initializers have the names of the model's parameters, and their shapes except in recurrent layers: there
+//! `weight_ih_lk`, `weight_hh_lk` and `bias_lk` hold both directions, with the gates in ONNX's order, and both biases.
+//! Pruned weights are 0. The names of the classes are a JSON list under the key `classes` of the metadata.
 //!
-//! Opset 17, the first with `LayerNormalization`, and IR version 8; operators of ONNX's own domain alone. A model in
-//! `f64` is exported in double precision, in which ONNX Runtime has no recurrent operators: save it, load it as a
-//! `Model<f32>`, and export that.
+//! The opset is 17, the first with `LayerNormalization`, and the IR version 8; all operators are of ONNX's default domain.
+//! A model in `f64` is exported in double precision, in which ONNX Runtime has no recurrent operators: save it, load it
+//! as a `Model<f32>`, and export that.
 //!
 //! # Runtimes
 //!
 //! `scripts/onnx_check.py` compares every kind of layer with ONNX Runtime (1.32), `tests/tract` with tract (0.23.9), both at
-//! batches of 1 and 64. ONNX Runtime does all of it in `f32`. Of tract it is to be known:
+//! batches of 1 and 64. ONNX Runtime runs all of them in `f32`. Notes on tract:
 //!
-//! - It wants to be told the batch of a recurrent layer's input (`set_input_fact`), unless the export has `states`.
-//! - It takes no `lengths` in a recurrent layer: "Non constant seq_len is not supported".
-//! - It reads no activation of an RNN. One with ReLU is *silently* run with tanh: do not use
+//! - It must be given the batch of a recurrent layer's input (`set_input_fact`), unless the export has `states`.
+//! - It does not support `lengths` in a recurrent layer: "Non constant seq_len is not supported".
+//! - It does not read the activation of an RNN. One with ReLU is *silently* run with tanh: do not use
 //!   [`Rnn::relu`](crate::nn::Rnn::relu) there.
-//! - A GRU of one feature fails from four steps on, "xw not contiguous", unless the number of steps is left open, as
-//!   `states` does.
+//! - A GRU of one feature fails with four or more steps, "xw not contiguous", unless the number of steps is left open, as
+//!   by `states`.
 //!
-//! # Layers of one's own
+//! # Custom layers
 //!
 //! A layer is exported by [`Layer::export_onnx`](crate::nn::Layer::export_onnx), which writes operators into a [`Graph`].
-//! Without it the export is an error that names the layer.
+//! A layer without it makes the export an error that names the layer.
 
 mod graph;
 mod proto;
@@ -60,14 +60,14 @@ use proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
 /// The version of ONNX's operators.
 pub const OPSET: i64 = 17;
-/// The version of the file's form.
+/// The version of the file format.
 const IR_VERSION: i64 = 8;
-/// The input that tells how long each sequence is.
+/// The input with the length of each sequence.
 const LENGTHS: &str = "lengths";
-/// As many bytes as protocol buffers can hold.
+/// The most bytes that protocol buffers can hold.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// What an exported graph has besides input and output.
+/// What an exported graph has in addition to input and output.
 ///
 /// # Source
 /// ONNX 1.12 (opset 17), `docs/Operators.md` and `docs/IR.md` of the standard.
@@ -95,13 +95,13 @@ pub struct Export {
 }
 
 impl Export {
-    /// Input and output alone.
+    /// Only input and output.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the input `lengths`: how many steps of each sequence count, 1 to T, as where a
-    /// [dataset](crate::data::Dataset::length) has sequences of different lengths. Without it, all steps do.
+    /// Adds the input `lengths`: how many steps of each sequence count, 1 to T, as for a
+    /// [dataset](crate::data::Dataset::length) with sequences of different lengths. Without it, all steps count.
     pub fn lengths(mut self) -> Self {
         self.lengths = true;
         self
@@ -121,8 +121,9 @@ impl Export {
     pub fn to_bytes<R: Real>(&self, model: &Model<R>) -> Result<Vec<u8>> {
         let mut metadata_props = Vec::new();
         if !model.classes().is_empty() {
-            let value = serde_json::to_string(model.classes())
-                .map_err(|e| Error::config("classes", format!("found names that are no JSON: {e}")))?;
+            let value = serde_json::to_string(model.classes()).map_err(|e| {
+                Error::config("classes", format!("found names that cannot be written as JSON: {e}"))
+            })?;
             metadata_props.push(StringStringEntryProto { key: "classes".into(), value });
         }
         let file = ModelProto {
@@ -141,16 +142,16 @@ impl Export {
         Ok(file.encode_to_vec())
     }
 
-    /// Writes an ONNX file, beside its place, and renames it.
+    /// Writes an ONNX file, by [`atomic_write`](crate::atomic_write).
     ///
     /// # Errors
-    /// As [`to_bytes`](Self::to_bytes), and [`Error::Io`] naming the file.
+    /// As for [`to_bytes`](Self::to_bytes), and [`Error::Io`] naming the file.
     pub fn write<R: Real>(&self, model: &Model<R>, path: impl AsRef<Path>) -> Result<()> {
         atomic_write(path, self.to_bytes(model)?)
     }
 
     fn graph<R: Real>(&self, model: &Model<R>) -> Result<GraphProto> {
-        // Batch first outside, time first inside, as ONNX's recurrent operators have it.
+        // Batch first outside; time first inside, as in ONNX's recurrent operators.
         let swap = [("perm", Attribute::Ints(&[1, 0, 2]))];
         let batch = Dimension::Named("batch");
         let shape = |t: Dimension, f: usize| [batch, t, Dimension::Fixed(f)];
@@ -184,7 +185,7 @@ impl Export {
     }
 }
 
-/// How many steps go out where the number of those that come in is open.
+/// The number of output steps where the number of input steps is open.
 fn steps_out<R: Real>(model: &Model<R>) -> Result<Dimension> {
     let of = |t: usize| {
         let input = Shape::new(t, model.input_shape().f);
@@ -204,7 +205,8 @@ fn steps_out<R: Real>(model: &Model<R>) -> Result<Dimension> {
 }
 
 impl<R: Real> Model<R> {
-    /// Writes the model as an ONNX file, `input` `[batch, T, F]` to `output` `[batch, T', F']`; see [`onnx`](crate::onnx).
+    /// Writes the model as an ONNX file, from `input` `[batch, T, F]` to `output` `[batch, T', F']`; see
+    /// [`onnx`](crate::onnx).
     ///
     /// # Errors
     /// [`Error::Config`] naming the layer and its kind if one cannot be exported; [`Error::Io`] naming the file.

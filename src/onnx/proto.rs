@@ -1,7 +1,7 @@
-//! The messages of ONNX's protocol buffers, as far as an export needs them.
+//! The messages of ONNX's protocol buffers that an export needs.
 //!
-//! Numbers and types are those of `onnx.proto` (IR version 8). What that file marks as optional, and readers ask after, is
-//! an `Option` here, because a 0 would not be written otherwise.
+//! Numbers and types are those of `onnx.proto` (IR version 8). A field that this file marks as optional, and whose
+//! presence readers check, is an `Option` here: otherwise a 0 would not be written.
 
 use prost::Message;
 
@@ -124,7 +124,7 @@ pub struct TensorShapeProto {
     pub dim: Vec<DimensionProto>,
 }
 
-/// A number, a name, or neither where nothing is known.
+/// A number, a name, or neither if the length is unknown.
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
     #[prost(int64, optional, tag = "1")]
