@@ -221,7 +221,7 @@ fn renames_that_cannot_be() {
     let clash = StateDict::new().rename("lstm.bias_hh_l0", "linear.bias");
     let message = model.save_state_dict(&path, &clash).unwrap_err().to_string();
     assert!(
-        message.ends_with("found two tensors to be named `lstm.bias_hh_l0` that differ, expected one"),
+        message.ends_with("found two different tensors named `lstm.bias_hh_l0`, expected one"),
         "{message}"
     );
     assert!(before == std::fs::read(&path).unwrap(), "the file is as it was");
@@ -263,9 +263,9 @@ fn numbers_of_16_bits_are_widened() {
 #[test]
 fn values_that_are_not_finite_or_do_not_fit_are_refused() {
     for (value, fault) in [
-        (f64::NAN, "found NaN at place 1, expected a finite number"),
-        (f64::NEG_INFINITY, "found -inf at place 1, expected a finite number"),
-        (1e300, "found 1e300 at place 1, expected what an F32 can hold"),
+        (f64::NAN, "found NaN at index 1, expected a finite number"),
+        (f64::NEG_INFINITY, "found -inf at index 1, expected a finite number"),
+        (1e300, "found 1e300 at index 1, expected what an F32 can hold"),
     ] {
         let (_folder, path, mut model) = altered(|tensors| {
             let mut bias = zeros(Dtype::F64, &[2]);
@@ -296,10 +296,7 @@ fn tied_weights_are_one_tensor_in_the_file_and_two_in_the_model() {
     let mut theirs = build(1);
     // As long as they differ, one tensor cannot be both.
     let message = theirs.save_state_dict(&path, &tied).unwrap_err().to_string();
-    assert!(
-        message.ends_with("found two tensors to be named `wte.weight` that differ, expected one"),
-        "{message}"
-    );
+    assert!(message.ends_with("found two different tensors named `wte.weight`, expected one"), "{message}");
 
     let weight = theirs.params().get("embedding.weight").unwrap().to_owned();
     theirs.params_mut().get_mut("linear.weight").unwrap().assign(&weight);

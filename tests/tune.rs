@@ -261,7 +261,7 @@ fn what_cannot_be() {
 
     let keys = std::collections::HashMap::from([((1, 2), 3)]);
     let fault = Study::new().run([keys], |_| Ok::<_, String>(0)).unwrap_err().to_string();
-    assert!(fault.starts_with("`configuration 0`: found one that is no JSON"), "{fault}");
+    assert!(fault.starts_with("`configuration 0`: found one that cannot be written as JSON"), "{fault}");
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("missing").join("study.jsonl");

@@ -1,4 +1,4 @@
-//! One vector of values under a layout: parameters, gradients, moments, best weights and masks are all arenas.
+//! One vector of values under a layout, such as the parameters of a model.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl<R: Real> Arena<R> {
         Self { layout, data }
     }
 
-    /// Each tensor initialised by its own rule, from its own stream of random numbers.
+    /// Initialises each tensor by its rule, from a stream of random numbers of its own.
     pub fn initialised(layout: Arc<Layout>, seed: u64) -> Self {
         let mut arena = Self::zeros(layout);
         for (i, tensor) in arena.layout.tensors().iter().enumerate() {
@@ -44,7 +44,7 @@ impl<R: Real> Arena<R> {
         arena
     }
 
-    /// Names, shapes and places.
+    /// Names, shapes and offsets.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
     }
@@ -54,18 +54,18 @@ impl<R: Real> Arena<R> {
         &self.data
     }
 
-    /// All values.
+    /// All values, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [R] {
         &mut self.data
     }
 
-    /// One tensor by its name, in its shape.
+    /// A tensor by its name, in its shape.
     pub fn get(&self, name: &str) -> Option<ArrayViewD<'_, R>> {
         let tensor = self.layout.get(name)?;
         ArrayViewD::from_shape(tensor.shape(), &self.data[tensor.range()]).ok()
     }
 
-    /// One tensor by its name, in its shape, to be changed.
+    /// A tensor by its name, in its shape, mutable.
     ///
     /// # Examples
     /// ```
@@ -85,7 +85,7 @@ impl<R: Real> Arena<R> {
         ArrayViewMutD::from_shape(tensor.shape(), &mut self.data[tensor.range()]).ok()
     }
 
-    /// Names and values of the tensors in their order.
+    /// Names and values of the tensors, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[R])> {
         self.layout.tensors().iter().map(|tensor| (tensor.name.as_str(), &self.data[tensor.range()]))
     }

@@ -1,4 +1,4 @@
-//! Tensors and a text in a safetensors file, with a check value over all of it.
+//! Tensors and a text in a safetensors file, with a checksum of everything.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use crate::{Error, Real, Result, atomic_write, rng};
 /// A name, a shape and the values.
 pub(crate) type Named<'a, R> = (String, Vec<usize>, &'a [R]);
 
-/// What stands before the check value in the metadata, and between it and the text.
+/// What precedes the check value in the metadata, and what separates it from the text.
 const FRAME: [&str; 2] = ["{\"check\":\"", "\",\"content\":"];
 
-/// Writes tensors, and under the metadata's one key `json` beside a check value over names, shapes, values and `json`.
+/// Writes tensors, and under the only key of the metadata `json` with a check value of names, shapes, values and `json`.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::File`] if the format refuses.
+/// [`Error::Io`], or [`Error::File`] if the format cannot hold them.
 pub(crate) fn write_checked<R: Real>(
     path: &Path,
     mut tensors: Vec<Named<'_, R>>,
@@ -41,11 +41,11 @@ pub(crate) fn write_checked<R: Real>(
     atomic_write(path, &bytes)
 }
 
-/// Looks at `bytes`, the content of `path`, as a file that [`write_checked`] wrote under `key`; `what` says what it
-/// should be. The tensors and the text are as they were written.
+/// Reads `bytes`, the content of `path`, as a file that [`write_checked`] wrote under `key`; `what` says in errors what
+/// it should be. The tensors and the text are as they were written.
 ///
 /// # Errors
-/// [`Error::File`] if it is none, or damaged.
+/// [`Error::File`] if it is not such a file, or is damaged.
 pub(crate) fn read_checked<'a>(
     path: &'a Path,
     bytes: &'a [u8],
@@ -106,7 +106,7 @@ fn text(check: u64, text: &str) -> u64 {
     eights(check, text.as_bytes())
 }
 
-/// Takes in the length and the bytes, eight at a time.
+/// Mixes in the length and the bytes, eight at a time.
 fn eights(check: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();
     let check = rng::extend(check, bytes.len() as u64);

@@ -1,10 +1,10 @@
-//! Other formats' files, recognised by their first bytes.
+//! Files of other formats, recognised by their first bytes.
 
 use std::path::Path;
 
-/// What a file is that is no safetensors file, and the line that makes one of it; `None` if that is not known.
+/// What a file is that is not a safetensors file, and the line that converts it; `None` if that is not known.
 ///
-/// Only asked once the file is known not to be safetensors: first bytes alone would not tell.
+/// It is called only for files that are known not to be safetensors: the first bytes alone cannot decide that.
 pub(super) fn recognise(bytes: &[u8], path: &Path) -> Option<String> {
     let file = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     // The name goes into a Python string.
@@ -51,7 +51,7 @@ pub(super) fn recognise(bytes: &[u8], path: &Path) -> Option<String> {
             );
         }
     };
-    Some(format!("it is {what}; this line of Python makes a safetensors file of it: {line}"))
+    Some(format!("it is {what}; this line of Python converts it to a safetensors file: {line}"))
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How parameters begin.
+//! How parameters are initialised.
 
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::{Error, Real, Result, rng};
 /// How a tensor is initialised.
 ///
 /// Names and rules are those of `torch.nn.init`. A tensor `[out, in]` has fan_in = `in` and fan_out = `out`; further
-/// axes count to both. The four gates of an LSTM are one tensor `[4H, in]`, so fan_out is 4H there, as in PyTorch.
+/// axes count towards both. The four gates of an LSTM are one tensor `[4H, in]`, so fan_out is 4H there, as in PyTorch.
 ///
 /// # Source
 /// Xavier: Glorot & Bengio 2010; Kaiming: He et al. 2015; orthogonal: Saxe, McClelland & Ganguli 2014; the bias of
@@ -50,11 +50,11 @@ pub enum Init {
     KaimingNormal,
     /// `gain` times a random matrix with orthonormal rows, or columns where there are more rows than columns.
     Orthogonal(f64),
-    /// The same for each block of units by itself: for a weight `[4H, H]`, one orthogonal matrix a gate.
+    /// The same for each block of units separately: for a weight `[4H, H]`, one orthogonal matrix per gate.
     OrthogonalBlocks(f64),
-    /// The value for block 1 of 4, an LSTM's forget gate, and what was there before for the rest.
+    /// Sets block 1 of 4, the forget gate of an LSTM, to this value, and leaves the other blocks as they are.
     ///
-    /// Meant for `bias_ih`; `bias_hh` is added to it.
+    /// It is meant for `bias_ih`, to which `bias_hh` is added.
     ForgetGate(f64),
 }
 
@@ -67,16 +67,16 @@ impl Init {
     /// Fills `values` from the stream of random numbers that `key` names.
     ///
     /// # Panics
-    /// If the rule asks for more than one axis; see [`fill_tensor`](Self::fill_tensor).
+    /// If the rule needs more than one axis; see [`fill_tensor`](Self::fill_tensor).
     #[track_caller]
     pub fn fill<R: Real>(self, values: &mut [R], key: u64) {
         self.fill_tensor(&[Axis::from(values.len())], values, key);
     }
 
-    /// Fills a tensor of these axes from the stream of random numbers that `key` names.
+    /// Fills a tensor with these axes from the stream of random numbers that `key` names.
     ///
     /// # Panics
-    /// If the rule [does not fit](Self::check) the axes, or these the values.
+    /// If the rule [does not fit](Self::check) the axes, or the axes do not fit the values.
     #[track_caller]
     pub fn fill_tensor<R: Real>(self, axes: &[Axis], values: &mut [R], key: u64) {
         assert!(self.check("", axes).is_ok(), "{self:?} does not fit the axes {axes:?}");
@@ -108,11 +108,11 @@ impl Init {
         }
     }
 
-    /// Checks that this rule can initialise the tensor `name` of these axes.
+    /// Checks that this rule can initialise the tensor `name` with these axes.
     ///
     /// # Errors
-    /// [`Error::Config`] if a number is not finite, or a spread negative; if a rule that asks for fans or a matrix
-    /// meets a tensor of one axis; or if [`Init::ForgetGate`] meets one whose first axis has not four blocks.
+    /// [`Error::Config`] if a number is not finite, or a spread is negative; if the rule needs fans or a matrix and the
+    /// tensor has one axis; or if the rule is [`Init::ForgetGate`] and the first axis does not have four blocks.
     pub fn check(self, name: &str, axes: &[Axis]) -> Result<()> {
         let bad = |fault: String| Err(Error::config(name, fault));
         if let Self::Constant(x) | Self::ForgetGate(x) = self
@@ -140,7 +140,7 @@ impl Init {
     }
 }
 
-/// fan_in and fan_out, as PyTorch's `_calculate_fan_in_and_fan_out` has them.
+/// fan_in and fan_out, as in PyTorch's `_calculate_fan_in_and_fan_out`.
 fn fans(axes: &[Axis]) -> (f64, f64) {
     let size = |i: usize| axes.get(i).map_or(1.0, |axis| axis.size() as f64);
     let field: f64 = axes.iter().skip(2).map(|axis| axis.size() as f64).product();
@@ -208,7 +208,7 @@ mod tests {
             (Init::KaimingNormal, 0.081_649_658_092_772_6),
         ] {
             let max = assert_spread(init, &filled(init), sd, 3.0);
-            // Of 60,000 one beyond 3.5 sd is all but certain, one beyond 6.5 all but impossible.
+            // Of 60,000, one beyond 3.5 sd is almost certain, one beyond 6.5 almost impossible.
             assert!(max > 3.5 * sd && max < 6.5 * sd, "{init:?}: {max}");
         }
     }
@@ -254,14 +254,14 @@ mod tests {
             assert!(off_orthonormal(block, 50, 1.0) < 1e-13);
         }
         assert!(x[..2500] != x[2500..5000]);
-        // The whole has orthonormal columns only if it is made in one: these have 4.
+        // Made as one matrix, its columns would have squared length 1; as four blocks they have 4.
         Init::Orthogonal(1.0).fill_tensor(&axes, &mut x, 1);
         let columns: Vec<f64> = (0..10_000).map(|i| x[i % 200 * 50 + i / 200]).collect();
         assert!(off_orthonormal(&columns, 200, 1.0) < 1e-13);
         assert!(off_orthonormal(&x[..2500], 50, 1.0) > 0.1);
     }
 
-    /// A matrix of one column is a direction: each is as likely, so no sign is favoured.
+    /// A matrix of one column is a direction: all are equally likely, so no sign is favoured.
     #[test]
     fn orthogonal_favours_no_direction() {
         let mut positive = 0;

@@ -1,4 +1,4 @@
-//! Names, shapes and places of all tensors of a model.
+//! Names, shapes and offsets of all tensors of a model.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,23 +8,23 @@ use crate::{Error, Init, Result};
 
 /// One axis of a tensor: runs of units, one after another.
 ///
-/// The `4H` rows of an LSTM's weight are one run of `4` blocks of the `H` units of one group; the columns of a layer
-/// above a bidirectional one are two runs, of the units of each direction. A unit that is removed leaves every
-/// block of every run that has its group.
+/// The `4H` rows of an LSTM's weight are one run: `4` blocks of the `H` units of one group. The columns of a layer above a
+/// bidirectional one are two runs, the units of each direction. To remove a unit is to remove it from every block of
+/// every run of its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Axis {
     runs: Vec<Run>,
 }
 
-/// Neighbouring places on an axis: `blocks` times the same `units` units.
+/// Consecutive positions on an axis: `blocks` times the same `units` units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Run {
-    /// The group that the units belong to; `None` for places that are no units of any layer.
+    /// The group that the units belong to; `None` for positions that are not units of a layer.
     pub group: Option<Arc<str>>,
-    /// Units of a block.
+    /// Units per block.
     pub units: usize,
-    /// Blocks.
+    /// How many blocks there are.
     pub blocks: usize,
 }
 
@@ -34,7 +34,7 @@ impl Axis {
         Self { runs: vec![Run { group: Some(group.into()), units, blocks }] }
     }
 
-    /// This axis, and `other` behind it.
+    /// This axis, followed by `other`.
     pub fn then(mut self, other: Axis) -> Self {
         self.runs.extend(other.runs);
         self
@@ -42,13 +42,13 @@ impl Axis {
 
     /// The length of the axis.
     ///
-    /// It saturates, so that absurd sizes are found by whoever checks the tensor's.
+    /// It saturates, so that the check of a tensor's size finds absurd ones.
     pub fn size(&self) -> usize {
         let sizes = self.runs.iter().map(|run| run.units.saturating_mul(run.blocks));
         sizes.fold(0, usize::saturating_add)
     }
 
-    /// The runs, in their order.
+    /// The runs, in order.
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
@@ -70,7 +70,7 @@ impl From<usize> for Axis {
 pub struct Tensor {
     /// The full name, as in PyTorch's state dict: `lstm.weight_ih_l0`.
     pub name: String,
-    /// The axes, the slowest first.
+    /// The axes, the slowest first (row-major).
     pub axes: Vec<Axis>,
     /// Where the tensor begins in the arena.
     pub offset: usize,
@@ -94,18 +94,18 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Its place in the arena.
+    /// Its range in the arena.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.len()
     }
 }
 
-/// All tensors of a model, one after another.
+/// All tensors of a model, stored one after another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     tensors: Vec<Tensor>,
-    /// Where in `tensors` each name is.
-    places: HashMap<String, usize>,
+    /// The index in `tensors` of each name.
+    indices: HashMap<String, usize>,
     len: usize,
 }
 
@@ -116,7 +116,7 @@ impl Layout {
     /// [`Error::Config`] if the name is taken, the tensor is too large to address, or `init` does not fit it.
     pub(crate) fn push(&mut self, name: String, axes: Vec<Axis>, init: Init) -> Result<()> {
         if self.get(&name).is_some() {
-            return Err(Error::config(name, "found two tensors of this name, expected one"));
+            return Err(Error::config(name, "found two tensors with this name, expected one"));
         }
         init.check(&name, &axes)?;
         let len = axes.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.size()));
@@ -128,23 +128,23 @@ impl Layout {
                 format!("found shape {shape:?}, expected one that fits in memory"),
             ));
         };
-        self.places.insert(name.clone(), self.tensors.len());
+        self.indices.insert(name.clone(), self.tensors.len());
         self.tensors.push(Tensor { name, axes, offset: self.len, init });
         self.len = end;
         Ok(())
     }
 
-    /// The tensors in their order.
+    /// The tensors, in order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
 
-    /// The tensor of that name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.places.get(name).map(|&place| &self.tensors[place])
+        self.indices.get(name).map(|&index| &self.tensors[index])
     }
 
-    /// Values of all tensors together.
+    /// The number of values of all tensors together.
     pub fn len(&self) -> usize {
         self.len
     }

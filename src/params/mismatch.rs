@@ -1,15 +1,15 @@
-//! What is wrong between a file's tensors and a model's, in a message of bounded length.
+//! How the tensors of a file and of a model differ, in a message of bounded length.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::error::shorten;
 
-/// Faults of a kind that are named one by one; more are counted by module.
+/// The most faults of a kind that are named one by one; more are counted by module.
 const NAMED: usize = 4;
-/// Modules that are named; the rest are counted.
+/// The most modules that are named; the others are counted.
 const MODULES: usize = 6;
-/// Pairs of modules that are compared in search of a rename: more are no one's model.
+/// The most pairs of modules that are compared in search of a rename; no real model has more.
 const PAIRS: usize = 1 << 14;
 
 /// A tensor by its key in the file, its name in the model, and its shape.
@@ -27,12 +27,12 @@ impl fmt::Display for Label {
     }
 }
 
-/// Everything that keeps a file from being a model's.
+/// Everything that keeps a file from being loaded into a model.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// Tensors that cannot be loaded, in words.
     pub(super) wrong: Vec<String>,
-    /// Tensors of the model that are not in the file, by the key that was looked for.
+    /// Tensors of the model that are not in the file, by the expected key.
     pub(super) missing: Vec<Label>,
     /// Tensors of the file that are not in the model.
     pub(super) unexpected: Vec<Label>,
@@ -43,7 +43,7 @@ impl Faults {
         !(self.wrong.is_empty() && self.missing.is_empty() && self.unexpected.is_empty())
     }
 
-    /// All of them in one line; where `only_wrong`, what is missing or unexpected does not count.
+    /// All of them in one line; with `only_wrong`, without those that are missing or unexpected.
     pub(super) fn describe(&self, only_wrong: bool) -> String {
         let mut parts: Vec<String> = self.wrong.iter().take(2 * NAMED).cloned().collect();
         if self.wrong.len() > parts.len() {
@@ -78,19 +78,19 @@ impl Faults {
         hints
     }
 
-    /// Renames under which what is unexpected would be what is missing.
+    /// Renames under which unexpected tensors would be the missing ones.
     fn renames(&self) -> Vec<[String; 2]> {
         let shapes: BTreeMap<_, _> =
             self.unexpected.iter().map(|label| (&*label.key, &label.shape)).collect();
         let Some(first) = self.missing.first() else { return Vec::new() };
-        // A prefix before all names, as of `nn.DataParallel`.
+        // A prefix before all names, as from `nn.DataParallel`.
         let prefixes = shapes.keys().filter_map(|key| key.strip_suffix(&*first.name)?.strip_suffix('.'));
         let fits = |prefix: &&str| {
             let same =
                 |label: &Label| shapes.get(&*format!("{prefix}.{}", label.name)) == Some(&&label.shape);
             self.missing.iter().all(same)
         };
-        // Few can fit at all: each begins a key that ends like the first name.
+        // Only prefixes of keys that end like the first name can fit, and those are few.
         if let Some(prefix) = prefixes.take(NAMED).find(fits) {
             return vec![[prefix.to_owned(), String::new()]];
         }
@@ -98,14 +98,14 @@ impl Faults {
     }
 }
 
-/// Faults of one kind: one by one if they are few, otherwise by module.
+/// Faults of one kind: listed one by one if they are few, otherwise by module.
 fn list(kind: &str, labels: &[Label], one: impl Fn(&Label) -> String) -> Vec<String> {
     if labels.len() <= NAMED {
         return labels.iter().map(one).collect();
     }
     let modules = modules(labels, |label| &label.key);
     let shown = modules.iter().take(MODULES).map(|(module, tensors)| {
-        let place =
+        let location =
             if module.is_empty() { "without a module".into() } else { format!("in `{}`", shorten(module)) };
         let mut names: Vec<_> = tensors
             .iter()
@@ -115,7 +115,7 @@ fn list(kind: &str, labels: &[Label], one: impl Fn(&Label) -> String) -> Vec<Str
         if tensors.len() > NAMED {
             names.push("…".into());
         }
-        format!("{} {place} ({})", tensors.len(), names.join(", "))
+        format!("{} {location} ({})", tensors.len(), names.join(", "))
     });
     let mut shown: Vec<_> = shown.collect();
     if modules.len() > MODULES {
@@ -125,7 +125,7 @@ fn list(kind: &str, labels: &[Label], one: impl Fn(&Label) -> String) -> Vec<Str
     vec![format!("{kind} {} tensors: {}", labels.len(), shown.join(", "))]
 }
 
-/// The modules, and of each the names and shapes of its tensors.
+/// The modules, each with the names and shapes of its tensors.
 type Modules<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a [usize]>>;
 
 fn modules<'a>(labels: &'a [Label], name: impl Fn(&'a Label) -> &'a str) -> Modules<'a> {
@@ -141,7 +141,7 @@ fn leaf(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, leaf)| leaf)
 }
 
-/// Pairs of modules, theirs and ours, that have the same tensors as no other pair has.
+/// Pairs of modules, theirs and ours, that match each other and no other module.
 fn pair(theirs: &Modules<'_>, ours: &Modules<'_>) -> Vec<[String; 2]> {
     if theirs.len().saturating_mul(ours.len()) > PAIRS {
         return Vec::new();
@@ -154,7 +154,7 @@ fn pair(theirs: &Modules<'_>, ours: &Modules<'_>) -> Vec<[String; 2]> {
             let fitting: Vec<_> = free.map(|(&their, _)| their).take(2).collect();
             if let [their] = fitting[..]
                 && !pairs.contains_key(our)
-                // Two modules of the model that are alike would both claim it.
+                // Two equal modules of the model would both match it.
                 && ours.iter().filter(|(other, same)| !pairs.contains_key(*other) && *same == tensors).count() == 1
             {
                 pairs.insert(our, their);

@@ -1,4 +1,4 @@
-//! Parameters: one arena under one layout, with PyTorch's names and shapes.
+//! Parameters: one vector of values, with the names and shapes that PyTorch gives its parts.
 
 mod arena;
 mod checked;

@@ -5,7 +5,7 @@ use rand::RngCore;
 use crate::{Real, rng};
 
 /// Fills a matrix of `rows` rows with `gain` times one that has orthonormal rows, or columns if there are more rows
-/// than columns; all such matrices are as likely (Haar's measure).
+/// than columns, drawn uniformly at random (by Haar measure).
 pub(super) fn fill<R: Real>(values: &mut [R], rows: usize, gain: f64, rng: &mut impl RngCore) {
     let columns = values.len() / rows;
     let (count, length) = (rows.min(columns), rows.max(columns));
@@ -19,9 +19,9 @@ pub(super) fn fill<R: Real>(values: &mut [R], rows: usize, gain: f64, rng: &mut 
 
 /// `count` orthonormal vectors of `length` ≥ `count` values, one after another.
 ///
-/// Normal vectors, by Gram and Schmidt: it is a QR factorisation whose R has a positive diagonal, which is what
-/// PyTorch makes of its own by turning signs. Each vector is cleared of the others twice, which is enough to make
-/// it orthogonal to within rounding (Giraud et al. 2005).
+/// They come from normal vectors by Gram–Schmidt: a QR factorisation whose R has a positive diagonal, which PyTorch
+/// obtains by flipping signs. Each vector is orthogonalised against the others twice, which is enough to make it
+/// orthogonal to within rounding (Giraud et al. 2005).
 fn orthonormal(count: usize, length: usize, rng: &mut impl RngCore) -> Vec<f64> {
     let mut vectors = vec![0.0; count * length];
     for pair in vectors.chunks_mut(2) {
@@ -42,7 +42,7 @@ fn orthonormal(count: usize, length: usize, rng: &mut impl RngCore) -> Vec<f64> 
     vectors
 }
 
-/// Σ a b, in eight sums side by side.
+/// Σ a b, in eight partial sums.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0; 8];

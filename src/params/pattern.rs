@@ -1,10 +1,10 @@
-//! Names of tensors by pattern.
+//! Patterns over names of tensors.
 
-/// Whether `name` is what `pattern` says, where `*` stands for any run of characters, none included.
+/// Whether `name` matches `pattern`, in which `*` matches any run of characters, including none.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
-    // What stands between two stars is found at its first place; what follows the last must be the end.
+    // Text between two stars is taken at its first occurrence; text after the last star must be the end.
     let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
     for part in middle.split('*') {
         match name.find(part) {
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_stand_for_anything() {
+    fn stars_match_anything() {
         let name = "lstm.weight_hh_l0";
         for pattern in [name, "*", "**", "lstm.*", "*l0", "*.weight_hh_*", "l*w*_*0", "lstm*.weight_hh_l0"] {
             assert!(matches(pattern, name), "{pattern}");

@@ -1,4 +1,4 @@
-//! The names of a model's tensors in PyTorch's state dicts.
+//! Names of a model's tensors in PyTorch's state dicts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,16 +8,16 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Arena, Error, Real, Result};
 
-/// What the modules of a PyTorch state dict in a safetensors file are called there and in the model.
+/// The names of the modules of a PyTorch state dict, in its safetensors file and in the model.
 ///
-/// Without a [`rename`](StateDict::rename), keys are the names of the model's tensors. Where several renames fit a key,
-/// that of the longest name counts, in whatever order they were given; keys that none fits stay as they are.
+/// Without a [`rename`](StateDict::rename), keys are the names of the model's tensors. Where several renames match a key,
+/// the one with the longest name applies, regardless of their order; keys that none matches stay as they are.
 ///
 /// [`Model::load_state_dict`](crate::Model::load_state_dict) loads strictly: file and model must have the same tensors.
 /// [`Model::load_state_dict_lenient`](crate::Model::load_state_dict_lenient) is PyTorch's `strict=False`.
 ///
 /// # Source
-/// PyTorch's `Module.load_state_dict`; files as `safetensors.torch.save_file` writes them.
+/// PyTorch's `Module.load_state_dict`; the files are those of `safetensors.torch.save_file`.
 /// # Examples
 /// ```
 /// use bptt::params::StateDict;
@@ -78,11 +78,11 @@ impl StateDict {
         Self::default()
     }
 
-    /// Says that the module (or single tensor) `theirs` of the file is `ours` in the model.
+    /// Says that the module (or single tensor) `theirs` in the file is `ours` in the model.
     ///
-    /// Whole names between dots are meant: `rename("fc", "linear")` takes `fc.weight` for `linear.weight`, and leaves
-    /// `fc2.weight` alone. An empty name stands for no prefix: `rename("", "lstm")` is for the state dict of an
-    /// `nn.LSTM` on its own, and `rename("module", "")` for that of a model within `nn.DataParallel`.
+    /// Only whole names between dots match: `rename("fc", "linear")` makes `fc.weight` `linear.weight`, and does not
+    /// affect `fc2.weight`. An empty name means no prefix: `rename("", "lstm")` is for the state dict of an `nn.LSTM`
+    /// alone, and `rename("module", "")` for that of a model within `nn.DataParallel`.
     ///
     /// Tied weights are one tensor in the file and two in the model: give both renames, as in
     /// `rename("wte.weight", "embedding.weight").rename("wte.weight", "linear.weight")`. They are written as one if
@@ -92,13 +92,14 @@ impl StateDict {
         self
     }
 
-    /// Leaves out, on either way, what no rename fits: a part of the model for a part of the file.
+    /// Leaves out, in loading and saving, what no rename matches, so that a part of the model is loaded from a part of
+    /// the file.
     pub fn only_renamed(mut self) -> Self {
         self.only_renamed = true;
         self
     }
 
-    /// Checks the names as far as they can be without a file.
+    /// Checks the names as far as possible without a file.
     pub(super) fn check(&self) -> Result<()> {
         for (i, pair) in self.renames.iter().enumerate() {
             if let Some(name) = pair.iter().find(|name| name.starts_with('.') || name.ends_with('.')) {
@@ -113,7 +114,7 @@ impl StateDict {
         Ok(())
     }
 
-    /// The names in the model of the file's `key`: none if it is left out, several for tied weights.
+    /// The names in the model for `key` in the file: none if it is left out, several for tied weights.
     pub(super) fn ours(&self, key: &str) -> Vec<String> {
         self.renamed(key, |[theirs, ours]| (theirs, ours))
     }
@@ -149,20 +150,20 @@ fn ignored<'de, D: Deserializer<'de>>(json: D) -> Result<(), D::Error> {
     bool::deserialize(json).map(drop)
 }
 
-/// What follows `module` and a dot in `name`; nothing if that is all of it.
+/// What follows `module` and a dot in `name`; empty if `name` is `module`.
 fn after<'a>(name: &'a str, module: &str) -> Option<&'a str> {
     let rest = name.strip_prefix(module)?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
 }
 
-/// Lays out an arena's tensors as a safetensors file under the names that `names` gives them, and `metadata`, a key and
-/// its text. `path` is for errors.
+/// The bytes of a safetensors file with an arena's tensors, under the names that `names` gives them, and `metadata`, a
+/// key and its text. `path` is for errors.
 ///
-/// One key, because safetensors keeps metadata in a hash map, whose order would not be the same twice.
+/// There is only one key, because safetensors keeps metadata in a hash map, whose order is not reproducible.
 ///
 /// # Errors
-/// [`Error::Config`] if the renames are invalid; [`Error::File`] if two tensors that differ come to have one name or the
-/// format refuses.
+/// [`Error::Config`] if the renames are invalid; [`Error::File`] if two tensors that differ would have the same name, or
+/// the format cannot hold them.
 pub(crate) fn tensors_to_bytes<R: Real>(
     path: &Path,
     arena: &Arena<R>,
@@ -183,7 +184,7 @@ pub(crate) fn tensors_to_bytes<R: Real>(
         if let Some(other) = views.get(&key)
             && (other.shape(), other.data()) != (view.shape(), view.data())
         {
-            let fault = format!("found two tensors to be named `{key}` that differ, expected one");
+            let fault = format!("found two different tensors named `{key}`, expected one");
             return Err(Error::file(path, fault));
         }
         views.insert(key, view);

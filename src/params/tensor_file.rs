@@ -1,4 +1,4 @@
-//! Safetensors files, read with care.
+//! Reading safetensors files that may be malformed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,18 +22,18 @@ pub(crate) struct TensorFile<'a> {
     pub(super) metadata: Option<String>,
 }
 
-/// Looks at `bytes`, the content of `path`, as a safetensors file; `key` names the metadata wanted.
+/// Reads `bytes`, the content of `path`, as a safetensors file; `key` is that of the metadata to read.
 ///
 /// # Errors
-/// [`Error::File`] if it is none.
+/// [`Error::File`] if it is not a safetensors file.
 pub(crate) fn read_tensors<'a>(path: &'a Path, bytes: &'a [u8], key: &str) -> Result<TensorFile<'a>> {
     let bad = |e: safetensors::SafeTensorError| {
-        let fault = format!("found {} bytes that are no safetensors file: ", bytes.len());
+        let fault = format!("found {} bytes that are not a safetensors file: ", bytes.len());
         Error::file(path, fault + &recognise(bytes, path).unwrap_or_else(|| shorten(&e.to_string())))
     };
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(bad)?;
     let metadata = metadata.metadata().as_ref().and_then(|map| map.get(key)).cloned();
-    // Of two tensors of one name the format's own reader takes the last, and says nothing.
+    // Of two tensors with the same name, the reader of the format silently takes the last.
     if let Err(twice) = serde_json::from_slice::<Once>(&bytes[LENGTH..LENGTH + header]) {
         return Err(Error::file(
             path,
@@ -43,7 +43,7 @@ pub(crate) fn read_tensors<'a>(path: &'a Path, bytes: &'a [u8], key: &str) -> Re
     Ok(TensorFile { path, tensors: SafeTensors::deserialize(bytes).map_err(bad)?, metadata })
 }
 
-/// Bytes before the header: its length.
+/// The number of bytes before the header, which hold its length.
 const LENGTH: usize = 8;
 
 /// A header, and the metadata in it, in which no name appears twice.
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for Once {
 }
 
 impl TensorFile<'_> {
-    /// The text under the key.
+    /// The text of the metadata.
     ///
     /// # Errors
     /// [`Error::File`] if there is none.
@@ -108,14 +108,14 @@ impl TensorFile<'_> {
         Ok(())
     }
 
-    /// Copies every tensor of the arena's layout out of the file, where they have the names that `names` says.
+    /// Copies every tensor of the arena's layout out of the file, where they have the names given by `names`.
     ///
-    /// All must have the layout's shape, be of a floating-point type that converts, and hold finite numbers. Unless
-    /// `lenient`, none may be missing or unexpected. After an error the arena is as it was.
+    /// All must have the layout's shape and a floating-point type that converts, and hold finite numbers. Unless
+    /// `lenient`, none may be missing or unexpected. After an error the arena is unchanged.
     ///
     /// # Errors
-    /// [`Error::Config`] if the renames are invalid; [`Error::File`] that names every kind of fault at once, also if
-    /// nothing was there to be loaded.
+    /// [`Error::Config`] if the renames are invalid; [`Error::File`] with all faults at once, also if there was nothing
+    /// to load.
     pub(crate) fn load_into<R: Real>(
         &self,
         arena: &mut Arena<R>,
@@ -150,14 +150,14 @@ impl TensorFile<'_> {
             return Err(Error::file(self.path, faults.describe(lenient && !nothing)));
         }
         for (tensor, view) in fitting {
-            let place = arena.as_mut_slice()[tensor.range()].iter_mut();
-            place.zip(values(&view)).for_each(|(x, v)| *x = R::from_f64(v));
+            let dst = arena.as_mut_slice()[tensor.range()].iter_mut();
+            dst.zip(values(&view)).for_each(|(x, v)| *x = R::from_f64(v));
         }
         keys.unexpected = unexpected.into_iter().map(str::to_owned).collect();
         Ok(keys)
     }
 
-    /// Which of the file's keys is meant for which name of the model, and the keys, sorted, that are for none.
+    /// Which key of the file belongs to which name of the model, and the keys, sorted, that belong to none.
     fn assign(
         &self,
         has: impl Fn(&str) -> bool,
@@ -185,7 +185,7 @@ impl TensorFile<'_> {
     }
 }
 
-/// Why a tensor of the file cannot become that of the model.
+/// Why a tensor of the file cannot be loaded as that of the model.
 fn fault_of<R: Real>(tensor: &Tensor, view: &TensorView<'_>) -> Option<String> {
     if view.shape() != tensor.shape() {
         return Some(format!("found shape {:?}, expected {:?}", view.shape(), tensor.shape()));
@@ -193,13 +193,13 @@ fn fault_of<R: Real>(tensor: &Tensor, view: &TensorView<'_>) -> Option<String> {
     if !matches!(view.dtype(), Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16) {
         return Some(format!("found type {:?}, expected F32, F64, F16 or BF16", view.dtype()));
     }
-    let (place, value) = values(view).enumerate().find(|&(_, value)| !R::from_f64(value).is_finite())?;
+    let (index, value) = values(view).enumerate().find(|&(_, value)| !R::from_f64(value).is_finite())?;
     let expected =
         if value.is_finite() { format!("what an {:?} can hold", R::DTYPE) } else { "a finite number".into() };
-    Some(format!("found {value:e} at place {place}, expected {expected}"))
+    Some(format!("found {value:e} at index {index}, expected {expected}"))
 }
 
-/// The values of a tensor of one of the types that [`fault_of`] lets pass; each is exact in `f64`.
+/// The values of a tensor of a type that [`fault_of`] accepts; each is exact in `f64`.
 fn values<'a>(view: &TensorView<'a>) -> Box<dyn Iterator<Item = f64> + 'a> {
     let data = view.data();
     match view.dtype() {

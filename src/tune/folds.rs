@@ -1,4 +1,4 @@
-//! One score of several runs.
+//! One score from several runs.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,9 +35,9 @@ impl Summary {
     }
 }
 
-/// k-fold cross-validation: `score` is called for each fold with its number, from 0, the samples to train on and those
-/// to validate on. The folds are those of [`k_fold`](crate::data::DatasetExt::k_fold), of
-/// [`k_fold_stratified`](crate::data::DatasetExt::k_fold_stratified), or custom ones.
+/// k-fold cross-validation: calls `score` for each fold with its number, from 0, the samples to train on and those to
+/// validate on. The folds come from [`k_fold`](crate::data::DatasetExt::k_fold),
+/// [`k_fold_stratified`](crate::data::DatasetExt::k_fold_stratified), or any other split.
 ///
 /// # Errors
 /// Those of `score`.

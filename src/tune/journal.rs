@@ -1,4 +1,4 @@
-//! Finished runs in a file, one a line, each written as soon as it is done.
+//! Finished runs in a file, one per line, each written as soon as it is done.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// The file's first line. The version is that of the lines' form.
+/// The first line of the file, with the version of the format.
 const HEADER: &str = "{\"bptt-study\":1}";
 
-/// A line: the run of a configuration. Keys in alphabetical order.
+/// A line: the run of a configuration. Keys are in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct JournalEntry {
     pub(super) config: Value,
     pub(super) result: Value,
     pub(super) seconds: f64,
@@ -32,7 +32,7 @@ pub(super) struct Journal {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// The runs, by [`key`].
-    pub(super) entries: HashMap<String, Entry>,
+    pub(super) entries: HashMap<String, JournalEntry>,
     /// What is wrong with each line that is not a run.
     pub(super) unreadable: Vec<String>,
 }
@@ -40,12 +40,11 @@ pub(super) struct Kept {
 impl Journal {
     /// Opens the file or makes it, and reads the runs that are in it.
     ///
-    /// What comes after the last newline is a line that was being written when the study was cut short; it is taken
-    /// off. Any other line that is not a run costs that run alone. A file that does not begin as a study's is left as
-    /// it is.
+    /// Text after the last newline is a line that was being written when the study was interrupted; it is removed. Any
+    /// other line that is not a run loses only that run. A file that does not begin like a study's is left unchanged.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::File`] if the file is in use or not a study's.
+    /// [`Error::Io`]; [`Error::File`] if the file is in use or is not a study's.
     pub(super) fn open(path: &Path) -> Result<(Self, Kept)> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let mut file =
@@ -67,9 +66,9 @@ impl Journal {
             ));
         }
         let mut kept = Kept::default();
-        // After the last newline there is one more, empty one.
+        // `split` also returns the empty text after the last newline.
         for (i, line) in (2..).zip(lines).filter(|(_, line)| !line.is_empty()) {
-            match serde_json::from_slice::<Entry>(line) {
+            match serde_json::from_slice::<JournalEntry>(line) {
                 Ok(entry) => _ = kept.entries.insert(key(&entry.config), entry),
                 Err(e) => {
                     let fault = format!("line {i}: found something other than a run: {e}");
@@ -87,31 +86,31 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file }, kept))
     }
 
-    /// Adds a run, and waits until the system has it on the disk.
-    pub(super) fn add(&mut self, entry: &Entry) -> Result<()> {
+    /// Appends a run, and waits until it is on the disk.
+    pub(super) fn add(&mut self, entry: &JournalEntry) -> Result<()> {
         let line = serde_json::to_string(entry).map_err(|e| Error::file(&self.path, e.to_string()))? + "\n";
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(Error::io(&self.path))
     }
 }
 
-/// Keeps other studies off the file, until it is closed or the process ends, however it ends.
+/// Locks the file against other studies, until it is closed or the process ends in any way.
 fn lock(path: &Path, file: &File) -> Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(Error::file(
             path,
-            "found in use by another study, expected it to be free: one at a time may have it",
+            "found in use by another study, expected it to be free: only one study at a time can use it",
         )),
-        // Where a platform has no locks, nothing can be kept off.
+        // Without locks on this platform, nothing can be done.
         Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(()),
         Err(TryLockError::Error(source)) => Err(Error::Io { path: path.to_owned(), source }),
     }
 }
 
-/// What a configuration is known by: its JSON with sorted keys.
+/// What identifies a configuration: its JSON with sorted keys.
 pub(super) fn key(config: &Value) -> String {
-    // Sorts only where some other crate has serde_json keep the order of keys; otherwise they are sorted as they are.
+    // This matters only if another crate enables serde_json's `preserve_order`; otherwise keys are sorted anyway.
     let mut sorted = config.clone();
     sorted.sort_all_objects();
     sorted.to_string()
@@ -123,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(n: u32) -> Entry {
-        Entry { config: json!({ "n": n, "a": [n] }), result: json!({ "x": 0.1 }), seconds: 0.1 + 0.2 }
+    fn entry(n: u32) -> JournalEntry {
+        JournalEntry { config: json!({ "n": n, "a": [n] }), result: json!({ "x": 0.1 }), seconds: 0.1 + 0.2 }
     }
 
     fn written(folder: &Path, n: u32) -> PathBuf {
@@ -134,7 +133,7 @@ mod tests {
         path
     }
 
-    fn read(path: &Path) -> HashMap<String, Entry> {
+    fn read(path: &Path) -> HashMap<String, JournalEntry> {
         Journal::open(path).unwrap().1.entries
     }
 
@@ -147,7 +146,7 @@ mod tests {
         assert_eq!(entries[r#"{"a":[2],"n":2}"#], entry(2));
     }
 
-    /// Cut anywhere, the file gives the lines before the cut, and goes on from there.
+    /// Cut anywhere, the file yields the lines before the cut, and can be continued from there.
     #[test]
     fn torn_anywhere() {
         let folder = tempfile::tempdir().unwrap();
@@ -184,7 +183,7 @@ mod tests {
         assert!(fault.starts_with(&format!("{}: ", folder.path().display())), "{fault}");
     }
 
-    /// Whatever a line becomes, the others are kept, and the file goes on.
+    /// However a line is damaged, the others are kept, and the file can be continued.
     #[test]
     fn a_bad_line_costs_its_own_run() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! Studies: many configurations tried, side by side, and their results in one table.
+//! Studies: many configurations run side by side, and their results in one table.
 //!
-//! - A [`Space`] makes configurations, every one of a grid or some at random, as values of any type that serde knows.
-//! - A [`Study`] runs a closure on each, one thread a run, and keeps what has come out in a file, from which a study
-//!   that was interrupted goes on.
-//! - A [`Table`] holds configurations and results; it prints, sorts, and goes to CSV and JSON.
-//! - [`cross_validate`] makes one result of k runs; [`Summary`] is the mean and the spread of any repeats.
+//! - A [`Space`] makes configurations, all of a grid or some at random, as values of any type that serde supports.
+//! - A [`Study`] runs a closure on each, one thread per run, and can keep the results in a file, from which a study that
+//!   was interrupted resumes.
+//! - A [`Table`] holds configurations and results; it can be printed, sorted, and written as CSV and JSON.
+//! - [`cross_validate`] makes one result from k runs; [`Summary`] is the mean and the spread of any repeats.
 //!
 //! # Examples
 //! ```

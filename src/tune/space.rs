@@ -1,4 +1,4 @@
-//! The configurations that there are.
+//! The space of configurations.
 
 use std::ops::RangeInclusive;
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result, rng};
 
-/// Sets these draws apart from all others of the same seed.
+/// Separates these draws from all others with the same seed.
 const SPACE: u64 = u64::from_be_bytes(*b"space\0\0\0");
 
-/// What each setting may be. The names are those of the fields of the configuration's type.
+/// The possible values of each setting. The names are the fields of the configuration's type.
 ///
 /// # Examples
 /// ```
@@ -48,7 +48,7 @@ pub struct Space {
 
 #[derive(Clone, Debug)]
 enum Values {
-    /// Any of these, or what serde said when it was to make JSON of them.
+    /// Any of these, or serde's error in writing them as JSON.
     Choice(Result<Vec<Value>, String>),
     Integer(RangeInclusive<i64>),
     Uniform(f64, f64),
@@ -56,28 +56,28 @@ enum Values {
 }
 
 impl Space {
-    /// Of no settings yet.
+    /// A space without settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Any of these values, each as likely.
+    /// One of these values, uniformly at random.
     pub fn choice<T: Serialize>(self, name: &str, values: impl IntoIterator<Item = T>) -> Self {
         let values: Result<_, _> = values.into_iter().map(serde_json::to_value).collect();
         self.with(name, Values::Choice(values.map_err(|e| e.to_string())))
     }
 
-    /// An integer, each as likely.
+    /// An integer in this range, uniformly at random.
     pub fn integer(self, name: &str, range: RangeInclusive<i64>) -> Self {
         self.with(name, Values::Integer(range))
     }
 
-    /// A number between two, each as likely. Not for grids.
+    /// A number between two, uniformly at random. Not for grids.
     pub fn uniform(self, name: &str, from: f64, to: f64) -> Self {
         self.with(name, Values::Uniform(from, to))
     }
 
-    /// A number between two whose logarithm is uniform, as befits a learning rate. Not for grids.
+    /// A number between two whose logarithm is uniform, which suits learning rates. Not for grids.
     pub fn log_uniform(self, name: &str, from: f64, to: f64) -> Self {
         self.with(name, Values::LogUniform(from, to))
     }
@@ -90,8 +90,8 @@ impl Space {
     /// Every combination; the setting named last changes fastest.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the setting that has no values, or not a finite number of them, or is named twice;
-    /// or what keeps the combinations from being of type `C`.
+    /// [`Error::Config`] naming a setting that has no values, or not a finite number of them, or is named twice; or saying
+    /// why the combinations cannot be read as type `C`.
     pub fn grid<C: DeserializeOwned>(&self) -> Result<Vec<C>> {
         self.check()?;
         let mut grid = vec![Map::new()];
@@ -108,10 +108,10 @@ impl Space {
         grid.into_iter().map(typed).collect()
     }
 
-    /// `n` configurations at random. With the same seed, more of them begin with the same ones.
+    /// `n` configurations at random. With the same seed, a larger `n` begins with the same configurations.
     ///
     /// # Errors
-    /// As [`grid`](Self::grid), but numbers from a range are welcome.
+    /// As for [`grid`](Self::grid), except that ranges of numbers are valid.
     ///
     /// # Source
     /// Bergstra & Bengio 2012, "Random search for hyper-parameter optimization".
@@ -141,10 +141,12 @@ impl Space {
 impl Values {
     fn check(&self) -> Result<(), String> {
         match self {
-            Self::Choice(Err(fault)) => Err(format!("found a value that is no JSON: {fault}")),
-            Self::Choice(Ok(values)) if values.is_empty() => Err("found no values, expected some".into()),
+            Self::Choice(Err(fault)) => Err(format!("found a value that cannot be written as JSON: {fault}")),
+            Self::Choice(Ok(values)) if values.is_empty() => {
+                Err("found no values, expected at least one".into())
+            }
             Self::Integer(range) if range.is_empty() => {
-                Err(format!("found {range:?}, expected the second to be no less than the first"))
+                Err(format!("found {range:?}, expected the second to be at least the first"))
             }
             Self::Uniform(from, to) if !(from < to && (to - from).is_finite()) => {
                 Err(format!("found {from} to {to}, expected the second to be more than the first"))
@@ -189,8 +191,9 @@ impl Values {
 
 fn typed<C: DeserializeOwned>(settings: Map<String, Value>) -> Result<C> {
     let config = Value::Object(settings);
-    C::deserialize(&config)
-        .map_err(|e| Error::config(config.to_string(), format!("found no configuration: {e}")))
+    C::deserialize(&config).map_err(|e| {
+        Error::config(config.to_string(), format!("found values that are not a configuration: {e}"))
+    })
 }
 
 #[cfg(test)]
@@ -254,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be() {
+    fn invalid_settings() {
         let fault = |space: Space| space.grid::<Value>().unwrap_err().to_string();
-        assert_eq!(fault(Space::new().choice::<u8>("x", [])), "`x`: found no values, expected some");
+        assert_eq!(fault(Space::new().choice::<u8>("x", [])), "`x`: found no values, expected at least one");
         #[expect(clippy::reversed_empty_ranges, reason = "it is what is tested")]
         let reversed = Space::new().integer("x", 2..=1);
         assert!(fault(reversed).starts_with("`x`: found 2..=1, expected"));
@@ -268,8 +271,13 @@ mod tests {
         );
         assert_eq!(fault(space().choice("size", [1])), "`size`: found twice, expected once");
         let keys = [std::collections::HashMap::from([((1, 2), 3)])];
-        assert!(fault(Space::new().choice("x", keys)).contains("found a value that is no JSON"));
+        assert!(
+            fault(Space::new().choice("x", keys)).contains("found a value that cannot be written as JSON")
+        );
         let fault = Space::new().choice("name", ["a"]).grid::<Config>().unwrap_err().to_string();
-        assert_eq!(fault, "`{\"name\":\"a\"}`: found no configuration: missing field `size`");
+        assert_eq!(
+            fault,
+            "`{\"name\":\"a\"}`: found values that are not a configuration: missing field `size`"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Many runs of one closure.
+//! Running one closure many times.
 
 use std::collections::HashSet;
 use std::fmt::{self, Display};
@@ -12,11 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::journal::{Entry, Journal, Kept, key};
+use super::journal::{Journal, JournalEntry, Kept, key};
 use super::{Row, Table};
 use crate::{Error, Result, par};
 
-/// What is told of a run when it is done.
+/// A run that is done, as [`Study::on_run`] sees it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Finished<'a> {
@@ -26,24 +26,24 @@ pub struct Finished<'a> {
     pub result: Result<&'a Value, &'a str>,
     /// Seconds that the run took.
     pub seconds: f64,
-    /// Whether it was found in the file, and not done again.
+    /// Whether it was found in the file rather than run.
     pub resumed: bool,
-    /// Runs that are done, this one included.
+    /// How many runs are done, including this one.
     pub done: usize,
-    /// Runs in all.
+    /// How many runs there are in total.
     pub total: usize,
 }
 
 type Watch = dyn FnMut(&Finished<'_>) + Send;
 
-/// Runs a closure on many configurations, side by side, and keeps what has come out.
+/// Runs a closure on many configurations, side by side, and keeps the results.
 ///
-/// Each run has one thread: whatever of this crate the closure calls stays on it, unless a
-/// [`Trainer::threads`](crate::Trainer::threads) says otherwise. As results of this crate are the same at any number of
-/// threads, so is the table at any number of workers, its seconds apart.
+/// Each run has one thread: everything in this crate that the closure calls stays on it, unless
+/// [`Trainer::threads`](crate::Trainer::threads) says otherwise. Since results do not depend on the number of threads, the
+/// table does not depend on the number of workers, except for its seconds.
 ///
 /// # Examples
-/// A study that is interrupted, and one that goes on from there:
+/// A study that is interrupted, and one that resumes it:
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 ///
@@ -81,45 +81,45 @@ impl fmt::Debug for Study {
 }
 
 impl Study {
-    /// Kept in no file, as many runs side by side as there are cores.
+    /// A study without a file, with as many runs side by side as there are cores.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keeps each run that succeeds in this file as soon as it is done, one a line, so that an interruption loses no
-    /// more than the runs under way; runs that are in it are not done again.
+    /// Writes each run that succeeds to this file as soon as it is done, one per line, so that an interruption loses only
+    /// the runs in progress; runs that are in the file are not repeated.
     ///
-    /// A run is known by its configuration alone: where the closure or the data change, let the configuration say so,
-    /// or take another file. One study at a time may have the file; it is locked, and the lock ends with the study or its
-    /// process. A line that cannot be read costs its own run alone, and is in [`Table::unreadable`].
+    /// A run is identified by its configuration alone: if the closure or the data change, put that into the configuration,
+    /// or use another file. Only one study at a time can use the file, which is locked until the study or its process
+    /// ends. A line that cannot be read loses only its own run, and is listed in [`Table::unreadable`].
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// How many runs go side by side; by default as many as there are cores. Without the feature `rayon` it is one.
+    /// Sets how many runs go side by side; by default as many as there are cores. Without the feature `rayon` it is one.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// Is told of each run when it is done: those in the file first, then the others as they end.
+    /// Calls `watch` for each run when it is done: those in the file first, then the others as they end.
     pub fn on_run(mut self, watch: impl FnMut(&Finished<'_>) + Send + 'static) -> Self {
         self.watch = Some(Box::new(watch));
         self
     }
 
-    /// Runs `run` on each configuration, once on those that are equal. The table has them in the order given.
+    /// Calls `run` on each configuration, and only once on equal ones. The table has them in the order given.
     ///
-    /// A run that fails has its error in the table, and is done again when the study is; the others go on. A result
+    /// A run that fails has its error in the table, and is repeated when the study is; the other runs continue. A result
     /// that cannot be read back from JSON, such as a number that is not finite, is an error of its run.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::File`] naming the file, as when another study is using it or it is not a study's;
-    /// [`Error::Config`] for no workers or a configuration that JSON cannot hold.
+    /// [`Error::Io`] or [`Error::File`] naming the file, for example if another study is using it or it is not a study's;
+    /// [`Error::Config`] if there are no workers, or a configuration cannot be written as JSON.
     ///
     /// # Panics
-    /// If `run` does; what was done before is in the file.
+    /// If `run` does; the runs that were done before are in the file.
     pub fn run<C, S, E, F>(self, configs: impl IntoIterator<Item = C>, run: F) -> Result<Table<C, S>>
     where
         C: Serialize + Sync,
@@ -141,7 +141,7 @@ impl Study {
         let mut log = Log { journal, watch: self.watch, done: 0, total, fault: None };
         let mut outcomes: Vec<Option<(Result<S, String>, f64)>> = Vec::new();
         for task in &tasks {
-            // A result of another form is one of another study: it is done again.
+            // A result of another form belongs to another study, so the run is repeated.
             let found = kept
                 .entries
                 .get(&task.key)
@@ -182,7 +182,7 @@ impl Study {
     }
 }
 
-/// A configuration, and what it is known by.
+/// A configuration, and what identifies it.
 struct Task<C> {
     config: C,
     json: Value,
@@ -194,7 +194,12 @@ fn tasks<C: Serialize>(configs: impl IntoIterator<Item = C>) -> Result<Vec<Task<
     let mut seen = HashSet::new();
     let mut tasks = Vec::new();
     for (i, config) in configs.into_iter().enumerate() {
-        let bad = |e| Error::config(format!("configuration {i}"), format!("found one that is no JSON: {e}"));
+        let bad = |e| {
+            Error::config(
+                format!("configuration {i}"),
+                format!("found one that cannot be written as JSON: {e}"),
+            )
+        };
         let json = serde_json::to_value(&config).map_err(bad)?;
         let key = key(&json);
         if seen.insert(key.clone()) {
@@ -204,7 +209,7 @@ fn tasks<C: Serialize>(configs: impl IntoIterator<Item = C>) -> Result<Vec<Task<
     Ok(tasks)
 }
 
-/// A result and its JSON, read back from there: so it is the same whether it was in the file or not.
+/// A result, read back from its JSON, and the JSON: so it is the same whether it was in the file or not.
 fn through_json<S: Serialize + DeserializeOwned>(result: S) -> Result<(S, Value), String> {
     let back = |e| format!("found a result that cannot be read back from JSON: {e}");
     let json = serde_json::to_value(result).map_err(back)?;
@@ -217,7 +222,7 @@ struct Log {
     watch: Option<Box<Watch>>,
     done: usize,
     total: usize,
-    /// Why nothing can be kept any more.
+    /// Why no more runs can be written.
     fault: Option<Error>,
 }
 
@@ -230,8 +235,8 @@ impl Log {
     ) -> Result<S, String> {
         let result = match result {
             Ok((result, json)) => {
-                let entry = Entry { config: config.clone(), result: json, seconds };
-                // After a fault the file may end in half a line, to which nothing may be added.
+                let entry = JournalEntry { config: config.clone(), result: json, seconds };
+                // After a fault the file may end in half a line, to which nothing must be appended.
                 if let (None, Some(journal)) = (&self.fault, &mut self.journal) {
                     self.fault = journal.add(&entry).err();
                 }
@@ -252,7 +257,7 @@ impl Log {
     }
 }
 
-/// A lock whose holder panicked is taken all the same: the panic is passed on when all workers have ended.
+/// Takes a lock even if its holder panicked: the panic is passed on when all workers have ended.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

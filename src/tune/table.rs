@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// A configuration and what came of it.
+/// A configuration and its result.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Row<C, S> {
@@ -19,23 +19,23 @@ pub struct Row<C, S> {
     pub seconds: f64,
 }
 
-/// The columns that are neither the configuration's nor the result's.
+/// The columns that belong neither to the configuration nor to the result.
 const OWN: [&str; 2] = ["seconds", "error"];
 
-/// Which rows come first.
+/// The order of sorted rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The smallest value, as of a loss.
+    /// The smallest value first, as for a loss.
     Ascending,
-    /// The largest value, as of an accuracy.
+    /// The largest value first, as for an accuracy.
     Descending,
 }
 
-/// What a study brought: a row for each configuration, in their order until sorted.
+/// The results of a study: a row for each configuration, in the order given until sorted.
 ///
-/// A column is a field of the configuration or of the result; of fields within fields the name is `outer.inner`. What
-/// is no object has the columns `config` or `score`. The columns `seconds` and, where a run failed, `error` come last. A
-/// field whose name is taken is called `result.name` or `config.name`.
+/// A column is a field of the configuration or of the result; a field within a field is named `outer.inner`. A
+/// configuration or result that is not an object has the column `config` or `score`. The columns `seconds` and, where a
+/// run failed, `error` come last. A field whose name is taken is called `result.name` or `config.name`.
 ///
 /// # Examples
 /// ```
@@ -58,8 +58,8 @@ impl<C, S> Table<C, S> {
         Self { rows, unreadable }
     }
 
-    /// What is wrong with the lines of the study's file that could not be read, by file and line. The runs that they held
-    /// were done again if they were among the configurations.
+    /// What is wrong with the lines of the study's file that could not be read, by file and line. The runs in them were
+    /// repeated if they were among the configurations.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
@@ -94,7 +94,7 @@ impl<C: Serialize, S: Serialize> Table<C, S> {
         Ok(self.rows.iter().filter_map(|row| Some((&row.config, row.result.as_ref().ok()?))).collect())
     }
 
-    /// Sorts by the numbers of a column. Equal rows stay in their order; those without a number come last.
+    /// Sorts by the numbers in a column. Equal rows keep their order; those without a number come last.
     ///
     /// # Errors
     /// [`Error::Config`] if no row has a number there.
@@ -117,7 +117,7 @@ impl<C: Serialize, S: Serialize> Table<C, S> {
         Ok(())
     }
 
-    /// A line of names and a line a row; what a row does not have is empty. Lists are JSON.
+    /// The table as CSV: a line of names and a line for each row. What a row does not have is empty; lists are JSON.
     pub fn to_csv(&self) -> String {
         let Cells { names, rows } = self.cells();
         let quoted = |text: &str| match text.contains([',', '"', '\n', '\r']) {
@@ -132,7 +132,7 @@ impl<C: Serialize, S: Serialize> Table<C, S> {
         csv
     }
 
-    /// A list with an object a row: `config`, `result` or `error`, `seconds`.
+    /// The table as JSON: a list with an object for each row, `config`, `result` or `error`, and `seconds`.
     pub fn to_json(&self) -> String {
         let rows = self.rows.iter().map(|row| {
             let (name, value) = match &row.result {
@@ -175,7 +175,7 @@ impl<C: Serialize, S: Serialize> Table<C, S> {
     }
 }
 
-/// Right-aligned columns; of numbers that are not integers four decimals, or as many digits if they are small.
+/// Right-aligned columns; numbers that are not integers have four decimals, or four digits if they are small.
 impl<C: Serialize, S: Serialize> Display for Table<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Cells { names, rows } = self.cells();
@@ -197,7 +197,7 @@ impl<C: Serialize, S: Serialize> Display for Table<C, S> {
     }
 }
 
-/// The cells of a table, row by row; rows may be shorter than there are names until all is in.
+/// The cells of a table, row by row; until all are set, rows may be shorter than the list of names.
 struct Cells {
     names: Vec<String>,
     rows: Vec<Vec<Option<Value>>>,
@@ -215,7 +215,7 @@ impl Cells {
     }
 }
 
-/// The fields of an object and of objects in it, or a value that stands alone.
+/// The fields of an object and of the objects in it, or a value that is not an object, under the name `alone`.
 fn flat(alone: &str, value: &Value) -> Vec<(String, Value)> {
     let Value::Object(fields) = value else { return vec![(alone.to_owned(), value.clone())] };
     let inner = |(name, value): (&String, &Value)| match value {
@@ -247,7 +247,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// What could be written once can be written again.
+/// A value that was written as JSON before, as JSON.
 fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }

@@ -27,7 +27,7 @@ const BYTES: &str = "<bytes>";
 struct Header {
     classes: Vec<String>,
     input: Shape,
-    layers: Vec<Named>,
+    layers: Vec<NamedLayer>,
     /// Where the model is pruned: for each tensor, the lengths of alternating runs of kept and pruned values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mask: Option<BTreeMap<String, Vec<usize>>>,
@@ -43,7 +43,7 @@ struct Version {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Named {
+struct NamedLayer {
     layer: Description,
     name: String,
 }
@@ -94,7 +94,7 @@ impl<R: Real> Model<R> {
         let header = Header {
             classes: self.classes.clone(),
             input: self.input_shape(),
-            layers: layers.map(|p| Named { layer: p.layer.describe(), name: p.name.clone() }).collect(),
+            layers: layers.map(|p| NamedLayer { layer: p.layer.describe(), name: p.name.clone() }).collect(),
             mask: self.mask().filter(|mask| mask.count() > 0).map(Mask::runs),
             normalize: self.normalize.clone(),
             version: VERSION,
@@ -154,7 +154,7 @@ impl<R: Real> Model<R> {
         };
         let header = Header::read(path, file.metadata()?)?;
         let mut builder = ModelBuilder::new(header.input).normalize(header.normalize).classes(header.classes);
-        for Named { name, layer: description } in header.layers {
+        for NamedLayer { name, layer: description } in header.layers {
             let own = layer(&description);
             let layer = own.map_or_else(|| registry::layer(description), Ok).map_err(at)?;
             builder = builder.boxed(&name, layer);
