@@ -4,7 +4,12 @@
 //! and hands its states on to the next (truncated backpropagation through time). A session then measures letters that
 //! were not learnt from, and writes.
 
+#[path = "shared/program.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod program;
+
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use bptt::ndarray::{Array2, Array3};
@@ -13,6 +18,7 @@ use bptt::train::schedule::CosineAnnealing;
 use bptt::train::{Clip, Epoch, Flow};
 use bptt::{Error, Result, rng};
 use clap::Parser;
+use program::{End, say};
 
 const TEXT: &str = "data/austen/pride-and-prejudice-1.txt";
 /// Letters that a step of training goes back through.
@@ -83,13 +89,14 @@ fn write(model: &Model, beginning: &[usize], args: &Args) -> Result<Vec<usize>> 
     Ok(text)
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
+    program::main(|| run(&args))
+}
+
+fn run(args: &Args) -> program::Result<End> {
     if args.temperature.is_nan() || args.temperature <= 0.0 {
-        return Err(Error::config(
-            "temperature",
-            format!("found {}, expected a positive number", args.temperature),
-        ));
+        return Err(format!("--temperature: found {}, expected a positive number", args.temperature).into());
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(TEXT);
     let text = std::fs::read_to_string(&path).map_err(Error::io(path))?;
@@ -109,9 +116,14 @@ fn main() -> Result<()> {
         .layer("linear", Linear::new(letters.len()))
         .classes(names)
         .build(args.seed)?;
-    println!("{model}\n");
-    println!("{} letters to learn from, {} held out, {} kinds", learnt.len(), held_out.len(), letters.len());
-    println!("before: {:.3} bits a letter on those held out", bits_per_letter(&model, held_out)?);
+    say(format!("{model}\n"));
+    say(format!(
+        "{} letters to learn from, {} held out, {} kinds",
+        learnt.len(),
+        held_out.len(),
+        letters.len()
+    ));
+    say(format!("before: {:.3} bits a letter on those held out", bits_per_letter(&model, held_out)?));
     let start = Instant::now();
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(4e-3))
         .schedule(CosineAnnealing::new(args.epochs.max(1)))
@@ -122,20 +134,20 @@ fn main() -> Result<()> {
         .seed(args.seed)
         .with(|epoch: &Epoch| {
             let bits = epoch.train.loss / std::f64::consts::LN_2;
-            println!(
+            say(format!(
                 "epoch {:>2}: {bits:.3} bits a letter while learning, {:.1} s",
                 epoch.epoch, epoch.seconds
-            );
+            ));
             Flow::Continue
         });
     trainer.fit(&mut model, &train, None)?;
-    println!(
+    say(format!(
         "after {:.0} s: {:.3} bits a letter on those held out",
         start.elapsed().as_secs_f64(),
         bits_per_letter(&model, held_out)?
-    );
+    ));
     let beginning: Vec<usize> = "It is a truth universally acknowledged, that ".chars().map(number).collect();
-    let written: String = write(&model, &beginning, &args)?.iter().map(|&i| letters[i]).collect();
-    println!("\n{written}");
-    Ok(())
+    let written: String = write(&model, &beginning, args)?.iter().map(|&i| letters[i]).collect();
+    say(format!("\n{written}"));
+    Ok(End::Finished)
 }

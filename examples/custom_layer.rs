@@ -3,6 +3,12 @@
 //! `cargo run --example custom_layer` checks its hand-written backward pass against differences, shows that the check
 //! finds a wrong sign, trains the layer below an LSTM on noisy sequences, and saves and loads the model.
 
+#[path = "shared/program.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod program;
+
+use std::process::ExitCode;
+
 use bptt::data::Arrays;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
@@ -10,6 +16,7 @@ use bptt::nn::{Backward, Build, Built, Description, Forward, Layer, Linear, Lstm
 use bptt::optim::Adam;
 use bptt::{Init, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array3};
+use program::{End, say};
 
 /// h' = a ⊙ h + (1 − a) ⊙ x, where a = σ(w)
 ///
@@ -80,12 +87,16 @@ fn above_or_below(n: usize, seed: u64) -> Result<Arrays> {
     Arrays::classes(x, &Array1::from_shape_fn(n, |i| i % 2), ["above", "below"])
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    program::main(run)
+}
+
+fn run() -> program::Result<End> {
     let report = GradCheck::default().layer(Average { sign: 1.0 }, Shape::new(6, 3))?;
-    println!("the layer as it should be\n{report}");
+    say(format!("the layer as it should be\n{report}"));
     report.assert_below(1e-6);
     let report = GradCheck::default().layer(Average { sign: -1.0 }, Shape::new(6, 3))?;
-    println!("with one sign turned round: w is 200 % off, all else is right\n{report}");
+    say(format!("with one sign turned round: w is 200 % off, all else is right\n{report}"));
     assert!(report.max_error() > 1.0);
 
     let (train, test) = (above_or_below(600, 1)?, above_or_below(300, 2)?);
@@ -95,12 +106,12 @@ fn main() -> Result<()> {
         .layer("linear", Linear::new(2))
         .classes(["above", "below"])
         .build(1)?;
-    println!("{model}\n");
+    say(format!("{model}\n"));
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(5);
     for epoch in trainer.fit(&mut model, &train, None)?.epochs {
-        println!("epoch {}: loss {:.4}", epoch.epoch, epoch.train.loss);
+        say(format!("epoch {}: loss {:.4}", epoch.epoch, epoch.train.loss));
     }
-    println!("{}", model.evaluate(&test)?.confusion().expect("the targets are classes"));
+    say(model.evaluate(&test)?.confusion().expect("the targets are classes"));
 
     // The file names the kind of each layer; who knows how to build it says so.
     let path = std::env::temp_dir().join("bptt-custom-layer.safetensors");
@@ -108,6 +119,6 @@ fn main() -> Result<()> {
     let known = |d: &Description| (d.kind == "average").then(|| Box::new(Average { sign: 1.0 }) as _);
     let loaded = Model::<f32>::load_with(&path, known)?;
     assert_eq!(loaded.evaluate(&test)?.accuracy(), model.evaluate(&test)?.accuracy());
-    println!("saved to {}, and loaded", path.display());
-    Ok(())
+    say(format!("saved to {}, and loaded", path.display()));
+    Ok(End::Finished)
 }

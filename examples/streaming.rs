@@ -3,14 +3,20 @@
 //!
 //! `cargo run --example streaming` prints how many steps a second there are.
 
+#[path = "shared/program.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod program;
+
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bptt::ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use bptt::nn::Session;
 use bptt::prelude::*;
-use bptt::{Init, Result, SimdLevel, rng};
+use bptt::{Init, SimdLevel, rng};
 use clap::Parser;
+use program::{End, say};
 
 const FEATURES: usize = 8;
 
@@ -45,15 +51,20 @@ fn feed(stream: &mut Session<Arc<Model>, f32>, steps: ArrayView2<'_, f32>, chunk
     out
 }
 
-fn main() -> Result<()> {
-    let Args { streams, steps, threads } = Args::parse();
+fn main() -> ExitCode {
+    let args = Args::parse();
+    program::main(|| run(&args))
+}
+
+fn run(args: &Args) -> program::Result<End> {
+    let Args { streams, steps, threads } = *args;
     let (streams, steps, threads) = (streams.max(1), steps.max(1), threads.max(1));
     // Random weights do as well as learnt ones to show what streams are.
     let model: Model = Model::builder(Shape::new(steps, FEATURES))
         .layer("lstm", Lstm::new(35).layers(2))
         .layer("linear", Linear::new(2))
         .build(1)?;
-    println!("{model}\n");
+    say(format!("{model}\n"));
     let mut noise = vec![0.0; streams * steps * FEATURES];
     Init::Uniform(1.0).fill(&mut noise, rng::key(&[1]));
     let x =
@@ -61,7 +72,7 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let whole = model.predict(&x)?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("whole sequences, as one batch: {:>9.0} steps/s", (streams * steps) as f64 / seconds);
+    say(format!("whole sequences, as one batch: {:>9.0} steps/s", (streams * steps) as f64 / seconds));
 
     let model = Arc::new(model);
     for (what, chunks) in
@@ -85,10 +96,10 @@ fn main() -> Result<()> {
         });
         let rate = (streams * steps) as f64 / start.elapsed().as_secs_f64();
         let different = out.iter().zip(&whole).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-        println!(
+        say(format!(
             "{what:>29}: {rate:>9.0} steps/s on {threads} threads, {different} of {} values differ",
             whole.len()
-        );
+        ));
         // Only where multiply and add are not fused does a lone sample round otherwise.
         assert!(different == 0 || SimdLevel::current() == SimdLevel::Portable);
     }
@@ -101,6 +112,6 @@ fn main() -> Result<()> {
     let mut second = Session::new(Arc::clone(&model))?;
     second.set_state(0, &first.state(0));
     assert_eq!(second.push_all(after), first.push_all(after));
-    println!("a stream that was handed over after {half} steps goes on as if nothing had been");
-    Ok(())
+    say(format!("a stream that was handed over after {half} steps goes on as if nothing had been"));
+    Ok(End::Finished)
 }

@@ -6,7 +6,8 @@
 //!
 //! After every epoch the state of the run goes to `train.ckpt` or `retrain.ckpt` in that folder, and stays there. With
 //! `--resume` a run that was cut short goes on from them and ends with the same bits as if it had not been; one that had
-//! come to its end does so again at once, or goes on if `--epochs` says more. Without `--resume` they are written anew.
+//! come to its end does so again at once, or goes on if `--epochs` says more. Without `--resume` they are written again from
+//! the start. Ctrl-C ends a run after its epoch, with status 130.
 
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
@@ -15,21 +16,25 @@ mod find;
 mod paper;
 mod phases;
 #[path = "../shared/plots.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
 mod plots;
+#[path = "../shared/program.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod program;
 mod progress;
 #[path = "../shared/recipe.rs"]
 mod recipe;
 
-use std::error::Error;
-use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bptt::data::{Dataset, DatasetExt};
 use bptt::prune::Magnitude;
 use clap::{Parser, ValueEnum};
-use phases::{Phases, Report};
+use phases::{Images, Phases, Report};
+use program::{End, Folder, say};
 use recipe::{Cell, Network, Phase, Recipe};
 use serde::Serialize;
 
@@ -38,6 +43,7 @@ use serde::Serialize;
 struct Args {
     /// Folder with the four official files [default: looked for, beginning with data/fashion-mnist]
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     data: Option<PathBuf>,
     /// Recurrent cell
     #[arg(long, value_enum, default_value_t = Cell::Lstm)]
@@ -80,6 +86,7 @@ struct Args {
     threads: Option<usize>,
     /// Folder for the model, the pictures and metrics.json
     #[arg(long, value_name = "DIR", default_value = "target/fashion_mnist")]
+    #[serde(skip)]
     out: PathBuf,
     /// Go on with a run that was cut short, with the same settings and in the same folder
     #[arg(long)]
@@ -143,19 +150,24 @@ impl Args {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args = Args::parse();
-    if let Err(error) = stop_on_ctrl_c().map_err(Into::into).and_then(|stop| run(&args, stop)) {
-        eprintln!("error: {error}");
-        std::process::exit(1);
-    }
+    program::main(|| run(&args, program::stop_on_ctrl_c("ending after this epoch")?))
 }
 
 /// All phases; none after one in which `stop` was set.
-fn run(args: &Args, stop: Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
+fn run(args: &Args, stop: Arc<AtomicBool>) -> program::Result<End> {
     let data = find::find(args.data.as_deref())?;
     let official = data.train().len();
     let samples = args.samples(official)?;
+    let folder = Folder::open(&args.out)?;
+    let phases = Phases { args, folder: &folder, recipe: &args.recipe(), stop };
+    if args.resume && !phases.checkpoint(Phase::Train).exists() {
+        let found = phases.checkpoint(Phase::Train);
+        return Err(
+            format!("--resume: found no {}, expected the folder of an earlier run", found.display()).into()
+        );
+    }
     let (train, valid) = if samples == official {
         (data.train().first(official)?, None)
     } else {
@@ -163,59 +175,42 @@ fn run(args: &Args, stop: Arc<AtomicBool>) -> Result<(), Box<dyn Error>> {
         (train, Some(valid))
     };
 
-    let recipe = args.recipe();
-    let mut model = recipe.model(&args.network(), &train, args.seed)?;
-    println!("{model}\n");
+    let mut model = phases.recipe.model(&args.network(), &train, args.seed)?;
+    say(format!("{model}\n"));
     match &valid {
-        Some(valid) => println!("training on {} images, validating on {}", train.len(), valid.len()),
-        None => println!("training on all {} images: none are left for validation", train.len()),
+        Some(valid) => say(format!("training on {} images, validating on {}", train.len(), valid.len())),
+        None => say(format!("training on all {} images: none are left for validation", train.len())),
     }
+    let images = Images { train: &train, valid: valid.as_ref().map(|valid| valid as _) };
+    let mut report = Report::new(args, phases.recipe, data.test());
 
-    fs::create_dir_all(&args.out).map_err(|e| format!("{}: {e}", args.out.display()))?;
-    let valid = valid.as_ref().map(|valid| valid as _);
-    let phases = Phases { args, recipe: &recipe, train: &train, valid, stop };
-    let mut report = Report::new(args, &recipe, data.test());
-
-    let Some(history) = phases.fit(Phase::Train, &mut model)? else { return Ok(()) };
+    let Some(history) = phases.fit(Phase::Train, &mut model, images)? else { return Ok(phases.stopped()) };
     report.add("train", Some(&history), &model)?;
     if let Threshold(Some(threshold)) = args.prune {
         let sparsity = model.prune(Magnitude::below(threshold))?;
-        println!("\npruned at {threshold}\n{sparsity}\n");
+        say(format!("\npruned at {threshold}\n{sparsity}\n"));
         report.add("prune", None, &model)?;
-        if recipe.retrain_epochs > 0 {
-            let Some(history) = phases.fit(Phase::Retrain, &mut model)? else { return Ok(()) };
+        if phases.recipe.retrain_epochs > 0 {
+            let Some(history) = phases.fit(Phase::Retrain, &mut model, images)? else {
+                return Ok(phases.stopped());
+            };
             report.add("retrain", Some(&history), &model)?;
         }
     }
     model.save(phases.saved())?;
-    report.write()?;
-    println!("{report}");
-    Ok(())
-}
-
-/// A flag that Ctrl-C sets.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>, ctrlc::Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        // Once to end after the epoch, twice to end at once.
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!(
-            "\nending after this epoch; what was learnt is saved, and --resume goes on (Ctrl-C again ends at once)"
-        );
-    })?;
-    Ok(stop)
+    report.write(&folder)?;
+    say(report);
+    Ok(End::Finished)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use super::*;
 
-    fn go(out: &Path, stop: bool, flags: &str) -> Result<(), String> {
+    fn go(out: &Path, stop: bool, flags: &str) -> Result<End, String> {
         let fixed = "fashion_mnist --samples 300 --hidden 4 --threads 2 --out";
         let args = fixed.split(' ').map(Into::into).chain([out.as_os_str().to_owned()]);
         let args = Args::try_parse_from(args.chain(flags.split_whitespace().map(Into::into)));
@@ -227,9 +222,14 @@ mod tests {
     fn what_was_cut_short_in_either_phase_goes_on_to_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
-        go(&whole, false, "--epochs 2 --retrain-epochs 2").unwrap();
+        assert_eq!(go(&whole, false, "--epochs 2 --retrain-epochs 2"), Ok(End::Finished));
 
-        go(&cut, true, "--epochs 2").unwrap();
+        let fault = go(&cut, false, "--resume --epochs 2").unwrap_err();
+        assert!(fault.starts_with("--resume: found no ") && fault.contains("train.ckpt"), "{fault}");
+        let End::Stopped(saved) = go(&cut, true, "--epochs 2").unwrap() else { panic!("expected a stop") };
+        for part in ["stopped", "model.safetensors", "train.ckpt", "--resume"] {
+            assert!(saved.contains(part), "{saved}");
+        }
         assert!(!cut.join("metrics.json").exists(), "no test image is looked at before training is done");
         go(&cut, false, "--resume --epochs 2 --retrain-epochs 1").unwrap();
         let model = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();

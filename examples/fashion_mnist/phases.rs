@@ -1,6 +1,5 @@
 //! The phases of a run: training, pruning, retraining; and what is reported of each.
 
-use std::error::Error;
 use std::fmt::{self, Display};
 use std::fs;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History};
 use serde_json::{Value, json};
 
 use crate::plots::{self, EpochPoint};
+use crate::program::{self, End, Folder};
 use crate::recipe::{Cell, Phase, Recipe};
 use crate::{Args, Threshold, paper, progress};
 
@@ -25,41 +25,68 @@ type Data<'a> = &'a dyn Dataset<Elem = f32>;
 /// What the phases share.
 pub struct Phases<'a> {
     pub args: &'a Args,
+    pub folder: &'a Folder,
     pub recipe: &'a Recipe,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What the phases learn from.
+#[derive(Clone, Copy)]
+pub struct Images<'a> {
     pub train: Data<'a>,
     pub valid: Option<Data<'a>>,
-    pub stop: Arc<AtomicBool>,
 }
 
 impl Phases<'_> {
     /// The file of the model, which is there after the first epoch.
     pub fn saved(&self) -> PathBuf {
-        self.args.out.join("model.safetensors")
+        self.folder.path().join("model.safetensors")
+    }
+
+    /// The file that a phase goes on from, which is there after its first epoch.
+    pub fn checkpoint(&self, phase: Phase) -> PathBuf {
+        self.folder.path().join(match phase {
+            Phase::Train => "train.ckpt",
+            Phase::Retrain => "retrain.ckpt",
+        })
     }
 
     /// Trains, from the phase's checkpoint on if asked for; `None` if it was stopped.
-    pub fn fit(&self, phase: Phase, model: &mut Model) -> bptt::Result<Option<History>> {
+    pub fn fit(&self, phase: Phase, model: &mut Model, images: Images<'_>) -> bptt::Result<Option<History>> {
         let Self { args, recipe, .. } = self;
-        let retrained = args.out.join("retrain.ckpt");
         let mut trainer = recipe
             .trainer(phase, args.seed)
             .stop_on(self.stop.clone())
             .resume(args.resume)
+            .checkpoint(self.checkpoint(phase))
             .with(Checkpoint::last(self.saved()))
             .with(progress::Bars::new());
+        let retrained = self.checkpoint(Phase::Retrain);
         trainer = match phase {
             // An epoch more of training, and whatever was retrained was another model.
-            Phase::Train => trainer.checkpoint(args.out.join("train.ckpt")).with(move |_: &Epoch| {
+            Phase::Train => trainer.with(move |_: &Epoch| {
                 let _ = fs::remove_file(&retrained);
                 Flow::Continue
             }),
-            Phase::Retrain => trainer.checkpoint(retrained).with(args.prune),
+            Phase::Retrain => trainer.with(args.prune),
         };
         if let Some(threads) = args.threads {
             trainer = trainer.threads(threads);
         }
-        let history = recipe.fit(trainer, model, self.train, self.valid)?;
+        let history = recipe.fit(trainer, model, images.train, images.valid)?;
         Ok((!self.stop.load(Ordering::Relaxed)).then_some(history))
+    }
+
+    /// What is said of a run that was stopped.
+    pub fn stopped(&self) -> End {
+        let phases = [Phase::Retrain, Phase::Train].map(|phase| self.checkpoint(phase));
+        let checkpoint = phases.iter().find(|path| path.exists()).unwrap_or(&phases[1]);
+        End::Stopped(format!(
+            "stopped: the model of the last whole epoch is in {}, the state of the run in {}; the same command with \
+             --resume goes on from there",
+            self.saved().display(),
+            checkpoint.display(),
+        ))
     }
 }
 
@@ -115,15 +142,14 @@ impl<'a> Report<'a> {
     }
 
     /// Writes the pictures and `metrics.json`.
-    pub fn write(&self) -> Result<(), Box<dyn Error>> {
-        let out = &self.args.out;
+    pub fn write(&self, folder: &Folder) -> program::Result<()> {
         let points: Vec<_> = self.epochs().enumerate().map(|(i, epoch)| point(i + 1, epoch)).collect();
         if !points.is_empty() {
-            plots::learning_curves(&out.join("learning_curves.svg"), &points)?;
+            folder.write("learning_curves.svg", &plots::learning_curves(&points, self.pruned_after())?)?;
         }
         if let Some(Outcome { confusion, .. }) = self.phases.last() {
             let (names, rows) = (FashionMnist::CLASSES, confusion.rows());
-            plots::confusion(&out.join("confusion.svg"), &names, &rows, confusion.accuracy())?;
+            folder.write("confusion.svg", &plots::confusion(&names, &rows, confusion.accuracy())?)?;
         }
         // What no flag said is what it came to.
         let (mut config, recipe) = (json!(self.args), json!(self.recipe));
@@ -131,12 +157,20 @@ impl<'a> Report<'a> {
             config[name] = recipe[name].clone();
         }
         config["samples"] = json!(self.args.samples(OFFICIAL)?);
+        // Names of folders need not be UTF-8, which JSON is.
+        config["data"] = json!(self.args.data.as_ref().map(|path| path.display().to_string()));
+        config["out"] = json!(self.args.out.display().to_string());
         let metrics = json!({
             "config": config,
             "recipe": recipe,
             "phases": self.phases.iter().map(|phase| self.json(phase)).collect::<Vec<_>>(),
         });
-        Ok(bptt::atomic_write(out.join("metrics.json"), serde_json::to_string_pretty(&metrics)? + "\n")?)
+        Ok(folder.write("metrics.json", &(serde_json::to_string_pretty(&metrics)? + "\n"))?)
+    }
+
+    /// How many epochs there were before pruning, if it came to that.
+    fn pruned_after(&self) -> Option<usize> {
+        self.phases.iter().any(|phase| phase.name == "prune").then(|| self.phases[0].epochs.len())
     }
 
     fn epochs(&self) -> impl Iterator<Item = &Epoch> {

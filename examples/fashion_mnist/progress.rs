@@ -7,6 +7,8 @@ use bptt::Result;
 use bptt::train::{Callback, Epoch, EpochEnd, Flow, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::program::say;
+
 /// A progress bar over all epochs, with loss, accuracy and time left; hidden where the output is no terminal.
 pub struct Bars {
     bar: ProgressBar,
@@ -40,12 +42,12 @@ impl Callback<f32> for Bars {
     }
 
     fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
-        done.iter().for_each(|epoch| println!("{}", line(epoch)));
+        done.iter().map(line).for_each(say);
         Ok(())
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
-        self.bar.suspend(|| println!("{}", line(end.epoch)));
+        self.bar.suspend(|| say(line(end.epoch)));
         Ok(Flow::Continue)
     }
 

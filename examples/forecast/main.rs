@@ -4,14 +4,19 @@
 //! nothing was chosen on, say how good the forecasts are.
 
 mod plot;
+#[path = "../shared/program.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod program;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use bptt::ndarray::{Array2, Array3, Axis};
 use bptt::prelude::*;
 use bptt::{Error, Result};
 use clap::Parser;
+use program::{End, Folder, say};
 
 const SERIES: &str = "data/mauna-loa/co2.csv";
 /// Months ahead.
@@ -78,19 +83,24 @@ fn errors(forecast: &Array2<f32>, truth: &Array2<f32>) -> (f32, Vec<f32>) {
     (each.mean().expect("some months").sqrt(), each.mapv(f32::sqrt).to_vec())
 }
 
-fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
     let args = Args::parse();
+    program::main(|| run(&args))
+}
+
+fn run(args: &Args) -> program::Result<End> {
+    let folder = Folder::open(&args.out)?;
     let series = months(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SERIES))?;
     let [valid_from, test_from] = SPLIT;
-    println!(
+    say(format!(
         "{} months: {valid_from} to learn from, {} to choose by, {} to test on",
         series.len(),
         test_from - valid_from,
         series.len() - test_from
-    );
+    ));
 
     let mut best: Option<(f32, usize, Model)> = None;
-    println!("\nmonths seen  units  epochs  validation RMSE, ppm");
+    say(format!("\nmonths seen  units  epochs  validation RMSE, ppm"));
     for window in [12, 24, 36] {
         for units in [8, 24] {
             let data = |from, to| {
@@ -108,9 +118,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
                 .seed(args.seed)
                 .with(EarlyStopping::patience(60));
             let epochs = trainer.fit(&mut model, &train, Some(&valid))?.epochs.len();
-            let rmse = SCALE
-                * model.evaluate_with(&valid, &Mse)?.loss().ok_or("there are no targets")?.sqrt() as f32;
-            println!("{window:>11}  {units:>5}  {epochs:>6}  {rmse:>9.3}");
+            let loss = model.evaluate_with(&valid, &Mse)?.loss().ok_or("there are no targets")?;
+            let rmse = SCALE * loss.sqrt() as f32;
+            say(format!("{window:>11}  {units:>5}  {epochs:>6}  {rmse:>9.3}"));
             if best.as_ref().is_none_or(|(least, ..)| rmse < *least) {
                 best = Some((rmse, window, model));
             }
@@ -129,22 +139,24 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         ("a year ago + growth", Array2::from_shape_fn(truth.dim(), |(i, k)| year_ago(i, k) + growth(i))),
         ("LSTM", lstm),
     ];
-    println!("\n{} forecasts from {window} months, RMSE in ppm", truth.nrows());
-    println!("{:>20}  {:>6}  1, 3, 6 and 12 months ahead", "", "all");
+    say(format!("\n{} forecasts from {window} months, RMSE in ppm", truth.nrows()));
+    say(format!("{:>20}  {:>6}  1, 3, 6 and 12 months ahead", "", "all"));
     let mut curves = Vec::new();
     for (name, forecast) in &forecasts {
         let (all, each) = errors(forecast, &truth);
-        println!("{name:>20}  {all:>6.3}  {:.3}  {:.3}  {:.3}  {:.3}", each[0], each[2], each[5], each[11]);
+        say(format!(
+            "{name:>20}  {all:>6.3}  {:.3}  {:.3}  {:.3}  {:.3}",
+            each[0], each[2], each[5], each[11]
+        ));
         curves.push((*name, each));
     }
-    std::fs::create_dir_all(&args.out)?;
     let months = |of: &Array2<f32>, i: usize| {
         of.row(i).iter().map(|d| SCALE * d + series[test_from + i - 1]).collect()
     };
     let shown: Vec<(usize, Vec<f32>)> =
         (0..truth.nrows()).step_by(12).map(|i| (test_from + i, months(&forecasts[3].1, i))).collect();
-    let path = args.out.join("forecast.svg");
-    plot::draw(&path, &series, test_from - 24, &shown, &curves)?;
-    println!("\nthe test years and the errors are drawn in {}", path.display());
-    Ok(())
+    folder.write("forecast.svg", &plot::draw(&series, test_from - 24, &shown, &curves)?)?;
+    let path = folder.path().join("forecast.svg");
+    say(format!("\nthe test years and the errors are drawn in {}", path.display()));
+    Ok(End::Finished)
 }

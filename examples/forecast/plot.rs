@@ -1,8 +1,8 @@
 //! A picture of forecasts and their errors.
 
 use std::error::Error;
-use std::path::Path;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 const INK: RGBColor = RGBColor(40, 40, 40);
@@ -11,35 +11,54 @@ const GRID: RGBColor = RGBColor(225, 225, 225);
 const COLORS: [RGBColor; 4] =
     [RGBColor(0, 158, 115), RGBColor(230, 159, 0), RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
 
-/// Draws the series from month `from` on with the forecasts, each with its first month, and beside it the errors of
-/// several kinds of forecasts by months ahead; the last kind has the forecasts' colour.
+/// The series from month `from` on with the forecasts, each with its first month, and beside it the errors of several
+/// kinds of forecasts by months ahead, as SVG; the last kind has the forecasts' colour.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// If it cannot be drawn.
 pub fn draw(
-    path: &Path,
     series: &[f32],
     from: usize,
     forecasts: &[(usize, Vec<f32>)],
     errors: &[(&str, Vec<f32>)],
+) -> Result<String, Box<dyn Error>> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (1100, 420)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (left, right) = root.split_horizontally(680);
+        draw_forecasts(&left, &series[from..], from, forecasts)?;
+        draw_errors(&right, errors)?;
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+fn font(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
+/// Draws `shown`, whose first month is `from`, with the forecasts.
+fn draw_forecasts(
+    area: &Area,
+    shown: &[f32],
+    from: usize,
+    forecasts: &[(usize, Vec<f32>)],
 ) -> Result<(), Box<dyn Error>> {
-    let root = SVGBackend::new(path, (1100, 420)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let (left, right) = root.split_horizontally(680);
     // Month 0 is March 1958.
     let year = |month: usize| 1958.0 + (month as f32 + 2.0) / 12.0;
-    let font = |size: i32| ("sans-serif", size).into_font().color(&INK);
-    let shown = &series[from..];
     let least = shown.iter().copied().fold(f32::INFINITY, f32::min);
     let most = shown.iter().copied().fold(f32::NEG_INFINITY, f32::max);
 
-    let mut chart = ChartBuilder::on(&left)
+    let mut chart = ChartBuilder::on(area)
         .caption("CO₂ at Mauna Loa, and forecasts of a year", font(18))
         .margin(12)
         .margin_right(24)
         .x_label_area_size(40)
         .y_label_area_size(56)
-        .build_cartesian_2d(year(from)..year(series.len()), least - 1.0..most + 1.0)?;
+        .build_cartesian_2d(year(from)..year(from + shown.len()), least - 1.0..most + 1.0)?;
     let mut mesh = chart.configure_mesh();
     mesh.bold_line_style(GRID).light_line_style(TRANSPARENT).axis_style(INK).label_style(font(13));
     mesh.x_label_formatter(&|year| format!("{year:.0}")).y_label_formatter(&|ppm| format!("{ppm:.0}"));
@@ -51,9 +70,13 @@ pub fn draw(
     for (start, values) in forecasts {
         chart.draw_series(LineSeries::new(line(*start, values), COLORS[3].stroke_width(2)))?;
     }
+    Ok(())
+}
 
+/// Draws the errors of each kind of forecast by months ahead.
+fn draw_errors(area: &Area, errors: &[(&str, Vec<f32>)]) -> Result<(), Box<dyn Error>> {
     let most = errors.iter().flat_map(|(_, each)| each).copied().fold(0.0, f32::max);
-    let mut chart = ChartBuilder::on(&right)
+    let mut chart = ChartBuilder::on(area)
         .caption("Error by months ahead", font(18))
         .margin(12)
         .margin_right(24)
@@ -72,6 +95,5 @@ pub fn draw(
     }
     let mut legend = chart.configure_series_labels();
     legend.position(SeriesLabelPosition::UpperLeft).label_font(font(13)).draw()?;
-    root.present()?;
     Ok(())
 }

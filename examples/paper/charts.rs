@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::plots::{Axis, INK, Result, axes, bold, range, text};
+use crate::plots::{Area, Axis, INK, Result, axes, bold, range, text};
 
 /// A curve, and the sd of each of its values.
 pub struct Line {
@@ -14,6 +14,28 @@ pub struct Line {
     pub dashed: bool,
     /// The place of its colour.
     pub color: usize,
+}
+
+/// A chart of lines.
+pub struct Chart {
+    pub title: &'static str,
+    pub x: &'static str,
+    /// Whether the distances along x are those of logarithms.
+    pub log: bool,
+    pub y: &'static str,
+    pub lines: Vec<Line>,
+}
+
+impl Chart {
+    /// Whether there is anything to draw: not where all runs failed.
+    pub fn is_drawn(&self) -> bool {
+        self.lines.iter().any(|line| !line.points.is_empty())
+    }
+
+    /// Where a value of x is drawn.
+    fn place(&self, x: f64) -> f64 {
+        if self.log { x.log10() } else { x }
+    }
 }
 
 /// The page has a lighter one for each in the dark.
@@ -27,13 +49,14 @@ const SIZE: (u32, u32) = (440, 310);
 ///
 /// # Errors
 /// If there is nothing to draw.
-pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<String> {
-    let points = || lines.iter().flat_map(|line| &line.points);
-    let ends = lines
+pub fn lines(chart: &Chart) -> Result<String> {
+    let points = || chart.lines.iter().flat_map(|line| &line.points).map(|&(x, y)| (chart.place(x), y));
+    let ends = chart
+        .lines
         .iter()
         .flat_map(|line| line.points.iter().zip(&line.sd).flat_map(|((_, y), sd)| [y - sd, y + sd]));
     let (Some(x), Some(y)) = (range(points().map(|p| p.0)), range(ends.chain(points().map(|p| p.1)))) else {
-        return Err(format!("{title}: nothing to draw").into());
+        return Err(format!("{}: nothing to draw", chart.title).into());
     };
     let (wide, high) = ((x.end - x.start).max(1e-9), (y.end - y.start).max(0.1));
     let (x, y) = (x.start - 0.04 * wide..x.end + 0.04 * wide, y.start - 0.06 * high..y.end + 0.06 * high);
@@ -41,40 +64,47 @@ pub fn lines(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> Result<
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.draw_text(title, &bold(16, HPos::Left), (12, 18))?;
-        let (mut left, mut top) = (14, 42);
-        for line in lines {
-            let color = COLORS[line.color];
-            let width = 46 + 7 * line.name.chars().count() as i32;
-            if left + width > SIZE.0 as i32 {
-                (left, top) = (14, top + 18);
-            }
-            for dash in dashes(left, left + 26, line.dashed) {
-                area.draw(&PathElement::new(dash.map(|x| (x, top)), color.stroke_width(2)))?;
-            }
-            area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, top))?;
-            left += width;
-        }
-        let mut chart =
-            axes(&area, top + 16, (Axis::new(x, 8, 0.0), x_name), (Axis::new(y, 7, 0.0), y_name))?;
-        for Line { points, sd, dashed, color, .. } in lines {
+        area.draw_text(chart.title, &bold(16, HPos::Left), (12, 18))?;
+        let top = legend(&area, &chart.lines)?;
+        let x = if chart.log { Axis::log(x) } else { Axis::new(x, 8, 0.0) };
+        let mut plot = axes(&area, top + 16, (x, chart.x), (Axis::new(y, 7, 0.0), chart.y))?;
+        for Line { points, sd, dashed, color, .. } in &chart.lines {
             let color = COLORS[*color];
+            let points: Vec<_> = points.iter().map(|&(x, y)| (chart.place(x), y)).collect();
             if *dashed {
                 let dashed = DashedLineSeries::new(points.iter().copied(), 6, 4, color.stroke_width(2));
-                chart.draw_series(dashed)?;
+                plot.draw_series(dashed)?;
             } else {
-                chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
+                plot.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
             }
-            chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
+            plot.draw_series(points.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
             let whiskers = points.iter().zip(sd).filter(|(_, sd)| **sd > 0.0);
-            chart
-                .draw_series(whiskers.map(|(&(x, y), sd)| {
-                    PathElement::new([(x, y - sd), (x, y + sd)], color.stroke_width(1))
-                }))?;
+            plot.draw_series(
+                whiskers
+                    .map(|(&(x, y), sd)| PathElement::new([(x, y - sd), (x, y + sd)], color.stroke_width(1))),
+            )?;
         }
         area.present()?;
     }
     Ok(svg)
+}
+
+/// The names of lines, in as many rows as they take; returns how far down they go.
+fn legend(area: &Area, lines: &[Line]) -> Result<i32> {
+    let (mut left, mut top) = (14, 42);
+    for line in lines {
+        let color = COLORS[line.color];
+        let width = 46 + 7 * line.name.chars().count() as i32;
+        if left + width > SIZE.0 as i32 {
+            (left, top) = (14, top + 18);
+        }
+        for dash in dashes(left, left + 26, line.dashed) {
+            area.draw(&PathElement::new(dash.map(|x| (x, top)), color.stroke_width(2)))?;
+        }
+        area.draw_text(&line.name, &text(14, HPos::Left, &INK), (left + 32, top))?;
+        left += width;
+    }
+    Ok(top)
 }
 
 /// The same on white, for where no page gives it colours.
@@ -150,7 +180,8 @@ mod tests {
 
     #[test]
     fn lines_have_names_dots_and_whiskers() {
-        let svg = lines("a & b", "x", "y", &[line("ours", false, 0.5), line("paper", true, 0.0)]).unwrap();
+        let chart = |lines| Chart { title: "a & b", x: "x", log: false, y: "y", lines };
+        let svg = lines(&chart(vec![line("ours", false, 0.5), line("paper", true, 0.0)])).unwrap();
         assert_eq!(unbalanced(&svg), None);
         for text in ["a &amp; b", "ours", "paper", "\nx\n", "\ny\n"] {
             assert!(svg.contains(text), "{text}");
@@ -159,7 +190,11 @@ mod tests {
         // The legend's, the curve, three whiskers; of the dashed line more than that, but no whisker.
         assert_eq!(count(&svg, "<polyline", COLORS[0]), 5);
         assert!(count(&svg, "<polyline", COLORS[1]) > 10);
-        assert!(lines("t", "x", "y", &[]).is_err());
+        assert!(lines(&chart(Vec::new())).is_err());
+
+        // Rates are shown as they are, at the distances of their logarithms.
+        let svg = lines(&Chart { log: true, ..chart(vec![line("ours", false, 0.0)]) }).unwrap();
+        assert!(["\n1\n", "\n2\n"].iter().all(|tick| svg.contains(tick)) && !svg.contains("0.3"), "{svg}");
     }
 
     #[test]

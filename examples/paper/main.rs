@@ -4,8 +4,8 @@
 //! `target/paper/index.html`, all figures as `results.json`, and the charts as pictures. `-- --quick` does about a tenth
 //! of it; `-- --only table2,fig3` some of its sections; `-- --help` lists more.
 //!
-//! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted goes on from there
-//! when it is started again. Delete the file to begin anew, as after a change of the code.
+//! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted, as by Ctrl-C, goes on
+//! from there when it is started again. Delete the file to start from the beginning, as after a change of the code.
 
 mod charts;
 #[path = "../shared/fashion_mnist.rs"]
@@ -17,19 +17,21 @@ mod paper;
 #[path = "../shared/plots.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod plots;
+#[path = "../shared/program.rs"]
+#[allow(dead_code, reason = "each example has use for some of it")]
+mod program;
 #[path = "../shared/recipe.rs"]
 mod recipe;
 mod report;
 mod sections;
 mod study;
 
-use std::error::Error;
-use std::fs;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use bptt::atomic_write;
 use clap::Parser;
+use program::{End, Folder, complain, say};
 use report::Report;
 use sections::{Plan, Section};
 use study::Run;
@@ -57,14 +59,12 @@ struct Args {
     data: Option<PathBuf>,
 }
 
-fn main() {
-    if let Err(error) = run(&Args::parse()) {
-        eprintln!("error: {error}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    let args = Args::parse();
+    program::main(|| run(&args))
 }
 
-fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+fn run(args: &Args) -> program::Result<End> {
     let plan = Plan { quick: args.quick, repeats: args.repeats.unwrap_or(if args.quick { 2 } else { 5 }) };
     if plan.repeats == 0 {
         return Err("--repeats: found 0, expected at least 1".into());
@@ -76,28 +76,34 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .out
         .clone()
         .unwrap_or_else(|| if args.quick { "target/paper-quick" } else { "target/paper" }.into());
-    fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+    let folder = Folder::open(&out)?;
 
     // Without threads there is one worker, whatever is asked for.
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let workers = if cfg!(feature = "rayon") { args.workers.unwrap_or(cores) } else { 1 };
     let (count, path) = (runs.len(), out.join("runs.jsonl"));
     let minutes = runs.iter().map(Run::cost).sum::<f64>() / 60.0;
-    println!(
+    say(format!(
         "{count} runs, about {minutes:.1} minutes of one thread, {:.1} with {workers} side by side; kept in {}",
         minutes / workers.max(1) as f64,
         path.display()
+    ));
+    let kept = format!(
+        "stopped: the runs that are done are in {}; the same command goes on from there",
+        path.display()
     );
+    program::exit_on_ctrl_c(kept)?;
     let runs = study::run(runs, &data, args.workers, &path)?;
+    runs.unreadable().iter().for_each(complain);
     let report = Report { plan, sections: &sections, runs: &runs, workers };
-    atomic_write(out.join("results.json"), serde_json::to_string_pretty(&report.json())? + "\n")?;
-    atomic_write(out.join("index.html"), report.html()?)?;
+    folder.write("results.json", &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
+    folder.write("index.html", &report.html()?)?;
     for (name, svg) in report.pictures()? {
-        atomic_write(out.join(name), svg)?;
+        folder.write(&name, &svg)?;
     }
-    println!("{}", out.join("index.html").display());
+    say(out.join("index.html").display());
     runs.results().map_err(|e| format!("a run failed; started again, it is tried again: {e}"))?;
-    Ok(())
+    Ok(End::Finished)
 }
 
 /// The sections of these names, or all.
@@ -125,6 +131,8 @@ fn distinct(sections: &[Section]) -> Vec<Run> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// All sections, at a size that takes a moment.

@@ -7,7 +7,7 @@ use bptt::metrics::ConfusionMatrix;
 use bptt::tune::{Summary, Table as Runs};
 use serde_json::{Value, json};
 
-use crate::charts::{self, Line};
+use crate::charts::{self, Chart, Line};
 use crate::html::{confusion, element, escape, figure, table};
 use crate::recipe::Recipe;
 use crate::sections::{Figure, Metric, Plan, Row, Section, Stage, Table};
@@ -156,9 +156,9 @@ impl Report<'_> {
     }
 
     /// What a figure draws as lines, if it does.
-    fn plot(&self, section: &Section, of: &Figure) -> Option<Plot> {
+    fn plot(&self, section: &Section, of: &Figure) -> Option<Chart> {
         match *of {
-            Figure::Lines { title, x, ref lines, paper } => {
+            Figure::Lines { title, x, log, ref lines, paper } => {
                 let mut all = Vec::new();
                 for (color, &(name, place)) in lines.iter().enumerate() {
                     let rows = &section.tables[place].rows;
@@ -169,11 +169,11 @@ impl Report<'_> {
                         all.push(Line { name, points, sd: Vec::new(), dashed: true, color });
                     }
                 }
-                Some(Plot { title, x, y: "accuracy, %", lines: all })
+                Some(Chart { title, x, log, y: "accuracy, %", lines: all })
             }
             Figure::Seconds { title, x, table } => {
                 let line = self.line("ours", 0, &section.tables[table].rows, |ours| ours.seconds.clone());
-                Some(Plot { title, x, y: "seconds an epoch", lines: vec![line] })
+                Some(Chart { title, x, log: false, y: "seconds an epoch", lines: vec![line] })
             }
             _ => None,
         }
@@ -184,8 +184,8 @@ impl Report<'_> {
         let mut all = Vec::new();
         for section in self.sections {
             let plots = section.figures.iter().filter_map(|of| self.plot(section, of));
-            for (i, Plot { title, x, y, lines }) in plots.enumerate().filter(|(_, plot)| plot.is_drawn()) {
-                let svg = charts::lines(title, x, y, &lines)?;
+            for (i, plot) in plots.enumerate().filter(|(_, plot)| plot.is_drawn()) {
+                let svg = charts::lines(&plot)?;
                 all.push((format!("{}-{}.svg", section.name, i + 1), charts::on_white(&svg)));
             }
         }
@@ -340,23 +340,8 @@ impl Stage {
 }
 
 /// A chart, and its values for those who do not see it.
-/// A chart of lines.
-struct Plot {
-    title: &'static str,
-    x: &'static str,
-    y: &'static str,
-    lines: Vec<Line>,
-}
-
-impl Plot {
-    /// Whether there is anything to draw: not where all runs failed.
-    fn is_drawn(&self) -> bool {
-        self.lines.iter().any(|line| !line.points.is_empty())
-    }
-}
-
-fn chart(plot: &Plot) -> Result<String, Box<dyn Error>> {
-    let Plot { title, x, y, lines } = plot;
+fn chart(plot: &Chart) -> Result<String, Box<dyn Error>> {
+    let Chart { title, x, y, lines, .. } = plot;
     if !plot.is_drawn() {
         return Ok(element("p", &format!("{title}: the runs failed.")));
     }
@@ -367,7 +352,7 @@ fn chart(plot: &Plot) -> Result<String, Box<dyn Error>> {
     };
     let values: Vec<_> = lines.iter().map(values).collect();
     let text = format!("{title}: {y} over {x}. {}", values.join(" "));
-    Ok(figure(&charts::lines(title, x, y, lines)?, &text))
+    Ok(figure(&charts::lines(plot)?, &text))
 }
 
 /// A setting as it is, without quotes.

@@ -76,6 +76,8 @@ pub enum Figure {
     Lines {
         title: &'static str,
         x: &'static str,
+        /// Whether the distances along x are those of logarithms.
+        log: bool,
         lines: Vec<(&'static str, usize)>,
         paper: usize,
     },
@@ -129,7 +131,7 @@ fn on_validation(head: &'static str, rows: impl IntoIterator<Item = Row>) -> Tab
 
 /// The section's only table as a line.
 fn validation_line(title: &'static str, x: &'static str) -> Figure {
-    Figure::Lines { title, x, lines: vec![("validation", 0)], paper: 0 }
+    Figure::Lines { title, x, log: false, lines: vec![("validation", 0)], paper: 0 }
 }
 
 impl Row {
@@ -268,14 +270,20 @@ impl Plan {
         let rows = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1].map(|lr: f64| {
             let base = self.base();
             let recipe = Recipe { lr, ..base.recipe.clone() };
-            row(lr, Metric::Valid, None, self.some(&Run { recipe, ..base })).at(lr.log10())
+            row(lr, Metric::Valid, None, self.some(&Run { recipe, ..base })).at(lr)
         });
         Section {
             name: "rate",
             title: "Learning rate",
             text: "The paper searches from 0.001 to 0.1 and takes 0.001.",
             tables: vec![on_validation("rate", rows)],
-            figures: vec![validation_line("Learning rate", "log₁₀ of the rate")],
+            figures: vec![Figure::Lines {
+                title: "Learning rate",
+                x: "learning rate",
+                log: true,
+                lines: vec![("validation", 0)],
+                paper: 0,
+            }],
         }
     }
 
@@ -376,6 +384,7 @@ impl Plan {
             figures: vec![Figure::Lines {
                 title: "Accuracy over the share of the patterns",
                 x: "% of the training images",
+                log: false,
                 lines: vec![("paper's recipe", 0), ("tuned recipe", 1)],
                 paper: 1,
             }],
@@ -407,6 +416,7 @@ impl Plan {
             figures: vec![Figure::Lines {
                 title: "Accuracy over the share of the patterns",
                 x: "% of the training images",
+                log: false,
                 lines: vec![("random", 0), ("hardest", 1), ("easiest", 2), ("between", 3)],
                 paper: 0,
             }],
@@ -462,6 +472,7 @@ impl Plan {
         let lines = |title, first| Figure::Lines {
             title,
             x: "threshold",
+            log: false,
             lines: vec![("pruned", first), ("retrained", first + 1)],
             paper: 2,
         };

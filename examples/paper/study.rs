@@ -11,6 +11,7 @@ use bptt::tune::{Finished, Study, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::program::{complain, say};
 use crate::recipe::{Cell, Network, Phase, Recipe};
 
 /// A model that is trained and, for each threshold, pruned and retrained.
@@ -209,15 +210,15 @@ pub fn run(
                 told.position() as f64 / told.length().unwrap_or(1) as f64,
                 told.elapsed().as_secs_f64() / 60.0,
             );
-            println!(
+            say(format!(
                 "{}/{} runs, {:.0} % of the work, {minutes:.1} minutes",
                 finished.done,
                 finished.total,
                 100.0 * share
-            );
+            ));
         }
         if let Err(fault) = finished.result {
-            told.suspend(|| eprintln!("{}: {fault}", finished.config));
+            told.suspend(|| complain(format!("{}: {fault}", finished.config)));
         }
     });
     if let Some(workers) = workers {

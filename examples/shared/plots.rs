@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::ops::Range;
-use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
@@ -34,33 +33,38 @@ pub struct EpochPoint {
     pub valid_accuracy: Option<f64>,
 }
 
-/// Draws loss and accuracy over epochs, side by side.
+/// Loss and accuracy over epochs, side by side; a line marks where the model was pruned, after so many epochs.
 ///
 /// # Errors
-/// If there is nothing to draw, or the file cannot be written.
-pub fn learning_curves(path: &Path, epochs: &[EpochPoint]) -> Result<()> {
+/// If there is nothing to draw.
+pub fn learning_curves(epochs: &[EpochPoint], pruned_after: Option<usize>) -> Result<String> {
     let loss = [curve(epochs, |e| Some(e.train_loss)), curve(epochs, |e| e.valid_loss)];
     let accuracy = [curve(epochs, |e| Some(e.train_accuracy)), curve(epochs, |e| e.valid_accuracy)];
-    draw(path, (1000, 400), |root| {
+    let pruned = pruned_after.map(|epochs| epochs as f64 + 0.5);
+    draw((1000, 400), |root| {
         let (left, right) = root.split_horizontally(500);
-        panel(&left, "Loss", "mean cross-entropy", &loss, f64::INFINITY)?;
-        panel(&right, "Accuracy", "share of samples", &accuracy, 1.0)
+        let panels = [
+            Panel { title: "Loss", unit: "mean cross-entropy", most: f64::INFINITY, pruned },
+            Panel { title: "Accuracy", unit: "share of samples", most: 1.0, pruned },
+        ];
+        panels[0].draw(&left, &loss)?;
+        panels[1].draw(&right, &accuracy)
     })
 }
 
-/// Draws counts as a heat map: rows are true classes, columns predicted ones, colours shares of a row.
+/// Counts as a heat map: rows are true classes, columns predicted ones, colours shares of a row.
 ///
 /// # Errors
-/// If there are no counts, they are not square, there is not one name a class, or the file cannot be written.
-pub fn confusion(path: &Path, names: &[&str], counts: &[Vec<u64>], accuracy: f64) -> Result<()> {
+/// If there are no counts, they are not square, or there is not one name a class.
+pub fn confusion(names: &[&str], counts: &[Vec<u64>], accuracy: f64) -> Result<String> {
     let classes = names.len();
     if classes == 0 || counts.len() != classes || counts.iter().any(|row| row.len() != classes) {
-        return Err(format!("{}: {classes} names do not fit the confusion matrix", path.display()).into());
+        return Err(format!("{classes} names do not fit the confusion matrix").into());
     }
     let names: Vec<_> = names.iter().map(|name| shorten(name)).collect();
     let side = (CELL.0 * classes as i32, CELL.1 * classes as i32);
     let size = (CORNER.0 + side.0 + 110, CORNER.1 + side.1 + 20);
-    draw(path, (size.0 as u32, size.1 as u32), |root| {
+    draw((size.0 as u32, size.1 as u32), |root| {
         let title = format!("Confusion matrix, accuracy {:.2} %", 100.0 * accuracy);
         let middle = (CORNER.0 + side.0 / 2, CORNER.1 + side.1 / 2);
         root.draw_text(&title, &bold(18, HPos::Center), (middle.0, 24))?;
@@ -88,17 +92,52 @@ fn curve(epochs: &[EpochPoint], value: impl Fn(&EpochPoint) -> Option<f64>) -> C
 }
 
 /// One panel: training and validation over epochs, the legend above it, so that it never hides a curve.
-fn panel(area: &Area, title: &str, unit: &str, curves: &[Curve; 2], most: f64) -> Result<()> {
-    let over = |value: fn(&(f64, f64)) -> f64| curves.iter().flatten().map(value);
-    let (Some(x), Some(y)) = (range(over(|p| p.0)), range(over(|p| p.1))) else {
-        return Err(format!("no {} to draw", title.to_lowercase()).into());
-    };
-    let spread = y.end - y.start;
-    let room = if spread > 1e-6 * y.end.abs() { 0.06 * spread } else { 0.05 * y.end.abs().max(0.01) };
-    let floor = if y.start >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
-    let y = (y.start - room).max(floor)..(y.end + room).min(most.max(y.end));
+struct Panel {
+    title: &'static str,
+    unit: &'static str,
+    /// The largest value that there can be.
+    most: f64,
+    /// Where the model was pruned, in epochs.
+    pruned: Option<f64>,
+}
 
-    area.draw_text(title, &bold(18, HPos::Left), (70, 26))?;
+impl Panel {
+    fn draw(&self, area: &Area, curves: &[Curve; 2]) -> Result<()> {
+        let over = |value: fn(&(f64, f64)) -> f64| curves.iter().flatten().map(value);
+        let (Some(x), Some(y)) = (range(over(|p| p.0)), range(over(|p| p.1))) else {
+            return Err(format!("no {} to draw", self.title.to_lowercase()).into());
+        };
+        let spread = y.end - y.start;
+        let room = if spread > 1e-6 * y.end.abs() { 0.06 * spread } else { 0.05 * y.end.abs().max(0.01) };
+        let floor = if y.start >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+        let y = (y.start - room).max(floor)..(y.end + room).min(self.most.max(y.end));
+
+        area.draw_text(self.title, &bold(18, HPos::Left), (70, 26))?;
+        legend(area, curves)?;
+        let epochs = Axis::new(x.start - 0.5..x.end + 0.5, 10, 1.0);
+        let mut chart = axes(area, 48, (epochs, "epoch"), (Axis::new(y.clone(), 8, 0.0), self.unit))?;
+        if let Some(at) = self.pruned {
+            let style = INK.stroke_width(1);
+            chart.draw_series(DashedLineSeries::new([(at, y.start), (at, y.end)], 4, 4, style))?;
+            let (left, top) = chart.backend_coord(&(at, y.end));
+            // Beside the line, on the side that has room.
+            let before = at > (x.start + x.end) / 2.0;
+            let (side, left) = if before { (HPos::Right, left - 5) } else { (HPos::Left, left + 5) };
+            area.draw_text("pruned", &text(13, side, &INK), (left, top + 9))?;
+        }
+        for (curve, color) in curves.iter().zip([TRAIN, VALID]) {
+            chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)))?;
+            // Dots show a single epoch, and where the values are; of a long run they would make a band.
+            if curve.len() <= 50 {
+                chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of the curves that there are, from the right.
+fn legend(area: &Area, curves: &[Curve; 2]) -> Result<()> {
     let mut right = area.dim_in_pixel().0 as i32 - 24;
     for (name, color, curve) in [("validation", &VALID, &curves[1]), ("training", &TRAIN, &curves[0])] {
         if !curve.is_empty() {
@@ -107,16 +146,6 @@ fn panel(area: &Area, title: &str, unit: &str, curves: &[Curve; 2], most: f64) -
             area.draw(&PathElement::new([(end - 26, 26), (end, 26)], color.stroke_width(2)))?;
             area.draw(&Circle::new((end - 13, 26), 3, color.filled()))?;
             right = end - 44;
-        }
-    }
-
-    let epochs = Axis::new(x.start - 0.5..x.end + 0.5, 10, 1.0);
-    let mut chart = axes(area, 48, (epochs, "epoch"), (Axis::new(y, 8, 0.0), unit))?;
-    for (curve, color) in curves.iter().zip([TRAIN, VALID]) {
-        chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)))?;
-        // Dots show a single epoch, and where the values are; of a long run they would make a band.
-        if curve.len() <= 50 {
-            chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
         }
     }
     Ok(())
@@ -160,8 +189,8 @@ pub fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
 pub struct Axis {
     range: RangedCoordf64,
     ticks: Vec<f64>,
-    /// The decimals that tell ticks apart.
-    digits: usize,
+    /// The decimals that tell ticks apart; none where positions are logarithms.
+    digits: Option<usize>,
 }
 
 impl Axis {
@@ -178,8 +207,17 @@ impl Axis {
         Self {
             range: range.into(),
             ticks: (first..=last).map(|i| i as f64 * step).collect(),
-            digits: (-(step * (1.0 + 1e-9)).log10().floor()).max(0.0) as usize,
+            digits: Some((-(step * (1.0 + 1e-9)).log10().floor()).max(0.0) as usize),
         }
+    }
+
+    /// Positions are logarithms to base 10; ticks are at 1, 2 and 5 times powers of ten, and show these numbers.
+    pub fn log(range: Range<f64>) -> Self {
+        let powers = range.start.floor() as i32..=range.end.ceil() as i32;
+        let ticks =
+            powers.flat_map(|power| [1.0_f64, 2.0, 5.0].map(|factor| f64::from(power) + factor.log10()));
+        let ticks = ticks.filter(|tick| range.contains(tick)).collect();
+        Self { range: range.into(), ticks, digits: None }
     }
 }
 
@@ -202,8 +240,17 @@ impl Ranged for Axis {
 
 impl ValueFormatter<f64> for Axis {
     fn format_ext(&self, value: &f64) -> String {
-        // A run that diverged still has labels that fit.
-        if value.abs() < 1e5 { format!("{value:.0$}", self.digits) } else { format!("{value:.1e}") }
+        match self.digits {
+            Some(digits) if value.abs() < 1e5 => format!("{value:.digits$}"),
+            // A run that diverged still has labels that fit.
+            Some(_) => format!("{value:.1e}"),
+            // A tick has one digit that is not 0; written and read, it has no error of rounding.
+            None => {
+                let short = format!("{:.0e}", 10_f64.powf(*value));
+                let plain = short.parse::<f64>().map_or(short.clone(), |number| number.to_string());
+                if plain.len() <= 6 { plain } else { short }
+            }
+        }
     }
 }
 
@@ -231,8 +278,9 @@ fn cells(root: &Area, names: &[String], truth: usize, row: &[u64]) -> Result<()>
 fn colour_bar(root: &Area, (left, top): (i32, i32), height: i32) -> Result<()> {
     const STRIPES: i32 = 100;
     let y = |i: i32| top + height - height * i / STRIPES;
-    for i in 0..STRIPES {
-        let stripe = [(left, y(i + 1)), (left + 16, y(i))];
+    // From the top, each down to the bottom and over the one before: there are no seams for a renderer to show.
+    for i in (0..STRIPES).rev() {
+        let stripe = [(left, y(i + 1)), (left + 16, y(0))];
         root.draw(&Rectangle::new(stripe, shade((f64::from(i) + 0.5) / f64::from(STRIPES)).filled()))?;
     }
     root.draw(&Rectangle::new([(left, top), (left + 16, top + height)], INK))?;
@@ -323,8 +371,8 @@ pub fn bold(size: i32, at: HPos) -> TextStyle<'static> {
     TextStyle::from(font(size).style(FontStyle::Bold)).color(&INK).pos(Pos::new(at, VPos::Center))
 }
 
-/// Draws on white, and writes the file as a whole.
-fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
+/// An SVG on white.
+pub fn draw(size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -332,13 +380,11 @@ fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) 
         paint(&root)?;
         root.present()?;
     }
-    Ok(bptt::atomic_write(path, svg)?)
+    Ok(svg)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn epoch(epoch: usize, valid: Option<f64>) -> EpochPoint {
@@ -352,20 +398,8 @@ mod tests {
         }
     }
 
-    /// What `write` writes, after a look that nothing else is left in the folder.
-    fn drawn(write: impl Fn(&Path) -> Result<()>) -> Result<String> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("figure.svg");
-        let outcome = write(&path);
-        let files: Vec<_> =
-            fs::read_dir(&folder)?.map(|entry| entry.map(|e| e.path())).collect::<std::io::Result<_>>()?;
-        assert_eq!(files, if outcome.is_ok() { vec![path.clone()] } else { vec![] });
-        outcome?;
-        Ok(fs::read_to_string(path)?)
-    }
-
     fn curves(epochs: &[EpochPoint]) -> Result<String> {
-        drawn(|path| learning_curves(path, epochs))
+        learning_curves(epochs, None)
     }
 
     /// The texts of a figure, in the order in which they were drawn.
@@ -441,7 +475,7 @@ mod tests {
     #[test]
     fn heat_map_holds_names_and_counts() {
         let counts = [vec![30, 10], vec![0, 25]];
-        let svg = drawn(|path| confusion(path, &["cat", "a & b"], &counts, 55.0 / 65.0)).unwrap();
+        let svg = confusion(&["cat", "a & b"], &counts, 55.0 / 65.0).unwrap();
         let all = texts(&svg);
         assert_eq!(all[..3], ["Confusion matrix, accuracy 84.62 %", "predicted class", "true class"]);
         assert_eq!(all[3..11], ["cat", "cat", "30", "10", "a &amp; b", "a &amp; b", "0", "25"]);
@@ -459,7 +493,7 @@ mod tests {
             (&["a"], vec![vec![1, 2], vec![3, 4]]),
             (&[], vec![]),
         ] {
-            let error = drawn(|path| confusion(path, names, &counts, 1.0)).unwrap_err().to_string();
+            let error = confusion(names, &counts, 1.0).unwrap_err().to_string();
             assert!(
                 error.ends_with(&format!("{} names do not fit the confusion matrix", names.len())),
                 "{error}"
@@ -469,7 +503,7 @@ mod tests {
 
     #[test]
     fn a_row_without_samples_is_white() {
-        let svg = drawn(|path| confusion(path, &["a"], &[vec![0]], 0.0)).unwrap();
+        let svg = confusion(&["a"], &[vec![0]], 0.0).unwrap();
         assert!(svg.lines().any(|line| line.contains(r#"width="88""#) && line.contains("fill=\"#FFFFFF\"")));
     }
 
@@ -501,16 +535,39 @@ mod tests {
         assert_eq!(shorten("WWWWWWWWWW"), "WWWWW…");
     }
 
+    /// The rectangles of the bar cover each other, so that there is no seam between two.
     #[test]
-    fn a_file_that_cannot_be_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("missing").join("figure.svg");
-        let error = learning_curves(&path, &[epoch(1, None)]).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("{}: ", path.display())), "{error}");
-        // A folder stands where the file is to go: the part written beside it is removed again.
-        let taken = folder.path().join("taken.svg");
-        fs::create_dir(&taken).unwrap();
-        learning_curves(&taken, &[epoch(1, None)]).unwrap_err();
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    fn the_colour_bar_has_no_seams() {
+        let svg = confusion(&["a"], &[vec![1]], 1.0).unwrap();
+        let number = |line: &str, name: &str| -> i32 {
+            let value = line.split_once(&format!(" {name}=\"")).unwrap().1.split_once('"').unwrap().0;
+            value.parse().unwrap()
+        };
+        let bar = svg.lines().filter(|line| line.starts_with("<rect") && number(line, "width") == 16);
+        let filled: Vec<_> = bar.filter(|line| !line.contains("fill=\"none\"")).collect();
+        let ends: Vec<_> = filled.iter().map(|line| number(line, "y") + number(line, "height")).collect();
+        let starts: Vec<_> = filled.iter().map(|line| number(line, "y")).collect();
+        assert_eq!(filled.len(), 100);
+        assert!(ends.iter().all(|end| *end == ends[0]) && starts.is_sorted(), "{filled:#?}");
+    }
+
+    /// A line and a word in both panels, where there was pruning.
+    #[test]
+    fn pruning_is_marked() {
+        let epochs: Vec<_> = (1..=4).map(|i| epoch(i, None)).collect();
+        let marks = |pruned| {
+            let svg = learning_curves(&epochs, pruned).unwrap();
+            texts(&svg).iter().filter(|&&text| text == "pruned").count()
+        };
+        assert_eq!((marks(None), marks(Some(1)), marks(Some(3))), (0, 2, 2));
+    }
+
+    #[test]
+    fn rates_are_shown_as_they_are() {
+        let axis = Axis::log(-3.1..-0.9);
+        let labels: Vec<_> = axis.ticks.iter().map(|tick| axis.format_ext(tick)).collect();
+        assert_eq!(labels, ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1"]);
+        let axis = Axis::log(-6.0..-5.0);
+        assert_eq!(axis.format_ext(&axis.ticks[0]), "1e-6");
     }
 }
