@@ -30,6 +30,7 @@ use crate::{Model, Result, Scalar, Seq, SeqMut, Shape, rng};
 
 /// A gradient check and its settings. The defaults suit layers whose values are of the order of 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GradCheck {
     batch: usize,
     seed: u64,

@@ -75,7 +75,9 @@ mod error;
 pub mod gradcheck;
 mod kernels;
 pub mod loss;
+mod memory;
 pub mod metrics;
+mod names;
 pub mod nn;
 #[cfg(feature = "onnx")]
 pub mod onnx;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 
-use crate::Real;
+use crate::{Error, Real, Result};
 
 /// The most lanes that a tile may have.
 pub(crate) const MAX_LANES: usize = 64;
@@ -19,6 +19,7 @@ pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
 
 /// The shape of one sample: `t` time steps of `f` features. A vector has `t = 1`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Time steps.
     pub t: usize,
@@ -35,6 +36,22 @@ impl Shape {
     /// Values in one sample, `t · f`.
     pub const fn size(self) -> usize {
         self.t * self.f
+    }
+}
+
+/// The most values of one sample, at any place in a model: 1 GiB of `f32`. More is a mistake, or a malicious file.
+pub(crate) const MAX_VALUES: usize = 1 << 28;
+
+impl Shape {
+    /// Checks that a sample of this shape has values, and not beyond all reason.
+    ///
+    /// # Errors
+    /// [`Error::Config`] under the name of `field`.
+    pub(crate) fn check(self, field: &str) -> Result<()> {
+        if self.t > 0 && self.f > 0 && self.t.checked_mul(self.f).is_some_and(|n| n <= MAX_VALUES) {
+            return Ok(());
+        }
+        Err(Error::config(field, format!("found {self}, expected 1 to {MAX_VALUES} values per sample")))
     }
 }
 

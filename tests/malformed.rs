@@ -198,8 +198,15 @@ fn described(cases: &[(&str, Value, &str)]) -> Vec<Case> {
     let (tensors, text) = parts(&saved(), "bptt");
     let with = |(pointer, value, fault): &(&str, Value, &str)| {
         let mut json: Value = serde_json::from_str(&text).unwrap();
-        *json.pointer_mut(pointer).expect(pointer) = value.clone();
-        case(format!("{pointer} is {value}"), file(&tensors, "bptt", Some(json.to_string())), *fault)
+        // Where there is nothing yet, it is added.
+        if let Some(place) = json.pointer_mut(pointer) {
+            *place = value.clone();
+        } else {
+            let (map, key) = pointer.rsplit_once('/').unwrap();
+            json.pointer_mut(map).expect(pointer)[key] = value.clone();
+        }
+        let short: String = value.to_string().chars().take(60).collect();
+        case(format!("{pointer} is {short}"), file(&tensors, "bptt", Some(json.to_string())), *fault)
     };
     cases.iter().map(with).collect()
 }
@@ -227,6 +234,10 @@ fn absurd_sizes() -> Vec<Case> {
         ("/input/t", many.clone(), "input"),
         ("/input/t", json!(0), "input"),
         ("/input/f", many, "input"),
+        // Of no tensor's concern, and still beyond all reason.
+        ("/input/t", json!(u64::MAX / 3), "input"),
+        ("/input/t", json!(1u64 << 28), "values a sample"),
+        ("/layers/0/layer/config/hidden_size", json!(1 << 20), "values, expected"),
         ("/input/f", json!(2), "means"),
     ])
 }
@@ -237,10 +248,20 @@ fn wrong_descriptions() -> Vec<Case> {
     let mut cases = described(&[
         ("/version", json!(2), "version 2, expected 1"),
         ("/version", json!("1"), "description"),
+        ("/input", json!({"t": 4, "f": 3, "g": 1}), "unknown field `g`"),
+        ("/layers/3/layer/config/out", json!(1), "unknown field `out`"),
+        ("/layers/3/layer/more", json!(1), "unknown field `more`"),
+        ("/layers/3/more", json!(1), "unknown field `more`"),
+        ("/more", json!(1), "unknown field `more`"),
+        ("/normalize/more", json!(1), "unknown field `more`"),
         ("/layers", json!([]), "layers"),
         ("/layers", json!([linear, linear]), "linear"),
         ("/layers/0/name", json!(""), "layer name"),
         ("/layers/0/name", json!("lstm"), "`lstm`"),
+        ("/layers/0/name", json!("n".repeat(70_000)), "of 70000 characters, expected at most 256"),
+        ("/layers/0/name", json!("two\nlines"), "control characters"),
+        ("/classes", json!(["no", "no"]), "found `no` twice"),
+        ("/classes", json!(["no", "y\u{7}s"]), "control characters"),
         ("/layers/0/layer/kind", json!("convolution"), "`convolution`"),
         ("/layers/0/layer/config/cell", json!("gelu"), "rnn"),
         ("/layers/0/layer/config", json!({"hidden_size": 4, "sizes": 3}), "unknown field `sizes`"),
@@ -322,6 +343,17 @@ fn wrong_tensors() -> Vec<Case> {
             tensors.insert(name.into(), zeros(Dtype::F32, shape));
         }));
     }
+    for (value, fault) in [
+        (f64::NAN, "tensor `linear.bias`: found NaN at place 1, expected a finite number"),
+        (f64::INFINITY, "tensor `linear.bias`: found inf at place 1, expected a finite number"),
+        (-1e300, "tensor `linear.bias`: found -1e300 at place 1, expected what an F32 can hold"),
+    ] {
+        cases.push(altered(format!("a bias of {value}"), fault, &|tensors| {
+            let mut bias = zeros(Dtype::F64, &[2]);
+            bias.data[8..].copy_from_slice(&value.to_le_bytes());
+            tensors.insert("linear.bias".into(), bias);
+        }));
+    }
     for dtype in [Dtype::I64, Dtype::F8_E4M3, Dtype::BOOL] {
         let fault = format!("tensor `linear.weight`: found type {dtype:?}, expected F32, F64, F16 or BF16");
         cases.push(altered(format!("a tensor of type {dtype:?}"), &fault, &|tensors| {
@@ -394,6 +426,59 @@ fn a_model_with_any_byte_changed() {
             bytes[i] ^= flip;
         }
     }
+}
+
+/// A file of a newer version says so, whatever else is in it.
+#[test]
+fn a_newer_version_is_named_before_anything_else() {
+    let (tensors, _) = parts(&saved(), "bptt");
+    let (_folder, path) = place();
+    for text in [r#"{"version":2}"#, r#"{"version":7,"layers":"other","input":[1,2,3],"more":{}}"#] {
+        std::fs::write(&path, file(&tensors, "bptt", Some(text.into()))).unwrap();
+        let message = load(&path).unwrap_err().to_string();
+        assert!(message.contains("found version ") && message.ends_with(", expected 1"), "{message}");
+    }
+}
+
+/// A file of a few hundred bytes that asks for gigabytes loads, for it is a model; what works with it answers by an
+/// error that names the size. [`Limited`] is what there is not enough of.
+#[test]
+fn a_small_file_of_a_large_model() {
+    let wide =
+        Model::<f32>::builder(Shape::new(1, 1 << 28)).layer("tanh", Activation::tanh()).build(1).unwrap();
+    let bytes = wide.to_bytes().unwrap();
+    assert!(bytes.len() < 300);
+    let model = Model::<f32>::from_bytes(&bytes).unwrap();
+    assert!(model.to_string().contains("[1, 268435456]"));
+    let message = model.session().unwrap_err().to_string();
+    let expected =
+        "`memory`: found buffers for 1 samples of [1, 268435456] of 5368709120 bytes, expected fewer";
+    assert!(message.starts_with(expected), "{message}");
+    // More layers than any sum can hold are refused when the model is built.
+    let long =
+        Model::<f32>::builder(Shape::new(1 << 28, 1)).layer("lstm", Lstm::new(1 << 20).layers(1 << 10));
+    let message = long.build(1).unwrap_err().to_string();
+    assert!(message.starts_with("`lstm: hidden_size`: found 1048576 for 1024 layers"), "{message}");
+}
+
+/// Time and memory of loading grow with the number of layers, not with its square.
+#[test]
+fn many_layers_load_in_no_time() {
+    let seconds = |layers: usize| {
+        let builder = (0..layers).fold(Model::<f32>::builder(Shape::new(1, 1)), |builder, i| {
+            builder.layer(&format!("layer{i}"), Linear::new(1))
+        });
+        let bytes = builder.build(1).unwrap().to_bytes().unwrap();
+        let once = || {
+            let start = std::time::Instant::now();
+            Model::<f32>::from_bytes(&bytes).unwrap();
+            start.elapsed().as_secs_f64()
+        };
+        once().min(once()).min(once())
+    };
+    let (few, many) = (seconds(500).max(1e-4), seconds(8_000));
+    // 16 times as many: 256 times as long where each was compared with each.
+    assert!(many < 100.0 * few, "{few} s for 500 layers, {many} s for 8,000");
 }
 
 // --- runs ---

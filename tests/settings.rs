@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 
-use bptt::data::{Arrays, Augment, Batches, ByLoss, DatasetExt, Normalize, RandomSubset};
+use bptt::data::{Arrays, Augment, Batches, ByLoss, DatasetExt, Images, Normalize, RandomSubset};
 use bptt::gradcheck::GradCheck;
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1};
-use bptt::ndarray::{Array3, Axis};
+use bptt::metrics::ConfusionMatrix;
+use bptt::ndarray::{Array3, Axis, array};
 use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Pool, Rnn, Workspace,
 };
@@ -13,8 +14,8 @@ use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd};
 use bptt::params::StateDict;
 use bptt::prune::{Magnitude, Random};
 use bptt::train::schedule::{
-    Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, ReduceOnPlateau, Schedule,
-    Sequential, Step, Threshold,
+    Clock, Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, PerStep, Plateau,
+    ReduceOnPlateau, Schedule, Sequential, Step, Threshold,
 };
 use bptt::train::{Clip, EarlyStopping, GradualPruning, Group, Monitor};
 use bptt::{Error, Init, Model, Result, Shape, Trainer};
@@ -30,6 +31,12 @@ fn comes_back<T: Serialize + DeserializeOwned + Debug>(count: &mut usize, value:
     let back: T = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{value:?} as {json}: {e}"));
     assert_eq!(format!("{back:?}"), format!("{value:?}"), "by way of {json}");
     assert_eq!(serde_json::to_string(&back).unwrap(), json);
+    // A setting that there is not is a typing error, or of a later version.
+    let mut more: serde_json::Value = serde_json::from_str(&json).unwrap();
+    if let Some(map) = more.as_object_mut() {
+        map.insert("no_such_setting".into(), 1.into());
+        assert!(serde_json::from_value::<T>(more.clone()).is_err(), "{more}");
+    }
     *count += 1;
 }
 
@@ -109,6 +116,79 @@ fn all_settings_come_back() {
         StateDict::new().rename("fc", "linear").only_renamed(),
     ];
     assert_eq!((optimizers, losses, schedules, layers, rest), (5, 8, 9, 14, 19));
+}
+
+/// No schedule panics or goes on for ever, whatever its settings, and those that no builder would let pass are refused
+/// by the run that they are for.
+#[test]
+fn schedules_out_of_json_are_checked_when_they_are_used() {
+    let max = u64::MAX;
+    let refused = |schedule: &dyn Schedule, name: &str| {
+        for done in [0, 1, 2, 7, usize::MAX] {
+            let clock = Clock { done, total: usize::MAX, ..Clock::default() };
+            schedule.lr(0.1, clock);
+        }
+        assert!(schedule.check().unwrap_err().to_string().starts_with(&format!("`{name}`")), "{schedule:?}");
+    };
+    fn read<T: DeserializeOwned>(json: String) -> T {
+        serde_json::from_str(&json).unwrap()
+    }
+    refused(&read::<CosineAnnealing>(r#"{"eta_min":0,"t_max":0}"#.into()), "t_max");
+    refused(&read::<PerStep<CosineAnnealing>>(format!(r#"{{"eta_min":-1,"t_max":{max}}}"#)), "eta_min");
+    refused(&read::<Step>(r#"{"gamma":1,"step_size":0}"#.into()), "step_size");
+    refused(&read::<LinearWarmUp>(r#"{"end":1,"start":1,"total":0}"#.into()), "total");
+    refused(&read::<MultiStep>(format!(r#"{{"gamma":-2,"milestones":[0,{max}]}}"#)), "gamma");
+    let json = r#"{"div_factor":0,"final_div_factor":1,"linear":true,"max_lr":1,"pct_start":0,"three_phase":true,"total_steps":0}"#;
+    refused(&read::<OneCycle>(json.into()), "div_factor");
+    let json = r#"{"cooldown":0,"eps":-1,"factor":1,"min_lr":0,"monitor":"valid_loss","patience":0,"threshold":{"Abs":0}}"#;
+    let plateau = read::<ReduceOnPlateau>(json.into());
+    refused(&plateau, "factor");
+    let reduced = Plateau { reductions: usize::MAX, ..Plateau::default() };
+    assert_eq!(plateau.reduced(0.1, &reduced), 0.1);
+    let mut seen = Plateau { bad_epochs: usize::MAX, reductions: usize::MAX, ..Plateau::default() };
+    plateau.observe(&mut seen, f64::NAN);
+
+    let cosine = read::<CosineAnnealing>(format!(r#"{{"eta_min":0,"t_max":{max}}}"#));
+    assert_eq!(cosine.lr(0.1, Clock::new(usize::MAX, 1)), cosine.lr(0.1, Clock::new(usize::MAX, 1)));
+    let json = format!(
+        r#"{{"to":0.5,"from":0,"until":{max},"rule":{{"global":false,"limit":{{"share":0.7}},"scope":{{"biases":false,"patterns":[]}}}}}}"#
+    );
+    let pruning = read::<GradualPruning>(json.clone());
+    assert!(pruning.share(0) <= 0.5);
+    assert!(trainer(|t| t.with(pruning)).is_err());
+    // The share of the whole is checked as well as the rule's own.
+    let pruning = read::<GradualPruning>(json.replace("0.5", "7.5").replace(":0,", ":1,"));
+    assert!(trainer(|t| t.with(pruning)).unwrap_err().to_string().contains("found 7.5"));
+}
+
+/// Class names that cannot be told apart, or that break a table, are refused wherever they come in.
+#[test]
+fn class_names_are_one_to_a_class_and_a_line() {
+    let x = || Array3::<f32>::ones((2, 1, 1));
+    for (names, fault) in [(["a", "a"], "found `a` twice"), (["a", "b\nc"], "control characters")] {
+        let builder = Model::<f32>::builder(Shape::new(1, 1)).layer("linear", Linear::new(2));
+        let mut model = builder.build(1).unwrap();
+        let built = Model::<f32>::builder(Shape::new(1, 1)).layer("linear", Linear::new(2)).classes(names);
+        let pixels = Array3::<u8>::zeros((2, 1, 1));
+        let matrix = ConfusionMatrix::from_rows(&[[1, 0], [0, 1]]).unwrap();
+        for result in [
+            built.build(1).map(drop),
+            model.set_classes(names),
+            Arrays::classes(x(), &[0, 1], names).map(drop),
+            Arrays::step_classes(x(), array![[0], [1]], names).map(drop),
+            Images::new(pixels, array![0, 1], names).map(drop),
+            matrix.with_names(names).map(drop),
+        ] {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains(fault), "{message}");
+        }
+        assert!(model.classes().is_empty());
+    }
+    let mut model = model();
+    assert!(model.set_classes(["one"]).is_err());
+    model.set_classes(["one", "two"]).unwrap();
+    assert_eq!(model.classes(), ["one", "two"]);
+    model.set_classes([""; 0]).unwrap();
 }
 
 /// A layer's own JSON is what a saved model says of it.

@@ -67,7 +67,7 @@ impl<R: Real> Arrays<R> {
         class_names: impl IntoIterator<Item = S>,
     ) -> Result<Self> {
         let y: ArrayView1<'_, usize> = y.into();
-        let class_names = names(class_names);
+        let class_names = names(class_names)?;
         if let Some((i, class)) = y.indexed_iter().find(|&(_, &class)| class >= class_names.len()) {
             return Err(no_such_class(&format!("y[{i}]"), class, class_names.len(), ""));
         }
@@ -93,7 +93,7 @@ impl<R: Real> Arrays<R> {
                 format!("{} as in x", x.dim().1),
             ));
         }
-        let class_names = names(class_names);
+        let class_names = names(class_names)?;
         let known = 0..class_names.len() as i64;
         let fits = |class: i64| known.contains(&class) || class == Self::NO_CLASS;
         if let Some(((i, t), class)) = y.indexed_iter().find(|&(_, &class)| !fits(class)) {
@@ -189,8 +189,10 @@ impl<R: Real> Arrays<R> {
     }
 }
 
-fn names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Vec<String> {
-    names.into_iter().map(Into::into).collect()
+fn names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Vec<String>> {
+    let names: Vec<_> = names.into_iter().map(Into::into).collect();
+    crate::names::check_classes(&names)?;
+    Ok(names)
 }
 
 fn no_such_class(place: &str, class: impl Display, names: usize, or: &str) -> Error {

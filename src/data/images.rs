@@ -58,6 +58,7 @@ impl Images {
         let (n, rows, columns) = pixels.dim();
         let labels: Array1<u8> = labels.into();
         let class_names: Arc<[String]> = class_names.into_iter().map(Into::into).collect();
+        crate::names::check_classes(&class_names)?;
         if rows == 0 || columns == 0 {
             return Err(Error::mismatch("images", format!("{rows} × {columns} pixels"), "at least 1 × 1"));
         }

@@ -36,6 +36,7 @@ use crate::{Error, Result, Shape};
 /// assert_eq!(dy, [0.5, -1.5]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BceWithLogits {
     pos_weight: Vec<f64>,
 }

@@ -26,6 +26,7 @@ use crate::{Error, Real, Result, Shape};
 /// # let _ = loss;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CrossEntropy {
     #[serde(flatten)]
     classes: ClassSettings,

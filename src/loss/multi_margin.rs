@@ -32,6 +32,7 @@ use crate::{Error, Real, Result, Shape};
 /// assert_eq!(dy, [0.5, -0.5]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MultiMargin {
     #[serde(flatten)]
     classes: ClassSettings,

@@ -32,6 +32,7 @@ use crate::{Real, Result, Shape};
 /// assert_eq!(dy, [0.0, -1.0]);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Nll {
     #[serde(flatten)]
     classes: ClassSettings,

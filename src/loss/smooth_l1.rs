@@ -34,6 +34,7 @@ use crate::{Error, Result, Shape};
 /// assert_eq!(dy, [-0.5, -1.0]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SmoothL1 {
     beta: f64,
 }

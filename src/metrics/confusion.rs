@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, names};
 
 /// The widest table whose columns are headed by names rather than indices, in characters.
 const WIDTH: usize = 110;
@@ -111,13 +111,15 @@ impl ConfusionMatrix {
     /// Names the classes. With an empty list they are shown by their indices.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if there is neither one name for each class nor none.
+    /// [`Error::Mismatch`] if there is neither one name for each class nor none; [`Error::Config`] if two are equal, or one
+    /// has control characters or more than 256 characters.
     pub fn with_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
         self.names = names.into_iter().map(Into::into).collect();
         if !self.names.is_empty() && self.names.len() != self.classes {
             let found = format!("{} names", self.names.len());
             return Err(Error::mismatch("confusion matrix", found, format!("{} classes", self.classes)));
         }
+        names::check_classes(&self.names)?;
         Ok(self)
     }
 

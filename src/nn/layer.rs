@@ -11,6 +11,7 @@ use crate::{Init, Real, Result, Seq, SeqMut, Shape};
 
 /// A layer's kind and settings: all that is needed to build it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Description {
     /// The kind of layer, for example `lstm` or `linear`.
     pub kind: String,

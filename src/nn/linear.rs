@@ -32,6 +32,7 @@ const MAX_FEATURES: usize = 1 << 24;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Linear {
     out_features: usize,
 }

@@ -23,6 +23,7 @@ use crate::{Real, Result};
 /// assert!((p[0] - 1.9).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Adam {
     amsgrad: bool,
     betas: (f64, f64),

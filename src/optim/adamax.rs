@@ -22,6 +22,7 @@ use crate::{Real, Result};
 /// assert!((p[0] - 1.9).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Adamax {
     betas: (f64, f64),
     eps: f64,

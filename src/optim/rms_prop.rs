@@ -24,6 +24,7 @@ use crate::{Real, Result};
 /// assert!((p[0] - 1.8).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RmsProp {
     alpha: f64,
     centered: bool,

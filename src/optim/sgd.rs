@@ -22,6 +22,7 @@ use crate::{Error, Real, Result};
 /// assert_eq!(p, [2.0 - 0.5 * 1.75]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sgd {
     dampening: f64,
     lr: f64,

@@ -28,6 +28,7 @@ use crate::{Arena, Error, Real, Result};
 /// # Ok::<(), bptt::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Magnitude {
     limit: Limit,
     global: bool,

@@ -73,6 +73,7 @@ impl<R: Real> Rule<R> for Mask {
 
 /// Which tensors a rule may prune: by default those with two axes or more, so neither biases nor gains.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Scope {
     pub(super) patterns: Vec<String>,
     pub(super) biases: bool,
@@ -150,6 +151,7 @@ pub(super) fn prune_lowest(
 /// # Ok::<(), bptt::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Random {
     share: f64,
     seed: u64,

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::names;
+
 /// How many parameters of a model are pruned, tensor by tensor; prints as a table.
 ///
 /// # Examples
@@ -86,7 +88,7 @@ fn share(pruned: usize, len: usize) -> f64 {
 impl fmt::Display for Sparsity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.tensors.iter().map(|tensor| tensor.name.chars().count());
-        let width = names.fold("tensor".len(), usize::max);
+        let width = names::column(names.fold("tensor".len(), usize::max));
         let digits = self.len().to_string().len().max("values".len());
         writeln!(f, "{:width$}  {:>digits$}  {:>digits$}  {:>6}", "tensor", "values", "pruned", "%")?;
         let total = TensorSparsity { name: "total".into(), len: self.len(), pruned: self.pruned() };

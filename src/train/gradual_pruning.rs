@@ -28,6 +28,7 @@ use crate::{Error, Model, Real, Result};
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GradualPruning {
     to: f64,
     from: usize,
@@ -82,7 +83,7 @@ impl GradualPruning {
         if epoch >= self.until {
             return self.to;
         }
-        let left = (self.until - epoch) as f64 / (self.until - self.from + 1) as f64;
+        let left = (self.until - epoch) as f64 / ((self.until - self.from) as f64 + 1.0);
         self.to * (1.0 - left * left * left)
     }
 }
@@ -93,7 +94,7 @@ impl<R: Real> Callback<R> for GradualPruning {
             let fault = format!("found {} to {}, expected the first to be 1 or more", self.from, self.until);
             return Err(Error::config("epochs of gradual pruning", fault + ", the last no less"));
         }
-        self.rule.check()
+        self.rule.with_share(self.to).check()
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {

@@ -130,11 +130,11 @@ impl<'a, R: Real> Stepper<'a, R> {
         let tiles = batch.div_ceil(tile);
         let used = tiles.min(SLOTS);
         let slots = (0..used).map(|i| {
-            let mut ws = Workspace::new(model, tile, Mode::Train);
+            let mut ws = Workspace::try_new(model, tile, Mode::Train)?;
             ws.expect_targets(data.target_shape());
             let streams = if settings.stateful { share(i, tiles, used).len() } else { 0 };
             let states = vec![R::ZERO; streams * ws.state_len()];
-            Slot { ws, grads: vec![R::ZERO; params], tally: Tally::default(), classes: (0, 0), states }
+            Ok(Slot { ws, grads: vec![R::ZERO; params], tally: Tally::default(), classes: (0, 0), states })
         });
         Ok(Self {
             loss,
@@ -144,7 +144,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             seed: settings.seed,
             tile,
             streams: settings.stateful.then_some(batch),
-            slots: slots.collect(),
+            slots: slots.collect::<Result<_>>()?,
             moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
             average: settings.ema.map(|decay| Average::new(decay, params)),

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{Error, Result, names};
 
 /// A configuration and its result.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +183,7 @@ impl<C: Serialize, S: Serialize> Display for Table<C, S> {
         let texts: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
         let width = |column: usize| {
             let cells = texts.iter().map(|row| &row[column]).chain([&names[column]]);
-            cells.map(|text| text.chars().count()).max().unwrap_or(0)
+            cells.map(|text| text.chars().count()).max().map_or(0, names::column)
         };
         let widths: Vec<_> = (0..names.len()).map(width).collect();
         for (i, line) in [&names].into_iter().chain(&texts).enumerate() {

@@ -25,6 +25,7 @@ use crate::{Error, Result};
 /// # Ok::<(), bptt::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ByLoss {
     band: Band,
     by_class: bool,

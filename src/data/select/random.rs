@@ -29,6 +29,7 @@ const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
 /// # Ok::<(), bptt::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RandomSubset {
     amount: Amount,
     seed: u64,

@@ -1,15 +1,14 @@
 //! Building a model.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Model, Place};
+use super::workspace::workspace_bytes;
+use super::{Model, Place, check_classes};
 use crate::data::Normalize;
-use crate::nn::{Build, Built, Features, Layer};
+use crate::nn::{Build, Built, Features, Layer, Mode};
 use crate::params::Layout;
-use crate::{Arena, Error, Init, Real, Result, Shape};
-
-/// The most values per sample; more is a mistake, or a malicious file.
-const MAX_INPUT: usize = 1 << 31;
+use crate::{Arena, Error, Init, Real, Result, Shape, memory, names};
 
 /// Collects the layers of a model. Nothing is checked before [`build`](ModelBuilder::build).
 #[derive(Debug)]
@@ -82,40 +81,45 @@ impl<R: Real> ModelBuilder<R> {
         if self.layers.is_empty() {
             return Err(Error::config("layers", "found none, expected at least one"));
         }
-        let Shape { t, f } = self.input;
-        if t == 0 || f == 0 || t.checked_mul(f).is_none_or(|n| n > MAX_INPUT) {
-            let fault = format!("found {}, expected 1 to {MAX_INPUT} values per sample", self.input);
-            return Err(Error::config("input", fault));
-        }
+        self.input.check("input")?;
         self.normalize.check(self.input.f)?;
+        let mut names = HashSet::new();
         let (mut layout, mut packed, mut features) = (Layout::default(), 0, Features::new(self.input));
         let mut layers: Vec<Place<R>> = Vec::with_capacity(self.layers.len());
         for (name, layer) in self.layers {
-            if name.is_empty() || layers.iter().any(|place| place.name == name) {
+            names::check("layer name", &name)?;
+            if name.is_empty() || !names.insert(name.clone()) {
                 let fault = format!("found `{name}`, expected a name that no other layer has");
                 return Err(Error::config("layer name", fault));
             }
             let start = layout.len();
             let mut build = Build::new(&features, &mut layout, &name);
             let Built { output, sizes } = layer.build(&mut build).map_err(|e| e.within(&name))?;
+            output.shape.check("output").map_err(|e| e.within(&name))?;
             let params = start..layout.len();
-            let place = packed..packed + sizes.packed;
+            let place = packed..sizes.packed.saturating_add(packed);
             packed = place.end;
             let input = features.shape;
             features = output.clone();
             layers.push(Place { name, layer, input, output, sizes, params, packed: place });
         }
         let shape = features.shape;
-        if !self.classes.is_empty() && self.classes.len() != shape.f {
-            let found = format!("{} names", self.classes.len());
-            return Err(Error::mismatch("classes", found, format!("one for each of {} outputs", shape.f)));
-        }
+        check_classes(&self.classes, shape)?;
         room(layout.len())?;
+        let buffers = layers.iter().map(|place| (place.output.shape, place.sizes));
+        if workspace_bytes::<R>(self.input, buffers, 1, Mode::Train).is_none() {
+            return Err(Error::config(
+                "memory",
+                "found a model whose buffers have more bytes than can be addressed",
+            ));
+        }
+        memory::check("parameters", memory::bytes::<R>(&[layout.len()]))?;
+        let packed = memory::zeros("weights, laid out for the kernels,", &[packed])?;
         Ok(Model {
             layers: layers.into(),
             params: Arena::zeros(Arc::new(layout)),
             mask: None,
-            packed: vec![R::ZERO; packed],
+            packed,
             normalize: self.normalize,
             classes: self.classes,
         })

@@ -8,7 +8,7 @@ use crate::data::{Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
-use crate::{Error, Real, Result, Shape, par};
+use crate::{Error, Real, Result, Shape, memory, par};
 
 /// The result of an evaluation on a dataset.
 #[derive(Clone, Debug)]
@@ -81,10 +81,12 @@ impl<R: Real> Model<R> {
             return Err(Error::mismatch("samples", format!("[{n}, {t}, {f}]"), expected));
         }
         let output = self.output_shape();
-        let mut out = Array3::from_elem((n, output.t, output.f), R::ZERO);
+        let zeros = memory::zeros("outputs", &[n, output.t, output.f])?;
+        let mut out =
+            Array3::from_shape_vec((n, output.t, output.f), zeros).expect("as many values as the shape has");
         let tiles = Tiles::new(n, self.inference_tile(n));
         par::for_each(&mut tiles.split(out.view_mut()), |i, out| {
-            let mut ws = Workspace::new(self, tiles.size, Mode::Infer);
+            let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
             let mut rest = out.view_mut();
             for tile in tiles.share(i) {
                 let (place, others) = rest.split_at(Axis(0), tile.len());
@@ -160,17 +162,22 @@ impl<R: Real> Model<R> {
         let tiles = Tiles::new(n, self.inference_tile(n).max(R::QUANTUM));
         let confusion = match data.target_shape() {
             TargetShape::Classes { .. } => {
+                let classes = self.output_shape().f;
+                memory::check(
+                    "confusion matrices",
+                    memory::bytes::<u64>(&[classes, classes, tiles.shares + 1]),
+                )?;
                 Some(ConfusionMatrix::new(self.output_shape().f).with_names(self.classes.iter().cloned())?)
             }
             _ => None,
         };
         let mut work: Vec<_> = (0..tiles.shares)
             .map(|_| {
-                let mut ws = Workspace::new(self, tiles.size, Mode::Infer);
+                let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
                 ws.expect_targets(data.target_shape());
-                Share { ws, tally: Tally::default(), confusion: confusion.clone() }
+                Ok(Share { ws, tally: Tally::default(), confusion: confusion.clone() })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         par::for_each(&mut work, |i, share| {
             tiles.share(i).try_for_each(|tile| share.tile(self, data, loss, tile))
         })?;

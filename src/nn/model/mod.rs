@@ -24,7 +24,7 @@ pub use workspace::Workspace;
 use super::{Features, Layer, Sizes};
 use crate::data::Normalize;
 use crate::prune::Mask;
-use crate::{Arena, Real, Shape};
+use crate::{Arena, Error, Real, Result, Shape, names};
 
 /// A named chain of layers with its parameters.
 ///
@@ -111,6 +111,31 @@ impl<R: Real> Model<R> {
         &self.classes
     }
 
+    /// Names the classes, in their order, or takes their names away if there are none: as of a loaded model.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`](crate::Error::Mismatch) if there is not one name for each output,
+    /// [`Error::Config`](crate::Error::Config) if two are equal, or one has control characters or more than 256 characters;
+    /// the model keeps its names then.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::{Model, Shape, nn::Linear};
+    ///
+    /// let builder = Model::builder(Shape::new(1, 3)).layer("linear", Linear::new(2)).classes(["0", "1"]);
+    /// let mut model: Model = builder.build(1)?;
+    /// model.set_classes(["cat", "dog"])?;
+    /// assert_eq!(model.classes(), ["cat", "dog"]);
+    /// assert!(model.set_classes(["cat", "cat"]).is_err());
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn set_classes<S: Into<String>>(&mut self, names: impl IntoIterator<Item = S>) -> Result<()> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        check_classes(&names, self.output_shape())?;
+        self.classes = names;
+        Ok(())
+    }
+
     pub(crate) fn places(&self) -> &[Place<R>] {
         &self.layers
     }
@@ -121,6 +146,15 @@ impl<R: Real> Model<R> {
             place.layer.pack(place.input, params, &mut self.packed[place.packed.clone()]);
         }
     }
+}
+
+/// Checks that there are no class names or one for each output, that no two are equal, and that they fit into a table.
+fn check_classes(classes: &[String], output: Shape) -> Result<()> {
+    if !classes.is_empty() && classes.len() != output.f {
+        let found = format!("{} names", classes.len());
+        return Err(Error::mismatch("classes", found, format!("one for each of {} outputs", output.f)));
+    }
+    names::check_classes(classes)
 }
 
 /// A model's parameters, open for change.
@@ -167,7 +201,7 @@ impl<R: Real> fmt::Display for Model<R> {
             ]);
         }
         rows.push(["total".into(), String::new(), String::new(), self.parameter_count().to_string()]);
-        let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+        let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().map_or(0, names::column);
         let widths = [width(0), width(1), width(2), width(3)];
         for (n, row) in rows.iter().enumerate() {
             let [a, b, c, d] = widths;

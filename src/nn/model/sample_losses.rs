@@ -40,7 +40,7 @@ impl<R: Real> Model<R> {
         let tiles = Tiles::new(n, self.inference_tile(n).max(R::QUANTUM));
         let mut losses = Array1::zeros(n);
         par::for_each(&mut tiles.split(losses.view_mut()), |i, losses| {
-            let mut ws = Workspace::new(self, tiles.size, Mode::Infer);
+            let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
             ws.expect_targets(data.target_shape());
             let mut places = losses.iter_mut();
             for tile in tiles.share(i) {

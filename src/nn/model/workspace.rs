@@ -12,7 +12,7 @@ use crate::loss::{Loss, Tally, Targets, Tile, measure};
 use crate::nn::{Build, Features, InvalidInput, Mode, Sizes};
 use crate::params::Layout;
 use crate::shape::MAX_LANES;
-use crate::{Error, Real, Result, Seq, SeqMut, Shape, rng};
+use crate::{Error, Real, Result, Seq, SeqMut, Shape, memory, rng};
 
 /// The buffers through which one tile of samples passes a model, forward and back.
 ///
@@ -96,6 +96,27 @@ impl Lengths {
     }
 }
 
+/// The bytes of a workspace's buffers; `None` if they are too many to be addressed.
+pub(super) fn workspace_bytes<R>(
+    input: Shape,
+    layers: impl ExactSizeIterator<Item = (Shape, Sizes)>,
+    lanes: usize,
+    mode: Mode,
+) -> Option<usize> {
+    let (back, last) = (mode.keeps_history(), layers.len());
+    let size = |shape: Shape| shape.t.checked_mul(shape.f);
+    // The input, its gradient, and one sample before it is spread over the lanes.
+    let mut values = size(input)?.checked_mul(3)?;
+    for (i, (output, sizes)) in layers.enumerate() {
+        let output = size(output)?;
+        let gradient = if back || i + 1 == last { output } else { 0 };
+        let cache = if back { sizes.cache } else { sizes.infer_cache };
+        let own = [output, gradient, cache, sizes.state, sizes.state];
+        values = own.iter().try_fold(values, |sum, &size| sum.checked_add(size))?;
+    }
+    memory::bytes::<R>(&[values, lanes]).filter(|&bytes| isize::try_from(bytes).is_ok())
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Buffer<R> {
     data: Aligned<R>,
@@ -117,9 +138,16 @@ impl<R: Real> Workspace<R> {
     /// one sample have a single lane, which is the fastest way for a sample alone.
     ///
     /// # Panics
-    /// If `samples` is 0 or more than 64.
+    /// If `samples` is 0 or more than 64, or there is not enough memory.
     #[track_caller]
     pub fn new(model: &Model<R>, samples: usize, mode: Mode) -> Self {
+        Self::try_new(model, samples, mode).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// As [`new`](Self::new); an [`Error::Config`] where there is not enough memory, as for a model from a file that
+    /// asks for absurdly much.
+    #[track_caller]
+    pub(crate) fn try_new(model: &Model<R>, samples: usize, mode: Mode) -> Result<Self> {
         let layers = model.places().iter().map(|place| (place.output.shape, place.sizes)).collect::<Vec<_>>();
         Self::sized(model, model.input_shape(), &layers, samples, mode)
     }
@@ -127,7 +155,7 @@ impl<R: Real> Workspace<R> {
     /// As [`new`](Self::new), but for sequences of `t` steps, which may differ from the T that the model was built for.
     ///
     /// # Errors
-    /// [`Error::Config`] if `t` is 0, or a layer cannot be built for that length.
+    /// [`Error::Config`] if `t` is 0, a layer cannot be built for that length, or there is not enough memory.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
@@ -144,15 +172,23 @@ impl<R: Real> Workspace<R> {
             layers.push((built.output.shape, built.sizes));
             features = built.output;
         }
-        Ok(Self::sized(model, input, &layers, samples, mode))
+        Self::sized(model, input, &layers, samples, mode)
     }
 
     #[track_caller]
-    fn sized(model: &Model<R>, input: Shape, layers: &[(Shape, Sizes)], samples: usize, mode: Mode) -> Self {
+    fn sized(
+        model: &Model<R>,
+        input: Shape,
+        layers: &[(Shape, Sizes)],
+        samples: usize,
+        mode: Mode,
+    ) -> Result<Self> {
         assert!((1..=MAX_LANES).contains(&samples), "found {samples} samples, expected 1 to {MAX_LANES}");
         let alone =
             mode == Mode::Infer && samples == 1 && model.places().iter().all(|p| p.layer.takes_one_lane());
         let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
+        let bytes = workspace_bytes::<R>(input, layers.iter().copied(), lanes, mode);
+        memory::check(&format!("buffers for {samples} samples of {input}"), bytes)?;
         let buffer = |shape: Shape| Buffer { data: Aligned::zeros(shape.size() * lanes), shape };
         let shapes = || std::iter::once(input).chain(layers.iter().map(|&(output, _)| output));
         let room = |size: fn(&Sizes) -> usize| -> Vec<Aligned<R>> {
@@ -165,7 +201,7 @@ impl<R: Real> Workspace<R> {
         if let (Some(last), Some(output)) = (grads.last_mut(), shapes().last()) {
             *last = buffer(output);
         }
-        Self {
+        Ok(Self {
             layers: model.layers.clone(),
             mode,
             capacity: lanes,
@@ -188,7 +224,7 @@ impl<R: Real> Workspace<R> {
             weights: vec![1.0; lanes],
             weighted: false,
             tallies: vec![Tally::default(); lanes],
-        }
+        })
     }
 
     /// Checks that the workspace was made for this model, or for a clone of it.

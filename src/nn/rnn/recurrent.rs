@@ -34,7 +34,7 @@ use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, M
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Shape};
+use crate::{Error, Init, Real, Result, Shape, memory};
 
 /// More is a mistake, or a file that means harm.
 const MAX_HIDDEN: usize = 1 << 20;
@@ -97,6 +97,27 @@ impl<C: Cell> Recurrent<C> {
     }
 }
 
+impl<C: Cell> Recurrent<C> {
+    /// Checks that no size of the layout overflows: settings from a file may be absurd, and on targets of 32 bits they
+    /// need not even be.
+    fn check_room<R>(&self, Shape { t, f }: Shape) -> Result<()> {
+        let parts = self.layers * (1 + usize::from(self.bidirectional));
+        // No fewer than the rows that a step of a tape has, twice what dropout keeps, and what packs are filled up to.
+        let rows = (2 * C::BLOCKS.len() + 16) * (self.hidden_size + 64);
+        let columns = f.saturating_add(2 * self.hidden_size + 64);
+        for factors in [[t.saturating_add(2), rows, parts], [columns, rows, parts]] {
+            if memory::bytes::<R>(&factors).is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+                let fault = format!(
+                    "found {} for {} layers on an input of [{t}, {f}], expected sizes that can be addressed",
+                    self.hidden_size, self.layers
+                );
+                return Err(Error::config("hidden_size", fault));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     fn describe(&self) -> Description {
         Description::new(C::KIND, self)
@@ -105,6 +126,7 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     fn build(&self, build: &mut Build<'_>) -> Result<Built> {
         self.check()?;
         let input = build.input();
+        self.check_room::<R>(input.shape)?;
         let layout = StackLayout::new(self, input.shape);
         // What the layer reads: at first the features of the input, then the units of all directions below.
         let mut columns = input.units.clone();

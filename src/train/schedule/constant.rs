@@ -21,6 +21,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.1, Clock::new(5, 10)), 0.1);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "ConstantLR")]
 pub struct Constant {
     factor: f64,

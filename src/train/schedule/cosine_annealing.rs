@@ -23,6 +23,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.3, Clock::new(20, 20)), 0.1);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "CosineAnnealingLR")]
 pub struct CosineAnnealing {
     t_max: usize,
@@ -45,7 +46,7 @@ impl CosineAnnealing {
 impl Schedule for CosineAnnealing {
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let t_max = self.t_max.max(1);
-        let angle = PI * (clock.done % (2 * t_max)) as f64 / t_max as f64;
+        let angle = PI * (clock.done % t_max.saturating_mul(2)) as f64 / t_max as f64;
         self.eta_min + (base - self.eta_min) * (1.0 + angle.cos()) / 2.0
     }
 

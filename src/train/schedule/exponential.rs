@@ -18,6 +18,7 @@ use crate::Result;
 /// assert_eq!(Exponential::new(0.5).lr(0.8, Clock::new(2, 10)), 0.2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "ExponentialLR")]
 pub struct Exponential {
     gamma: f64,

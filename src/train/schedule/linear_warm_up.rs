@@ -22,6 +22,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.8, Clock::new(500, 9000)), 0.8);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "LinearLR")]
 pub struct LinearWarmUp {
     total: usize,

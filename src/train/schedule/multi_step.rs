@@ -20,6 +20,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.8, Clock::new(80, 90)), 0.2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "MultiStepLR")]
 pub struct MultiStep {
     milestones: Vec<usize>,

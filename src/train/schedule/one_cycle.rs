@@ -29,6 +29,7 @@ use crate::{Error, Result};
 /// assert!(schedule.lr(0.1, Clock::new(99, 100)) < 1e-5);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "OneCycleLR")]
 pub struct OneCycle {
     max_lr: f64,

@@ -35,6 +35,7 @@ pub enum Threshold {
 /// assert_eq!(schedule.reduced(0.1, &plateau), 0.05);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "ReduceLROnPlateau")]
 pub struct ReduceOnPlateau {
     monitor: Monitor,
@@ -48,6 +49,7 @@ pub struct ReduceOnPlateau {
 
 /// What [`ReduceOnPlateau`] has seen so far: nothing, at first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plateau {
     /// The best score.
     pub best: Option<f64>,
@@ -132,14 +134,14 @@ impl ReduceOnPlateau {
         if self.monitor.better(score, plateau.best, delta) {
             (plateau.best, plateau.bad_epochs) = (Some(score), 0);
         } else {
-            plateau.bad_epochs += 1;
+            plateau.bad_epochs = plateau.bad_epochs.saturating_add(1);
         }
         if plateau.cooldown > 0 {
             plateau.cooldown -= 1;
             plateau.bad_epochs = 0;
         }
         if plateau.bad_epochs > self.patience {
-            plateau.reductions += 1;
+            plateau.reductions = plateau.reductions.saturating_add(1);
             (plateau.cooldown, plateau.bad_epochs) = (self.cooldown, 0);
         }
     }
@@ -149,7 +151,8 @@ impl ReduceOnPlateau {
         let mut lr = base;
         for _ in 0..plateau.reductions {
             let lower = (lr * self.factor).max(self.min_lr);
-            if lr - lower <= self.eps {
+            // Also where settings that no check has seen would go on without end, or with NaN.
+            if !(lr - lower > self.eps.max(0.0)) {
                 break;
             }
             lr = lower;

@@ -43,7 +43,7 @@ impl Schedule for Sequential {
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let passed = self.parts.iter().take_while(|(milestone, _)| *milestone <= clock.done).count();
         let (milestone, part) = &self.parts[passed.max(1) - 1];
-        let (done, total) = (clock.done - milestone, clock.total.saturating_sub(*milestone));
+        let (done, total) = (clock.done.saturating_sub(*milestone), clock.total.saturating_sub(*milestone));
         part.lr(base, Clock { done, total, ..clock })
     }
 

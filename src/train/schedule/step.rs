@@ -20,6 +20,7 @@ use crate::Result;
 /// assert_eq!(schedule.lr(0.8, Clock::new(60, 90)), 0.2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[doc(alias = "StepLR")]
 pub struct Step {
     step_size: usize,
