@@ -42,12 +42,12 @@ impl Callback<f32> for Bars {
     }
 
     fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
-        done.iter().map(line).for_each(say);
+        done.iter().for_each(|epoch| say(format!("{epoch:3}")));
         Ok(())
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
-        self.bar.suspend(|| say(line(end.epoch)));
+        self.bar.suspend(|| say(format!("{:3}", end.epoch)));
         Ok(Flow::Continue)
     }
 
@@ -55,12 +55,4 @@ impl Callback<f32> for Bars {
         self.bar.finish_and_clear();
         Ok(())
     }
-}
-
-fn line(epoch: &Epoch) -> String {
-    let score = |score: &bptt::train::Score| {
-        format!("loss {:.4}  accuracy {:.2} %", score.loss, 100.0 * score.accuracy.unwrap_or(0.0))
-    };
-    let valid = epoch.valid.map(|valid| format!("   valid {}", score(&valid))).unwrap_or_default();
-    format!("epoch {:>3}   train {}{valid}   {:.2} s", epoch.epoch, score(&epoch.train), epoch.seconds)
 }

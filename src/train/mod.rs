@@ -4,6 +4,7 @@ mod average;
 mod callback;
 mod checkpoint;
 mod clip;
+mod display;
 mod early_stopping;
 mod exact;
 mod gradual_pruning;
