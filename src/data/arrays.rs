@@ -8,7 +8,7 @@ use crate::data::row_major::row_major;
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::{Error, Real, Result, Shape};
 
-/// Sequences of one length with their targets, from arrays.
+/// Sequences in an array, with their targets.
 ///
 /// # Examples
 /// Whether a sequence rises or falls:
@@ -36,7 +36,7 @@ pub struct Arrays<R = f32> {
     x: Vec<R>,
     n: usize,
     shape: Shape,
-    targets: Targets<R>,
+    targets: ArrayTargets<R>,
     class_names: Vec<String>,
     /// One for each sequence, or none.
     lens: Vec<usize>,
@@ -45,7 +45,7 @@ pub struct Arrays<R = f32> {
 }
 
 #[derive(Clone, Debug)]
-enum Targets<R> {
+enum ArrayTargets<R> {
     /// `[n, t]`
     Classes { t: usize, y: Vec<i64> },
     /// `[n, T', F']`
@@ -53,10 +53,10 @@ enum Targets<R> {
 }
 
 impl<R: Real> Arrays<R> {
-    /// The class of a step that has none: a loss leaves the step out. It is PyTorch's `ignore_index`.
+    /// The class of a step that has none, which losses leave out. It is PyTorch's `ignore_index`.
     pub const NO_CLASS: i64 = -100;
 
-    /// Sequences `x`, `[n, T, F]`, with a class each: `y`, `[n]`, of places in `class_names`.
+    /// Sequences `x`, `[n, T, F]`, with a class each: `y`, `[n]`, of indices into `class_names`.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if a sequence has no values, a value is not finite, the lengths of `x` and `y` differ, or
@@ -75,7 +75,7 @@ impl<R: Real> Arrays<R> {
         Self::with_classes(x, y.insert_axis(Axis(1)), class_names)
     }
 
-    /// Sequences `x`, `[n, T, F]`, with a class for each step: `y`, `[n, T]`, of places in `class_names` or
+    /// Sequences `x`, `[n, T, F]`, with a class for each step: `y`, `[n, T]`, of indices into `class_names` or
     /// [`Arrays::NO_CLASS`].
     ///
     /// # Errors
@@ -103,8 +103,8 @@ impl<R: Real> Arrays<R> {
         Self::with_classes(x, y, class_names)
     }
 
-    /// Sequences `x`, `[n, T, F]`, with a sequence of values each: `y`, `[n, T', F']`. A target that is NaN is none:
-    /// losses leave it out.
+    /// Sequences `x`, `[n, T, F]`, with a sequence of values each: `y`, `[n, T', F']`. A target that is NaN counts as
+    /// missing: losses leave it out.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if a sequence or its target has no values, a value of `x` is not finite or one of `y`
@@ -114,19 +114,19 @@ impl<R: Real> Arrays<R> {
         let (targets, target_shape, y) =
             checked("y", y, "a finite number, or NaN for none", |y| !y.to_f64().is_infinite())?;
         check_targets(targets, n)?;
-        let targets = Targets::Values { shape: target_shape, y };
+        let targets = ArrayTargets::Values { shape: target_shape, y };
         Ok(Self { x, n, shape, targets, class_names: Vec::new(), lens: Vec::new(), weights: Vec::new() })
     }
 
     /// Sequences `x`, `[n, T, F]`, with a vector of values each: `y`, `[n, F']`; the target has T' = 1.
     ///
     /// # Errors
-    /// Those of [`Arrays::values`].
+    /// As for [`Arrays::values`].
     pub fn vectors(x: Array3<R>, y: Array2<R>) -> Result<Self> {
         Self::values(x, y.insert_axis(Axis(1)))
     }
 
-    /// Tells how many steps of each sequence are its own; the rest is padding, which recurrent layers pass over.
+    /// Sets the length of each sequence in steps; the steps after it are padding, which recurrent layers skip.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there is not one length for each sequence, or one is not 1 to T.
@@ -172,16 +172,16 @@ impl<R: Real> Arrays<R> {
         Ok(self)
     }
 
-    /// Classes `y`, `[n, t]`, that have names.
+    /// Sequences with named classes `y`, `[n, t]`.
     fn with_classes(x: Array3<R>, y: Array2<i64>, class_names: Vec<String>) -> Result<Self> {
         let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
         let (targets, t) = y.dim();
         check_targets(targets, n)?;
-        let targets = Targets::Classes { t, y: row_major("y", y)? };
+        let targets = ArrayTargets::Classes { t, y: row_major("y", y)? };
         Ok(Self { x, n, shape, targets, class_names, lens: Vec::new(), weights: Vec::new() })
     }
 
-    /// The values of sample `index`, of rows of `size` values each.
+    /// Row `index` of `rows`, of `size` values.
     #[track_caller]
     fn row<'a, T>(&self, rows: &'a [T], size: usize, index: usize) -> &'a [T] {
         assert!(index < self.n, "sample {index} of {}", self.n);
@@ -196,14 +196,10 @@ fn names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Vec<Stri
 }
 
 fn no_such_class(place: &str, class: impl Display, names: usize, or: &str) -> Error {
-    Error::mismatch(
-        place,
-        format!("class {class}"),
-        format!("a place, from 0, in the {names} class names{or}"),
-    )
+    Error::mismatch(place, format!("class {class}"), format!("an index into the {names} class names{or}"))
 }
 
-/// The number, shape and values of sequences, all of which must fit.
+/// The number, shape and values of sequences, checked.
 fn checked<R: Real>(
     name: &str,
     array: Array3<R>,
@@ -240,8 +236,8 @@ impl<R: Real> Dataset for Arrays<R> {
 
     fn target_shape(&self) -> TargetShape {
         match self.targets {
-            Targets::Classes { t, .. } => TargetShape::Classes { t },
-            Targets::Values { shape, .. } => TargetShape::Values(shape),
+            ArrayTargets::Classes { t, .. } => TargetShape::Classes { t },
+            ArrayTargets::Values { shape, .. } => TargetShape::Values(shape),
         }
     }
 
@@ -260,7 +256,7 @@ impl<R: Real> Dataset for Arrays<R> {
     }
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        let Targets::Classes { t, y } = &self.targets else {
+        let ArrayTargets::Classes { t, y } = &self.targets else {
             panic!("these targets are values, not classes");
         };
         assert_eq!(classes.len(), *t, "the classes of a sample");
@@ -268,7 +264,7 @@ impl<R: Real> Dataset for Arrays<R> {
     }
 
     fn values(&self, sample: Sample, values: &mut [R]) {
-        let Targets::Values { shape, y } = &self.targets else {
+        let ArrayTargets::Values { shape, y } = &self.targets else {
             panic!("these targets are classes, not values");
         };
         assert_eq!(values.len(), shape.size(), "a target of {shape}");
@@ -349,7 +345,7 @@ mod tests {
         );
         assert_eq!(
             message(Arrays::classes(x(), &[0, 2], names)),
-            "y[1]: found class 2, expected a place, from 0, in the 2 class names"
+            "y[1]: found class 2, expected an index into the 2 class names"
         );
         assert!(
             message(Arrays::classes(x(), &[0, usize::MAX], names))
@@ -361,7 +357,7 @@ mod tests {
         );
         assert_eq!(
             message(Arrays::step_classes(x(), array![[0, 0], [-1, 0]], names)),
-            "y[1, 0]: found class -1, expected a place, from 0, in the 2 class names, or -100 for none"
+            "y[1, 0]: found class -1, expected an index into the 2 class names, or -100 for none"
         );
         assert_eq!(
             message(Arrays::vectors(x(), array![[0.0]])),

@@ -1,4 +1,4 @@
-//! Augmentation: samples changed a little at random whenever they are drawn.
+//! Augmentation: random small changes to samples whenever they are drawn.
 
 use std::ops::RangeInclusive;
 
@@ -8,20 +8,20 @@ use crate::data::dataset::gather_by_reading;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, Shape, rng};
 
-/// Sets the keys of augmentation apart from those of layers.
+/// Separates the keys of augmentation from those of layers.
 const AUGMENT: u64 = u64::from_be_bytes(*b"augment\0");
-/// Which key a dataset below is given.
+/// Derives the key that is passed to the augmented dataset.
 const BELOW: u64 = u64::MAX;
-/// How often a rectangle is drawn until one fits.
+/// How often a rectangle is drawn before none is erased.
 const TRIES: usize = 10;
 
-/// Puts together what happens to a dataset's samples whenever they are drawn for training.
+/// Collects the changes that are made to a dataset's samples whenever they are drawn for training.
 ///
-/// Changes are made in the order given, to the raw values, before any normalisation. Shapes and targets pass through;
-/// a target that is told step by step is not moved along. Padding beyond a sequence's end stays as it is.
+/// Changes are made in the order given, to the raw values, before any normalisation. Shapes and targets are not changed;
+/// per-step targets are not shifted. Padding after a sequence's end stays as it is.
 ///
-/// All randomness comes from the draw's own key, a function of (seed, epoch, place in the epoch), so the order of
-/// access and the number of threads change nothing. Where the key is 0, as in evaluation, samples stay as they are.
+/// All randomness comes from the key of the draw, a function of (seed, epoch, position in the epoch), so the order of
+/// access and the number of threads change nothing. Where the key is 0, as in evaluation, samples are not changed.
 ///
 /// An image is a sequence of its rows: rows are time steps, columns features.
 ///
@@ -59,12 +59,12 @@ enum Change {
 }
 
 impl<D: Dataset> Augment<D> {
-    /// Changes nothing yet. Hand in a reference to keep the dataset.
+    /// An augmentation without changes so far. Pass a reference to keep the dataset.
     pub fn new(data: D) -> Self {
         Self { data, changes: Vec::new() }
     }
 
-    /// Moves each sample by up to `most` rows and up to `most` columns, each distance as likely; 0 moves in.
+    /// Shifts each sample by up to `most` rows and up to `most` columns, uniformly at random, and fills with 0.
     pub fn shift(self, most: usize) -> Self {
         self.change(Change::Shift { most })
     }
@@ -81,13 +81,13 @@ impl<D: Dataset> Augment<D> {
 
     /// Sets a rectangle to 0 with probability `p`; its share of the sample is drawn from `area`.
     ///
-    /// Height over width is drawn from 0.3 to 1 / 0.3. One that does not fit is drawn again, up to 10 times; after
-    /// that nothing is erased.
+    /// The ratio of height to width is drawn from 0.3 to 1 / 0.3. A rectangle that does not fit is drawn again; if none of
+    /// 10 fits, nothing is erased.
     pub fn erase_area(self, p: f64, area: RangeInclusive<f64>) -> Self {
         self.change(Change::Erase { p, area })
     }
 
-    /// Adds noise of N(0, `sd`²) to each value.
+    /// Adds noise from N(0, `sd`²) to each value.
     pub fn noise(self, sd: f64) -> Self {
         self.change(Change::Noise { sd })
     }
@@ -116,14 +116,13 @@ pub struct Augmented<D> {
 }
 
 impl<D> Augmented<D> {
-    /// The dataset as it is.
+    /// The dataset without changes.
     pub fn dataset(&self) -> &D {
         &self.data
     }
 }
 
-/// The same draw of the dataset below. It has a key of its own, so that one augmentation upon another does not draw
-/// the same numbers twice.
+/// The same draw of the inner dataset, with a different key, so that nested augmentations do not draw the same numbers.
 fn below(sample: Sample) -> Sample {
     let key = if sample.key == 0 { 0 } else { rng::key(&[sample.key, AUGMENT, BELOW]) };
     Sample { key, ..sample }
@@ -176,7 +175,7 @@ impl<D: Dataset> Dataset for Augmented<D> {
         self.data.class_names()
     }
 
-    /// Has the dataset gather the tile if no sample of it is to be changed.
+    /// Lets the inner dataset gather the tile if no sample in it is to be changed.
     fn gather(
         &self,
         samples: &[Sample],
@@ -243,12 +242,12 @@ impl Change {
     }
 }
 
-/// Moves an image of rows of `columns` pixels, in place; 0 moves in.
+/// Shifts an image with rows of `columns` pixels, in place, and fills with 0.
 fn shift<R: Real>(x: &mut [R], columns: usize, down: isize, right: isize) {
     let rows = x.len() / columns;
     let (by, kept) = (right.unsigned_abs(), columns - right.unsigned_abs());
     for i in 0..rows {
-        // Rows that are read are not written before: from below if the image moves down.
+        // Rows are read before they are overwritten: from the bottom up if the image moves down.
         let row = if down > 0 { rows - 1 - i } else { i };
         let to = row * columns;
         match row.checked_add_signed(-down).filter(|&from| from < rows) {
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shift_is_as_likely() {
+    fn shifts_are_uniform() {
         let mut counts = BTreeMap::new();
         let all: Vec<_> = (-2..=2).flat_map(|down| (-2..=2).map(move |right| shifted(down, right))).collect();
         for x in draws(|data| data.shift(2)) {
@@ -364,7 +363,7 @@ mod tests {
             }
             *areas.entry(gone.len()).or_insert(0_i32) += 1;
         }
-        // Half is left alone; sd: √(1000 / 4) = 15.8. The rest loses 1.8 to 6 pixels before rounding.
+        // Half is unchanged; sd: √(1000 / 4) = 15.8. The other half loses 1.8 to 6 pixels before rounding.
         assert!((areas[&0] - 500).abs() < 5 * 16, "{areas:?}");
         assert!(
             areas.contains_key(&2) && areas.contains_key(&6) && !areas.keys().any(|&n| n > 8),
@@ -385,7 +384,7 @@ mod tests {
             sum += share;
             reached.iter_mut().zip(&x).for_each(|(r, x)| *r += 1.0 - x);
         }
-        // Uniform from 0.02 to 0.33, but for large ones that do not fit: those are drawn again.
+        // Uniform from 0.02 to 0.33, except that large ones that do not fit are drawn again.
         let mean = sum / 2000.0;
         assert!((mean - 0.17).abs() < 0.015, "{mean}");
         assert!(reached.iter().all(|&n| n > 0.0));
@@ -432,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_and_targets_pass_through_and_evaluation_sees_the_originals() {
+    fn shapes_and_targets_are_unchanged_and_evaluation_sees_the_originals() {
         let images = images(10);
         let augmented = Augment::new(&images).shift(4).flip(1.0).erase(1.0).noise(1.0).build().unwrap();
         assert_eq!(
@@ -480,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn one_upon_another_draws_other_numbers() {
+    fn nested_augmentations_draw_different_numbers() {
         let x = Arrays::classes(Array3::<f64>::zeros((1, 10, 10)), &[0], ["a"]).unwrap();
         let once = Augment::new(&x).noise(1.0).build().unwrap();
         let twice = Augment::new(&once).noise(1.0).build().unwrap();

@@ -1,4 +1,4 @@
-//! What a model learns from: samples of one shape, each with a target.
+//! Datasets: samples of one shape, each with a target.
 
 use ndarray::{ArrayBase, Axis, Data, Ix3};
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,12 @@ use crate::{Error, Real, Result, Scalar, Shape};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// Which sample, `0..len`.
+    /// The index of the sample, `0..len`.
     pub index: usize,
-    /// The key to this draw's own randomness, a function of (seed, epoch, place in the epoch).
+    /// The key of this draw's random numbers, a function of (seed, epoch, position in the epoch).
     ///
-    /// A dataset that augments its samples derives all of its random numbers from it; others ignore it.
-    /// It is 0 wherever nothing random is wanted, as in evaluation.
+    /// A dataset that augments its samples derives all of its random numbers from it; others ignore it. It is 0 where
+    /// nothing may be random, as in evaluation.
     pub key: u64,
     /// The weight of this draw, 1 unless a sampler gives another. It multiplies the sample's own,
     /// [`Dataset::weight`].
@@ -22,26 +22,26 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Sample `index`, its own randomness drawn from `key`, with weight 1.
+    /// Sample `index`, with random numbers from `key` and weight 1.
     pub const fn new(index: usize, key: u64) -> Self {
         Self { index, key, weight: 1.0 }
     }
 
-    /// Sample `index` as it is, with key 0 and weight 1.
+    /// Sample `index` without randomness: with key 0 and weight 1.
     pub const fn plain(index: usize) -> Self {
         Self::new(index, 0)
     }
 }
 
-/// What a dataset's targets look like.
+/// The kind and shape of a dataset's targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TargetShape {
-    /// There are none, as in an array of samples: a model can predict, but neither learn nor be measured.
+    /// None, as in an array of samples: a model can predict from them, but neither be trained nor evaluated.
     None,
-    /// A class for each of `t` steps (1 where a sample as a whole has a class).
+    /// A class for each of `t` steps (1 if the whole sample has one class).
     Classes {
-        /// Steps that have a class each.
+        /// The number of steps.
         t: usize,
     },
     /// Real values of this shape.
@@ -50,14 +50,14 @@ pub enum TargetShape {
 
 /// Samples of one shape `[T, F]`, each with a target: classes or real values.
 ///
-/// To implement it, write `len`, `shape`, `target_shape`, `read` and the one of `classes` and `values` that
-/// `target_shape` speaks of.
+/// A custom dataset implements `len`, `shape`, `target_shape`, `read`, and either `classes` or `values`, depending on
+/// `target_shape`.
 ///
-/// An array `[n, T, F]`, or a view of one, is a dataset too: of samples without targets, as
-/// [`Model::predict`](crate::Model::predict) takes them.
+/// An array `[n, T, F]`, or a view of one, is a dataset too, of samples without targets, for
+/// [`Model::predict`](crate::Model::predict).
 ///
 /// # Examples
-/// Data that are made when they are asked for: which of two tones is it?
+/// Data that are computed on request: which of two tones is it?
 /// ```
 /// use bptt::Shape;
 /// use bptt::data::{Dataset, Sample, TargetShape};
@@ -93,13 +93,13 @@ pub enum TargetShape {
 /// assert_eq!(x[0], 3f32.sin());
 /// ```
 pub trait Dataset: Send + Sync {
-    /// The scalar that samples are handed out in: the model's own.
+    /// The scalar type of the samples, which is that of the model.
     type Elem: Real;
 
     /// How many samples there are.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -110,17 +110,17 @@ pub trait Dataset: Send + Sync {
     /// The shape of each target.
     fn target_shape(&self) -> TargetShape;
 
-    /// The number of steps, 1 to T, of a sample's own sequence, where sequences differ in length; the rest of it is
-    /// padding.
+    /// The length of a sample's sequence in steps, 1 to T, where sequences differ in length; the steps after it are
+    /// padding. `None` means T.
     ///
-    /// Padding is never read: whatever [`read`](Self::read) leaves there, NaN included, changes no output, loss,
-    /// accuracy or gradient, and targets of padded steps do not count.
+    /// Padding is never used: what [`read`](Self::read) leaves there, even NaN, changes no output, loss, accuracy or
+    /// gradient, and targets of padded steps do not count.
     fn length(&self, _sample: Sample) -> Option<usize> {
         None
     }
 
-    /// The weight of a sample, a finite number ≥ 0, in the loss and its gradient; 1 by default. Accuracies do not
-    /// count it.
+    /// The weight of a sample in the loss and its gradient, a finite number of at least 0; 1 by default. It does not
+    /// affect accuracies.
     ///
     /// The mean loss of a batch is Σ wᵢ lossᵢ / n: weights do not enter the denominator, unless the loss is a
     /// [`WeightedMean`](crate::loss::WeightedMean).
@@ -131,10 +131,10 @@ pub trait Dataset: Send + Sync {
     /// Writes one sample into `x`, `[T, F]` row-major.
     ///
     /// # Panics
-    /// If `x` has another length than `T · F`, or the index is out of range.
+    /// If the length of `x` is not `T · F`, or the index is out of range.
     fn read(&self, sample: Sample, x: &mut [Self::Elem]);
 
-    /// Writes one sample's classes, one a step.
+    /// Writes one sample's classes, one per step.
     ///
     /// # Panics
     /// If the targets are not classes.
@@ -155,10 +155,10 @@ pub trait Dataset: Send + Sync {
         &[]
     }
 
-    /// Builds a tile `x`, `[T, F, lanes]`: sample `samples[l]`, normalised, in lane `l`, and 0 in the lanes left.
+    /// Fills a tile `x`, `[T, F, lanes]`: sample `samples[l]`, normalised, in lane `l`, and 0 in the lanes that are left.
     ///
-    /// What is provided reads sample by sample into `scratch` (`T · F` values) and transposes; a dataset that can
-    /// do it in one go overrides it.
+    /// By default it reads sample by sample into `scratch` (`T · F` values) and transposes; a dataset that can do this in
+    /// one pass may override it.
     ///
     /// # Panics
     /// If there are more samples than lanes, or a length does not fit.
@@ -174,7 +174,7 @@ pub trait Dataset: Send + Sync {
     }
 }
 
-/// What [`Dataset::gather`] does unless it is overridden.
+/// The default of [`Dataset::gather`].
 pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
     data: &D,
     samples: &[Sample],
@@ -197,7 +197,7 @@ pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
 /// Checks the sizes of a tile to be gathered.
 ///
 /// # Panics
-/// If there are more samples than lanes, or the tile has another length than `T · F · lanes`.
+/// If there are more samples than lanes, or the length of the tile is not `T · F · lanes`.
 #[track_caller]
 pub(super) fn check_tile(samples: &[Sample], shape: Shape, length: usize, lanes: usize) {
     assert!(samples.len() <= lanes, "{} samples in a tile of {lanes} lanes", samples.len());
@@ -284,7 +284,7 @@ impl<S: Data<Elem: Real> + Send + Sync> Dataset for ArrayBase<S, Ix3> {
 
 /// x' = (x − mean) / sd, with one mean and sd for all features or one for each.
 ///
-/// Measured on the training samples, saved with the model, and applied whenever samples are gathered.
+/// It is measured on the training samples, saved with the model, and applied whenever samples are gathered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Normalize {
@@ -317,7 +317,7 @@ impl Normalize {
     /// The same `mean` and `sd` for every feature.
     ///
     /// # Errors
-    /// [`Error::Config`] if a number is not finite, or `sd` not positive.
+    /// [`Error::Config`] if a number is not finite, or `sd` is not positive.
     pub fn scalar(mean: f64, sd: f64) -> Result<Self> {
         Self::per_feature(vec![mean], vec![sd])
     }
@@ -325,7 +325,7 @@ impl Normalize {
     /// A mean and sd for each feature.
     ///
     /// # Errors
-    /// [`Error::Config`] if the lengths differ or are 0, a number is not finite, or an sd not positive.
+    /// [`Error::Config`] if the lengths differ or are 0, a number is not finite, or an sd is not positive.
     pub fn per_feature(mean: Vec<f64>, sd: Vec<f64>) -> Result<Self> {
         if mean.len() != sd.len() || mean.is_empty() {
             return Err(Error::mismatch(
@@ -343,12 +343,12 @@ impl Normalize {
         Ok(Self { mean, sd })
     }
 
-    /// The means: one, or one a feature.
+    /// The means: one, or one for each feature.
     pub fn mean(&self) -> &[f64] {
         &self.mean
     }
 
-    /// The standard deviations: one, or one a feature.
+    /// The standard deviations: one, or one for each feature.
     pub fn sd(&self) -> &[f64] {
         &self.sd
     }
@@ -367,7 +367,7 @@ impl Normalize {
     /// Checks that this fits samples of `features` features.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if not.
+    /// [`Error::Mismatch`] if it does not.
     pub fn check(&self, features: usize) -> Result<()> {
         if self.mean.len() == 1 || self.mean.len() == features {
             return Ok(());

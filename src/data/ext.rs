@@ -1,4 +1,4 @@
-//! What every dataset can do: be split, cut and measured.
+//! Splitting, selecting from and measuring any dataset.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ type Split<'a, D> = (Subset<'a, D>, Subset<'a, D>);
 
 /// Splits, selects from and measures any [`Dataset`]. Nothing is copied: each [`Subset`] refers to the dataset.
 ///
-/// Splits are functions of the seed alone. Training comes first, then validation; both keep the dataset's order.
+/// Splits depend on the seed alone. Training comes first, then validation; both keep the dataset's order.
 ///
 /// # Examples
 /// ```
@@ -69,16 +69,15 @@ pub trait DatasetExt: Dataset {
         subsets(self, split::hold_out(self.len(), n_valid, seed)?)
     }
 
-    /// Holds out `n_valid` samples at random for validation, of each class its share to within one sample.
+    /// Holds out `n_valid` samples at random for validation, the same share of each class to within one sample.
     ///
     /// # Errors
-    /// Those of [`hold_out`](Self::hold_out); [`Error::Mismatch`] if samples do not have one class each.
+    /// As for [`hold_out`](Self::hold_out); [`Error::Mismatch`] if samples do not have one class each.
     fn hold_out_stratified(&self, n_valid: usize, seed: u64) -> Result<Split<'_, Self>> {
         subsets(self, split::hold_out_stratified(&classes_to_stratify_by(self)?, n_valid, seed)?)
     }
 
-    /// Cuts the samples into `k` folds at random; each is the validation part once. Their sizes differ by at most
-    /// one.
+    /// Splits the samples into `k` folds at random; each is the validation part once. Their sizes differ by at most one.
     ///
     /// # Errors
     /// [`Error::Config`] if `k` is less than 2 or more than the number of samples; [`Error::Mismatch`] if there are fewer
@@ -87,11 +86,11 @@ pub trait DatasetExt: Dataset {
         split::k_fold(self.len(), k, seed)?.into_iter().map(|parts| subsets(self, parts)).collect()
     }
 
-    /// Cuts the samples into `k` folds at random, each class spread over all of them: of a class, and of all samples, any
-    /// two folds have as many to within one. Each fold is the validation part once.
+    /// Splits the samples into `k` folds at random, with each class spread over all of them: the numbers of samples of a
+    /// class, and of all samples, differ by at most one between folds. Each fold is the validation part once.
     ///
     /// # Errors
-    /// Those of [`k_fold`](Self::k_fold); [`Error::Config`] naming the class if one has fewer than `k` samples, so that a
+    /// As for [`k_fold`](Self::k_fold); [`Error::Config`] naming the class if one has fewer than `k` samples, so that a
     /// fold would be without it; [`Error::Mismatch`] if samples do not have one class each.
     #[doc(alias = "StratifiedKFold")]
     fn k_fold_stratified(&self, k: usize, seed: u64) -> Result<Vec<Split<'_, Self>>> {
@@ -102,11 +101,12 @@ pub trait DatasetExt: Dataset {
     /// The samples that `rule` chooses: [`RandomSubset`](crate::data::RandomSubset) or a custom [`SelectionRule`].
     ///
     /// # Errors
-    /// Those of the rule; [`Error::Mismatch`] if there are no samples, or the rule chooses none or one that does not
+    /// Errors of the rule; [`Error::Mismatch`] if there are no samples, or the rule chooses none or one that does not
     /// exist.
     ///
     /// # Source
-    /// Gedeon & Bowden 1992, "Heuristic pattern reduction": some samples are enough, and training is faster by as much.
+    /// Gedeon & Bowden 1992, "Heuristic pattern reduction": some of the samples are enough, and training is faster in
+    /// proportion.
     ///
     /// # Examples
     /// ```
@@ -136,7 +136,7 @@ pub trait DatasetExt: Dataset {
     /// [`SelectionRule`].
     ///
     /// # Errors
-    /// Those of [`select`](Self::select); [`Error::Mismatch`] if there is not one score for each sample.
+    /// As for [`select`](Self::select); [`Error::Mismatch`] if there is not one score for each sample.
     fn select_by(&self, rule: &dyn SelectionRule, scores: &[f64]) -> Result<Subset<'_, Self>> {
         if scores.len() != self.len() {
             let expected = format!("one for each of {} samples", self.len());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn hold_out_hands_out_both_parts() {
+    fn hold_out_returns_both_parts() {
         let (train, valid) = real().test().hold_out(1000, 3).unwrap();
         assert_eq!((train.len(), valid.len()), (9000, 1000));
         assert!(valid.indices().iter().all(|index| train.indices().binary_search(index).is_err()));
@@ -248,7 +248,7 @@ mod tests {
         assert!(data.hold_out(2, 0).is_ok());
     }
 
-    /// Nothing can be taken from nothing, and of no class its share.
+    /// Nothing can be selected or split off from an empty dataset.
     #[test]
     fn an_empty_dataset_is_an_error() {
         let none = Images::new(Array3::zeros((0, 1, 1)), vec![], ["a"]).unwrap();

@@ -12,12 +12,12 @@ use crate::{Error, Result};
 
 /// The most bytes of elements that are read from one file, 4 GiB.
 const MAX_BYTES: u64 = 1 << 32;
-/// A byte of gzip holds at most 1,032 bytes: deflate's longest match of 258 bytes in two bits. A little more, for safety.
+/// The most bytes that a byte of gzip can hold: 1,032, from deflate's longest match of 258 bytes in two bits, and a margin.
 const MAX_INFLATION: u64 = 1100;
-/// Bytes that are read and decoded at once: few enough to stay in the cache, and a multiple of every element's size.
+/// How many bytes are read and decoded at once: few enough to stay in the cache, and a multiple of every element's size.
 const PIECE: usize = 1 << 16;
 
-/// What an IDX file can be read as: every type of element that the format has.
+/// The types of elements that the IDX format has.
 pub trait IdxElem: sealed::Decode {}
 impl IdxElem for u8 {}
 impl IdxElem for i8 {}
@@ -78,15 +78,15 @@ impl sealed::Decode for f64 {
     }
 }
 
-/// Reads an IDX file, plain or gzipped; which of the two is seen from its first bytes, not from its name.
+/// Reads an IDX file, plain or gzipped; its first bytes decide which, not its name.
 ///
-/// The rank is the array's: ask for an `Array3`, or for an `ArrayD` of any rank. No memory is taken only because the
-/// file's header asks for it: a plain file must be as long as its header says, a gzipped one is unpacked piece by piece
-/// and never beyond what its header says.
+/// The rank is that of the array type: an `Array3`, or an `ArrayD` for any rank. Memory is never allocated only because
+/// the header asks for it: a plain file must be as long as its header says, and a gzipped one is unpacked piece by piece,
+/// never beyond what its header says.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read. [`Error::File`] if it is not an IDX file, holds other elements or another
-/// rank than asked for, is shorter or longer than its header says, promises more than 4 GiB or more than there is memory
+/// [`Error::Io`] if the file cannot be read. [`Error::File`] if it is not an IDX file, has other elements or a different
+/// rank than requested, is shorter or longer than its header says, promises more than 4 GiB or more than there is memory
 /// for, or is corrupt gzip.
 ///
 /// # Examples
@@ -112,7 +112,7 @@ pub fn read_idx<T: IdxElem, D: Dimension>(path: impl AsRef<Path>) -> Result<Arra
     })
 }
 
-/// What went wrong, before the file is named.
+/// An error, before the name of the file is known.
 enum Fault {
     Io(io::Error),
     Content(String),
@@ -124,7 +124,7 @@ impl From<String> for Fault {
     }
 }
 
-/// What the operating system did not say was said by the decoder.
+/// An error without a code of the operating system comes from the decoder.
 fn fault(error: io::Error, gzip: bool) -> Fault {
     if gzip && error.raw_os_error().is_none() {
         return Fault::Content(format!("corrupt or truncated gzip: {error}"));
@@ -144,7 +144,7 @@ fn read<T: IdxElem, D: Dimension>(path: &Path) -> Result<Array<T, D>, Fault> {
     }
 }
 
-/// Reads header and elements; `size` is the file's own.
+/// Reads header and elements; `size` is that of the file.
 fn read_from<T: IdxElem, D: Dimension>(
     from: &mut impl Read,
     size: u64,
@@ -169,7 +169,7 @@ fn read_from<T: IdxElem, D: Dimension>(
     if found < length {
         return Err(format!("truncated: found {found} bytes of elements, expected {length}").into());
     }
-    // One more read has the end of a gzip file checked, too.
+    // One more read also makes the decoder check the end of a gzip file.
     if from.read(&mut [0]).map_err(|e| fault(e, gzip))? > 0 {
         return Err(format!("too long: found more than the {length} bytes of elements expected").into());
     }
@@ -238,7 +238,7 @@ fn checked_length<T: IdxElem>(sizes: &[usize]) -> Result<usize, Fault> {
 }
 
 /// Reads the elements of `length` bytes, or as many as there are, and returns them with the number of bytes found.
-/// Memory grows with what has been read, to at most twice of it and never beyond `length`.
+/// Memory grows with what has been read, to at most twice as much and never beyond `length`.
 fn read_elements<T: IdxElem>(
     from: &mut impl Read,
     length: usize,
@@ -337,7 +337,7 @@ mod tests {
         }
         let fault = with_file(&int, |p| read_idx::<u8, ndarray::Ix2>(p)).unwrap_err().to_string();
         assert!(fault.ends_with("found elements of type i32, expected u8"), "{fault}");
-        // Half an element is none: what was found is counted in bytes.
+        // Half an element does not count as one, so what was found is counted in bytes.
         let fault = with_file(&gz(&int[..18]), |p| read_idx::<i32, ndarray::Ix2>(p)).unwrap_err().to_string();
         assert!(fault.ends_with("truncated: found 6 bytes of elements, expected 8"), "{fault}");
     }
@@ -429,7 +429,7 @@ mod tests {
         let large = [0, 0, 8, 2, 0, 0, 0xFF, 0xFF, 0, 0, 0xFF, 0xFF, 1];
         assert_eq!(fault_of(&large), "found 13 bytes, expected 4294836237 for [65535, 65535]");
         assert!(fault_of(&gz(&large)).contains("which cannot hold 4294836225"));
-        // What 40 bytes of gzip might just hold is found out by unpacking.
+        // If 40 bytes of gzip could just hold it, only unpacking decides.
         let some = [0, 0, 8, 2, 0, 0, 0, 100, 0, 0, 0, 100, 1];
         assert_eq!(fault_of(&gz(&some)), "truncated: found 1 bytes of elements, expected 10000");
     }

@@ -10,10 +10,10 @@ use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, Shape};
 
-/// Lanes that are gathered in one go.
+/// The most lanes that are gathered in one pass.
 const GROUP: usize = 64;
 
-/// Grey images with a class each, held as `u8`.
+/// Grey images with a class each, stored as `u8`.
 ///
 /// An image is a sequence: its rows are the time steps and the pixels of a row the features, each divided by 255,
 /// so from 0 to 1. Clones and casts share the memory.
@@ -43,7 +43,7 @@ pub struct Images<R = f32> {
 }
 
 impl Images {
-    /// Images `[n, rows, columns]` with `n` labels, each a place in `class_names`.
+    /// Images `[n, rows, columns]` with `n` labels, each an index into `class_names`.
     ///
     /// They are read as `f32`; see [`Images::cast`].
     ///
@@ -70,7 +70,7 @@ impl Images {
             return Err(Error::mismatch(
                 format!("labels[{i}]"),
                 format!("class {label}"),
-                format!("a place, from 0, in the {classes} class names"),
+                format!("an index into the {classes} class names"),
             ));
         }
         Ok(Self {
@@ -161,7 +161,7 @@ impl<R: Real> Dataset for Images<R> {
         &self.class_names
     }
 
-    /// Looks each pixel up in a table of the 256 normalised values; bit for bit what is provided.
+    /// Looks up each pixel in a table of the 256 normalised values; the result is that of the default, bit for bit.
     fn gather(
         &self,
         samples: &[Sample],
@@ -195,7 +195,7 @@ impl<R: Real> Dataset for Images<R> {
     }
 }
 
-/// What each value of a pixel becomes in feature `feature`.
+/// The normalised value of each pixel value in feature `feature`.
 fn table<R: Real>(normalize: &Normalize, feature: usize) -> [R; 256] {
     let mut table = [R::ZERO; 256];
     for (pixel, entry) in (0..=255).zip(&mut table) {
@@ -276,7 +276,7 @@ mod tests {
         );
         assert_eq!(
             message(Array3::zeros((2, 1, 1)), vec![1, 2]),
-            "labels[1]: found class 2, expected a place, from 0, in the 2 class names"
+            "labels[1]: found class 2, expected an index into the 2 class names"
         );
     }
 
@@ -318,7 +318,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn gather_equals_what_is_provided(
+        fn gather_equals_the_default(
             rows in 1_usize..6, columns in 1_usize..6, seed: u64,
             indices in prop::collection::vec(0_usize..20, 0..150), pad in 0_usize..10,
             mean in -1.0..1.0, sd in 0.01..2.0,

@@ -6,7 +6,7 @@ use crate::{Error, Real, Result, Scalar};
 /// Mean and sum of squared deviations of each feature, over all steps of all samples.
 #[derive(Debug)]
 pub(super) struct Moments {
-    /// Values of each feature.
+    /// The number of values of each feature.
     count: f64,
     mean: Vec<f64>,
     squares: Vec<f64>,
@@ -35,7 +35,7 @@ impl Moments {
         Ok(moments)
     }
 
-    /// Takes in one value of each feature.
+    /// Adds one value of each feature.
     fn add<R: Real>(&mut self, step: &[R]) {
         self.count += 1.0;
         let share = 1.0 / self.count;
@@ -59,7 +59,7 @@ impl Moments {
         Normalize::per_feature(self.mean.clone(), sd)
     }
 
-    /// One mean and sd for all features: what is within features, and what is between them.
+    /// One mean and sd for all features, from the variation within and between features.
     ///
     /// # Errors
     /// [`Error::Config`] if a value is not finite, [`Error::Mismatch`] if all are the same.

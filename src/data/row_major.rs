@@ -1,10 +1,10 @@
-//! Arrays as vectors.
+//! Turning arrays into vectors.
 
 use ndarray::{Array, Dimension};
 
 use crate::{Error, Result};
 
-/// The values of `array` in row-major order: its own memory where they are in this order there, a copy otherwise.
+/// The values of `array` in row-major order: its own memory if they have this order there, otherwise a copy.
 ///
 /// # Errors
 /// [`Error::Mismatch`] naming the array if there is not enough memory for a copy.
@@ -12,7 +12,7 @@ pub(super) fn row_major<T: Copy, D: Dimension>(name: &str, array: Array<T, D>) -
     let n = array.len();
     if array.is_standard_layout() {
         let (values, start) = array.into_raw_vec_and_offset();
-        // What a slice cut off would be kept for as long as the dataset.
+        // Otherwise memory that a slice cut off would be kept for as long as the dataset.
         return if values.len() == n {
             Ok(values)
         } else {
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn any_layout_gives_rows() {
         let a: Array2<i32> = array![[1, 2, 3], [4, 5, 6]];
-        let place = a.as_ptr();
+        let memory = a.as_ptr();
         let same = row_major("a", a.clone().reversed_axes().reversed_axes()).unwrap();
         assert_eq!(same, [1, 2, 3, 4, 5, 6]);
         assert_eq!(row_major("a", a.clone().reversed_axes()).unwrap(), [1, 4, 2, 5, 3, 6]);
@@ -49,6 +49,6 @@ mod tests {
         assert_eq!(row_major("a", last).unwrap(), [4, 5, 6]);
         assert_eq!(row_major("a", mirrored).unwrap(), [3, 2, 1, 6, 5, 4]);
         let rows = row_major("a", a).unwrap();
-        assert_eq!(rows.as_ptr(), place, "nothing was copied");
+        assert_eq!(rows.as_ptr(), memory, "nothing was copied");
     }
 }

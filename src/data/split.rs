@@ -1,4 +1,4 @@
-//! Which samples go where: hold-out and k folds, both also stratified by class.
+//! Hold-out and k-fold splits, both also stratified by class.
 //!
 //! Each function returns (training, validation) indices, both ascending: a trainer shuffles anyway, and reading in
 //! order is faster.
@@ -23,7 +23,7 @@ pub(super) fn hold_out(n: usize, n_valid: usize, seed: u64) -> Result<Parts> {
     Ok(parts(&order, 0, n_valid))
 }
 
-/// `n_valid` samples at random, of each class its share, and the others.
+/// `n_valid` samples at random, the same share of each class, and the others.
 pub(super) fn hold_out_stratified(classes: &[i64], n_valid: usize, seed: u64) -> Result<Parts> {
     check_n_valid(classes.len(), n_valid)?;
     let members = members(classes);
@@ -48,8 +48,9 @@ pub(super) fn k_fold(n: usize, k: usize, seed: u64) -> Result<Vec<Parts>> {
     Ok((0..k).map(|fold| parts(&order, bound(fold), bound(fold + 1))).collect())
 }
 
-/// Each of `k` parts in turn, and the others, with every class in every part: of a class, and of all samples, the parts
-/// have as many to within one. Classes are dealt out one after another, as scikit-learn's `StratifiedKFold` does.
+/// Each of `k` parts in turn, and the others, with every class in every part: the numbers of samples of a class, and of all
+/// samples, differ by at most one between parts. Classes are dealt out one after another, as by scikit-learn's
+/// `StratifiedKFold`.
 pub(super) fn k_fold_stratified(classes: &[i64], k: usize, seed: u64) -> Result<Vec<Parts>> {
     check_k(classes.len(), k)?;
     let mut fold_of = vec![0; classes.len()];
@@ -99,7 +100,7 @@ fn check_n_valid(n: usize, n_valid: usize) -> Result<()> {
         return Err(Error::mismatch("dataset to hold out of", format!("{n} samples"), "at least 2"));
     }
     if n_valid == 0 {
-        return Err(Error::config("n_valid", "found 0, expected at least 1; or use the dataset whole"));
+        return Err(Error::config("n_valid", "found 0, expected at least 1; or use the whole dataset"));
     }
     if n_valid >= n {
         return Err(Error::config("n_valid", format!("found {n_valid}, expected less than the {n} samples")));
@@ -114,7 +115,7 @@ fn permutation(n: usize, key: u64) -> Vec<u32> {
     order
 }
 
-/// What of `order` lies outside `from..to` and what lies inside, each sorted.
+/// The values of `order` outside `from..to` and those inside, each sorted.
 fn parts(order: &[u32], from: usize, to: usize) -> Parts {
     let mut train = [&order[..from], &order[to..]].concat();
     let mut valid = order[from..to].to_vec();
@@ -123,10 +124,10 @@ fn parts(order: &[u32], from: usize, to: usize) -> Parts {
     (train, valid)
 }
 
-/// Shares `total`, at most as many as there are, among classes of these sizes in proportion, by largest remainder; the
-/// earlier class goes first.
+/// Distributes `total`, at most as many as there are, among classes in proportion to their sizes, by largest remainder; of
+/// equal remainders the earlier class comes first.
 pub(super) fn shares(counts: &[usize], total: usize) -> Vec<usize> {
-    // Where there are none, none are shared, and nothing is divided by 0.
+    // Without samples there is nothing to distribute, and nothing must be divided by 0.
     let n: u64 = counts.iter().map(|&count| count as u64).sum::<u64>().max(1);
     let exact = |count: usize| count as u64 * total as u64;
     let mut shares: Vec<usize> = counts.iter().map(|&count| (exact(count) / n) as usize).collect();
@@ -176,7 +177,7 @@ mod tests {
 
     /// A sample is held out as often as its share says.
     #[test]
-    fn every_sample_is_as_likely() {
+    fn samples_are_held_out_uniformly() {
         let mut counts = [0_i32; 10];
         for seed in 0..10_000 {
             hold_out(10, 3, seed).unwrap().1.iter().for_each(|&i| counts[i as usize] += 1);
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn bad_sizes_are_errors() {
         let message = |result: Result<Parts>| result.unwrap_err().to_string();
-        assert!(message(hold_out(10, 0, 0)).contains("use the dataset whole"));
+        assert!(message(hold_out(10, 0, 0)).contains("use the whole dataset"));
         assert!(message(hold_out(10, 10, 0)).contains("found 10, expected less than the 10 samples"));
         assert!(message(hold_out_stratified(&[0, 1], 2, 0)).contains("less than the 2"));
         for k in [0, 1, 11] {

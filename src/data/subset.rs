@@ -1,4 +1,4 @@
-//! Some of a dataset's samples, as a dataset of their own.
+//! Some of a dataset's samples, as a dataset.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use crate::data::dataset::gather_by_reading;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Result, Shape};
 
-/// Samples of one tile whose indices are translated on the stack.
+/// The most samples of a tile whose indices are translated on the stack.
 const MOST_AT_ONCE: usize = 256;
 
-/// Some samples of a dataset, in an order of their own; what hold-out and k-fold splits hand out.
+/// Some samples of a dataset, in any order; the result of hold-out and k-fold splits.
 ///
 /// Nothing is copied: it refers to the dataset. A sample may occur more than once.
 ///
@@ -62,7 +62,7 @@ impl<'a, D: Dataset + ?Sized> Subset<'a, D> {
         self.data
     }
 
-    /// Which of the dataset's samples these are.
+    /// The indices of these samples in the dataset.
     pub fn indices(&self) -> &[u32] {
         &self.indices
     }
@@ -115,7 +115,7 @@ impl<D: Dataset + ?Sized> Dataset for Subset<'_, D> {
         self.data.class_names()
     }
 
-    /// Has the dataset gather the tile; only a tile of more than 256 samples is read sample by sample.
+    /// Lets the dataset gather the tile; only a tile of more than 256 samples is read sample by sample.
     fn gather(
         &self,
         samples: &[Sample],
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::data::DatasetExt;
 
-    /// A sample is its index and its key; gathering says that it was this dataset's own.
+    /// A sample is its index and its key; gathering by this dataset itself leaves a mark.
     struct Echo(usize);
 
     impl Dataset for Echo {

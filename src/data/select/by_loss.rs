@@ -1,4 +1,4 @@
-//! Samples chosen by how hard they are.
+//! Selecting samples by how hard they are.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,10 +6,10 @@ use super::{Candidates, SelectionRule};
 use crate::data::split::members;
 use crate::{Error, Result};
 
-/// Chooses samples by their losses, or any other score where more is harder, in the order of the dataset.
+/// Chooses samples by their losses, or by any other score that is larger for harder samples, in the order of the dataset.
 ///
 /// Ranked from the easiest to the hardest, sample r of n is chosen where round(lo · n) ≤ r < round(hi · n); of samples
-/// with equal losses the earlier one is the easier.
+/// with equal losses the earlier one counts as easier.
 ///
 /// # Source
 /// After Gedeon & Bowden 1992, "Heuristic pattern reduction", who choose by the errors of a trained network.
@@ -27,34 +27,34 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ByLoss {
-    band: Band,
+    band: LossRange,
     by_class: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Band {
+enum LossRange {
     Hardest(f64),
     Between(f64, f64),
 }
 
 impl ByLoss {
-    /// This share, of the largest losses.
+    /// The share of the samples with the largest losses.
     pub fn hardest(share: f64) -> Self {
-        Self { band: Band::Hardest(share), by_class: false }
+        Self { band: LossRange::Hardest(share), by_class: false }
     }
 
-    /// This share, of the smallest losses.
+    /// The share of the samples with the smallest losses.
     pub fn easiest(share: f64) -> Self {
         Self::band(0.0, share)
     }
 
-    /// What lies between these shares of all, from the smallest loss at 0 to the largest at 1.
+    /// The samples between these shares, from the smallest loss at 0 to the largest at 1.
     pub fn band(lo: f64, hi: f64) -> Self {
-        Self { band: Band::Between(lo, hi), by_class: false }
+        Self { band: LossRange::Between(lo, hi), by_class: false }
     }
 
-    /// Ranks and chooses within each class by itself, so that each keeps its share.
+    /// Ranks and chooses within each class separately, so that each class keeps its share.
     pub fn stratified(mut self) -> Self {
         self.by_class = true;
         self
@@ -64,8 +64,8 @@ impl ByLoss {
 impl SelectionRule for ByLoss {
     fn choose(&self, samples: &Candidates<'_>) -> Result<Vec<u32>> {
         let (lo, hi) = match self.band {
-            Band::Hardest(share) => (0.0, share),
-            Band::Between(lo, hi) => (lo, hi),
+            LossRange::Hardest(share) => (0.0, share),
+            LossRange::Between(lo, hi) => (lo, hi),
         };
         if !(0.0 <= lo && lo < hi && hi <= 1.0) {
             let fault = format!(
@@ -88,8 +88,8 @@ impl SelectionRule for ByLoss {
             let n = members.len();
             let place = |share: f64| (share * n as f64).round() as usize;
             chosen.extend_from_slice(match self.band {
-                Band::Hardest(share) => &members[n - place(share)..],
-                Band::Between(lo, hi) => &members[place(lo)..place(hi)],
+                LossRange::Hardest(share) => &members[n - place(share)..],
+                LossRange::Between(lo, hi) => &members[place(lo)..place(hi)],
             });
         }
         chosen.sort_unstable();
@@ -112,7 +112,7 @@ mod tests {
     fn by_rank() {
         assert_eq!(choose(ByLoss::hardest(0.5)), [0, 2, 5]);
         assert_eq!(choose(ByLoss::easiest(0.5)), [1, 3, 4]);
-        // Equal losses: the earlier is the easier.
+        // Equal losses: the earlier one is easier.
         assert_eq!(choose(ByLoss::easiest(0.34)), [1, 4]);
         assert_eq!(choose(ByLoss::band(0.34, 0.67)), [2, 3]);
         assert_eq!(choose(ByLoss::hardest(1.0)), [0, 1, 2, 3, 4, 5]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be() {
+    fn invalid_settings() {
         let fault = |rule: ByLoss, scores: Option<&[f64]>| {
             rule.choose(&Candidates::new(2, None, scores)).unwrap_err().to_string()
         };

@@ -1,4 +1,4 @@
-//! Selecting the samples to learn from: fewer of them, at random or by how well they are learnt.
+//! Selecting training samples: fewer of them, at random or by their losses.
 
 mod by_loss;
 mod random;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What is known of the samples to choose from.
+/// What is known about the samples to choose from.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Candidates<'a> {
@@ -18,7 +18,7 @@ pub struct Candidates<'a> {
     pub len: usize,
     /// The class of each, where each has one.
     pub classes: Option<&'a [i64]>,
-    /// A score of each, such as its loss, where they were given.
+    /// The score of each, such as its loss, if scores were given.
     pub scores: Option<&'a [f64]>,
 }
 
@@ -68,14 +68,14 @@ impl<'a> Candidates<'a> {
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub trait SelectionRule {
-    /// The indices of the samples chosen.
+    /// The indices of the chosen samples.
     ///
     /// # Errors
-    /// If the settings are invalid, or too little is known of the samples.
+    /// If the settings are invalid, or classes or scores are needed that the samples do not have.
     fn choose(&self, samples: &Candidates<'_>) -> Result<Vec<u32>>;
 }
 
-/// How many samples are wanted.
+/// How many samples to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Amount {

@@ -1,4 +1,4 @@
-//! Samples chosen at random.
+//! Selecting samples at random.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
 
 /// Chooses samples at random, in the order of the dataset.
 ///
-/// With the same seed, a larger share has all samples of a smaller one; with classes, to within the rounding.
+/// With the same seed, a larger share contains all samples of a smaller one; with classes, up to rounding.
 ///
 /// # Source
-/// Gedeon & Bowden 1992, "Heuristic pattern reduction", of which this is the plainest form.
+/// Gedeon & Bowden 1992, "Heuristic pattern reduction", of which this is the simplest form.
 /// # Examples
 /// ```
 /// use bptt::data::{Candidates, RandomSubset, SelectionRule};
@@ -33,24 +33,24 @@ const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
 pub struct RandomSubset {
     amount: Amount,
     seed: u64,
-    classes: Classes,
+    classes: ClassBalance,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Classes {
+enum ClassBalance {
     Ignored,
     Stratified,
     Balanced,
 }
 
 impl RandomSubset {
-    /// This share of the samples, above 0 and at most 1, rounded to the nearest number of them; seed 1.
+    /// This share of the samples, above 0 and at most 1, rounded to a whole number of samples; the seed is 1.
     pub fn share(share: f64) -> Self {
-        Self { amount: Amount::Share(share), seed: 1, classes: Classes::Ignored }
+        Self { amount: Amount::Share(share), seed: 1, classes: ClassBalance::Ignored }
     }
 
-    /// So many samples; seed 1.
+    /// This number of samples; the seed is 1.
     pub fn count(count: usize) -> Self {
         Self { amount: Amount::Count(count), ..Self::share(1.0) }
     }
@@ -63,14 +63,14 @@ impl RandomSubset {
 
     /// Takes the same share of every class, to within one sample.
     pub fn stratified(mut self) -> Self {
-        self.classes = Classes::Stratified;
+        self.classes = ClassBalance::Stratified;
         self
     }
 
     /// Takes equally many samples of every class, to within one; a class with too few contributes all it has, and the
     /// others make up the difference.
     pub fn balanced(mut self) -> Self {
-        self.classes = Classes::Balanced;
+        self.classes = ClassBalance::Balanced;
         self
     }
 }
@@ -79,12 +79,12 @@ impl SelectionRule for RandomSubset {
     fn choose(&self, samples: &Candidates<'_>) -> Result<Vec<u32>> {
         let count = self.amount.of(samples.len)?;
         let groups = match self.classes {
-            Classes::Ignored => vec![(0, (0..samples.len as u32).collect())],
+            ClassBalance::Ignored => vec![(0, (0..samples.len as u32).collect())],
             _ => members(samples.classes()?),
         };
         let sizes: Vec<usize> = groups.iter().map(|(_, members)| members.len()).collect();
         let wanted =
-            if self.classes == Classes::Balanced { level(&sizes, count) } else { shares(&sizes, count) };
+            if self.classes == ClassBalance::Balanced { level(&sizes, count) } else { shares(&sizes, count) };
         let mut chosen = Vec::with_capacity(count);
         for ((class, mut members), wanted) in groups.into_iter().zip(wanted) {
             shuffle_slice(&mut members, rng::key(&[self.seed, RANDOM, class as u64]));
@@ -95,8 +95,8 @@ impl SelectionRule for RandomSubset {
     }
 }
 
-/// Shares `total`, no more than there are, among classes of these sizes as evenly as they allow; what cannot be shared
-/// evenly goes to the larger, of equals to the later.
+/// Distributes `total`, at most as many as there are, among classes of these sizes as evenly as possible; a remainder goes
+/// to the larger classes, and of equal ones to the later.
 fn level(sizes: &[usize], total: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&class| sizes[class]);
@@ -134,7 +134,7 @@ mod tests {
         assert!(large.is_sorted_by(|a, b| a < b));
         assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
         assert_ne!(small, choose(0.2, 2));
-        // Every hundred is met, as by chance: 20 ± 4 of each.
+        // Each hundred has about its share, 20 ± 4.
         assert!((0..10).all(|h| (5..40).contains(&small.iter().filter(|&&i| i / 100 == h).count())));
     }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be() {
+    fn invalid_settings() {
         let fault = |rule: RandomSubset| rule.choose(&samples(&[0; 4])).unwrap_err().to_string();
         for share in [0.0, 1.5, f64::NAN] {
             assert!(
