@@ -1,4 +1,4 @@
-//! What the two scalar types have in common. Everything stands on it, the kernels too.
+//! What the two scalar types have in common. Everything else is built on it, including the kernels.
 
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
@@ -61,7 +61,7 @@ pub trait Scalar:
     fn ln(self) -> Self;
     /// √x
     fn sqrt(self) -> Self;
-    /// Reads values from little-endian bytes; what is left of a broken last value is dropped.
+    /// Reads values from little-endian bytes; an incomplete last value is dropped.
     fn read_le(bytes: &[u8]) -> impl Iterator<Item = Self> + '_;
     /// Appends the value's little-endian bytes.
     fn push_le(self, bytes: &mut Vec<u8>);

@@ -9,10 +9,10 @@ use crate::{Error, Real, Result};
 /// The most lanes that a tile may have.
 pub(crate) const MAX_LANES: usize = 64;
 
-/// Lanes of a tile in a batch of `batch` samples, where nothing else was asked for: enough to fill two vectors. A small
-/// batch has tiles of one vector, so that two threads both get a tile.
+/// Lanes of a tile in a batch of `batch` samples, by default: enough to fill two vectors. A small batch has tiles of one
+/// vector, so that two threads both get a tile.
 ///
-/// It depends on the batch alone, never on the number of threads: this keeps results the same at any.
+/// It depends on the batch alone, never on the number of threads, and so do results.
 pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
     if batch > 2 * R::QUANTUM { 2 * R::QUANTUM } else { R::QUANTUM }
 }
@@ -23,7 +23,7 @@ pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
 pub struct Shape {
     /// Time steps.
     pub t: usize,
-    /// Features of a step.
+    /// Features per step.
     pub f: usize,
 }
 
@@ -33,7 +33,7 @@ impl Shape {
         Self { t, f }
     }
 
-    /// Values in one sample, `t · f`.
+    /// The number of values in one sample, `t · f`.
     pub const fn size(self) -> usize {
         self.t * self.f
     }
@@ -43,7 +43,7 @@ impl Shape {
 pub(crate) const MAX_VALUES: usize = 1 << 28;
 
 impl Shape {
-    /// Checks that a sample of this shape has values, and not beyond all reason.
+    /// Checks that a sample of this shape has values, and not too many.
     ///
     /// # Errors
     /// [`Error::Config`] under the name of `field`.
@@ -75,7 +75,7 @@ pub struct Seq<'a, R> {
     pub lanes: usize,
 }
 
-/// A tile of sequences to be written, laid out as [`Seq`].
+/// A tile of sequences, mutable, laid out as [`Seq`].
 #[derive(Debug)]
 pub struct SeqMut<'a, R> {
     /// `[T, F, lanes]`, row-major.
@@ -87,7 +87,7 @@ pub struct SeqMut<'a, R> {
 }
 
 impl<'a, R: Real> Seq<'a, R> {
-    /// Looks at `data` as `[T, F, lanes]`.
+    /// Views `data` as `[T, F, lanes]`.
     ///
     /// # Panics
     /// If the length is not `T · F · lanes`.
@@ -105,7 +105,7 @@ impl<'a, R: Real> Seq<'a, R> {
 }
 
 impl<'a, R: Real> SeqMut<'a, R> {
-    /// Looks at `data` as `[T, F, lanes]`.
+    /// Views `data` as `[T, F, lanes]`.
     ///
     /// # Panics
     /// If the length is not `T · F · lanes`.
@@ -134,7 +134,7 @@ impl<R: Real> Seq<'_, R> {
         Array3::from_shape_fn((valid, t, f), |(lane, t, i)| self.data[(t * f + i) * self.lanes + lane])
     }
 
-    /// Copies as many lanes as `batch` has samples into it, `[batch, T, F]`.
+    /// Copies the first lanes into `batch`, `[batch, T, F]`, one for each of its samples.
     ///
     /// # Panics
     /// If the shapes differ, or there are more samples than lanes.
@@ -150,7 +150,7 @@ impl<R: Real> Seq<'_, R> {
 }
 
 impl<R: Real> SeqMut<'_, R> {
-    /// Puts a batch, `[batch, T, F]`, into the lanes and 0 into those left.
+    /// Copies a batch, `[batch, T, F]`, into the first lanes, and sets the others to 0.
     ///
     /// # Panics
     /// If the shapes differ.

@@ -1,8 +1,8 @@
 //! Sigmoid, tanh and exp, branch-free, within a few units in the last place.
 //!
-//! All three rest on one reduction: x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^x − 1 = 2ⁿ expm1(r) + (2ⁿ − 1), which
-//! loses nothing near 0. Arguments are clamped where the result no longer changes, so that nothing denormal or
-//! infinite appears on the way; NaN stays NaN.
+//! All three use one reduction: x = n ln 2 + r with |r| ≤ ln 2 / 2, and e^x − 1 = 2ⁿ expm1(r) + (2ⁿ − 1), which loses
+//! nothing near 0. Arguments are clamped where the result no longer changes, so that no intermediate value is denormal or
+//! infinite; NaN stays NaN.
 
 use pulp::{Simd, WithSimd};
 
@@ -12,7 +12,7 @@ use super::streams::map;
 /// (2ⁿ, expm1(r)) for x = n ln 2 + r; `limit` clamps |x|.
 #[inline(always)]
 fn reduce<R: Num, S: Simd>(s: S, x: R::V<S>, limit: R, minus_limit: R) -> (R::V<S>, R::V<S>) {
-    // The constant first: on x86 the second operand is what comes out where one is NaN.
+    // The constant first: on x86 the result is the second operand where one is NaN.
     let x = R::vmax(s, R::splat(s, minus_limit), R::vmin(s, R::splat(s, limit), x));
     let magic = R::splat(s, R::MAGIC);
     let rounded = R::vfma(s, x, R::splat(s, R::LOG2_E), magic);

@@ -1,4 +1,4 @@
-//! Vectors that begin where a cache line begins, so that no load of a whole vector touches two.
+//! Vectors that begin at a cache line, so that no load of a whole SIMD vector touches two lines.
 
 use std::ops::{Deref, DerefMut};
 
@@ -7,10 +7,10 @@ use crate::Scalar;
 /// The length of a cache line and of the longest vector, in bytes.
 const LINE: usize = 64;
 
-/// A vector of fixed length whose first value stands at the start of a cache line.
+/// A vector of fixed length whose first value is at the start of a cache line.
 #[derive(Debug, Default)]
 pub struct Aligned<R> {
-    /// The values, and what was taken in addition to find a line's start among it.
+    /// The values, and the extra ones that make sure that a line starts among them.
     data: Vec<R>,
     start: usize,
     len: usize,

@@ -1,4 +1,4 @@
-//! Masks of dropout.
+//! Dropout's masks.
 
 use crate::{Scalar, rng};
 
@@ -9,7 +9,7 @@ const SIDE_BY_SIDE: usize = 8;
 #[inline(always)]
 pub fn mask<R: Scalar>(keys: &[u64], step: u64, p: f64, mask: &mut [R]) {
     let lanes = keys.len();
-    // p = 1 leaves nothing, and so nothing to scale. The cast saturates.
+    // With p = 1 every value is 0, so the scale does not matter. The cast saturates.
     let kept = if p < 1.0 { R::from_f64(1.0 / (1.0 - p)) } else { R::ZERO };
     let threshold = (p * 2f64.powi(64)) as u64;
     for (i, group) in keys.chunks(SIDE_BY_SIDE).enumerate() {

@@ -31,7 +31,7 @@ pub fn lerp<R: Scalar>(a: &mut [R], b: &[R], weight: R) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += weight * (*b - *a));
 }
 
-/// a ← 0 where `zero` says so, by selection: NaN and −0 become 0 too.
+/// a ← 0 where `zero` is true, by selection: NaN and −0 become 0 too.
 #[inline(always)]
 pub fn zero_where<R: Scalar>(a: &mut [R], zero: &[bool]) {
     a.iter_mut().zip(zero).for_each(|(a, &zero)| *a = if zero { R::ZERO } else { *a });

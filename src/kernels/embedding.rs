@@ -2,21 +2,21 @@
 
 use crate::Scalar;
 
-/// What is looked up: an index for each step and lane.
+/// The indices to look up, one for each step and lane.
 #[derive(Clone, Copy)]
 pub struct Lookup<'a, R> {
     /// `[T, lanes]`
     pub x: &'a [R],
-    /// Lanes that hold samples.
+    /// How many lanes hold samples.
     pub valid: usize,
-    /// How long each of these is, where one is shorter than T.
+    /// The length of each sample, where any is shorter than T.
     pub lens: Option<&'a [u32]>,
     /// Samples side by side.
     pub lanes: usize,
 }
 
 impl<R: Scalar> Lookup<'_, R> {
-    /// The first step and lane, and the value there, that is none of `rows` rows.
+    /// The first value that is not the index of one of `rows` rows, with its step and lane.
     pub fn first_unfit(&self, rows: usize) -> Option<(usize, usize, R)> {
         let mut at = self.x.iter().enumerate().map(|(i, &x)| (i / self.lanes, i % self.lanes, x));
         at.find(|&(t, lane, x)| self.counts(t, lane) && index(x, rows).is_none())
@@ -69,9 +69,9 @@ pub fn backward<R: Scalar>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [
     }
 }
 
-/// The row that `x` means, if it means any.
+/// The index of a row that `x` is, if it is one.
 fn index<R: Scalar>(x: R, rows: usize) -> Option<usize> {
     let index = x.to_f64() as usize;
-    // Also false for NaN and what is negative: those are cast to 0.
+    // Also false for NaN and negative numbers, which are cast to 0.
     (index as f64 == x.to_f64() && index < rows).then_some(index)
 }

@@ -1,7 +1,7 @@
 //! The pointwise part of a GRU, forward and backward, a whole time step at once.
 //!
-//! The new gate keeps what comes from x and what comes from h apart, so there are four blocks of pre-activations:
-//! r and z of both, n of x alone, and q, n of h alone.
+//! The new gate keeps the contributions of x and h apart, so there are four blocks of pre-activations: r and z from both,
+//! n from x alone, and q, the part of n from h alone.
 //!
 //! Forward: r, z = σ(a); n = tanh(a_n + r ⊙ q); h' = n + z ⊙ (h − n).
 //!
@@ -19,7 +19,7 @@ use super::streams::map;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
 pub struct Forward<'a, R> {
-    /// `[4H, lanes]`: pre-activations r, z, n, q in; r, z, n as activations and q as it was out.
+    /// `[4H, lanes]`: pre-activations r, z, n, q on entry; r, z, n as activations, and q unchanged, on return.
     pub gates: &'a mut [R],
     /// The hidden state before.
     pub h_prev: &'a [R],
@@ -29,13 +29,13 @@ pub struct Forward<'a, R> {
 
 /// One step backward. All but `gates` are `[H, lanes]`.
 pub struct Backward<'a, R> {
-    /// `[4H, lanes]`: as forward left them in; gradients of the pre-activations out.
+    /// `[4H, lanes]`: as the forward pass left them on entry; gradients with respect to the pre-activations on return.
     pub gates: &'a mut [R],
     /// The hidden state before.
     pub h_prev: &'a [R],
-    /// The gradient of the hidden state after.
+    /// The gradient with respect to the hidden state after.
     pub dh: &'a [R],
-    /// The gradient of the hidden state before, added to.
+    /// The gradient with respect to the hidden state before, to which the step adds.
     pub dh_prev: &'a mut [R],
 }
 

@@ -1,5 +1,5 @@
-//! Layer normalisation. Each lane's sums run over the features in their order, whatever the width of a vector and
-//! whether there are other lanes: the same bits come out.
+//! Layer normalisation. The sums of each lane run over the features in order, so the bits of the result depend neither on
+//! the width of a vector nor on other lanes.
 
 use pulp::{Simd, WithSimd};
 
@@ -97,7 +97,7 @@ impl<R: Num> WithSimd for Forward<'_, R> {
 }
 
 impl<R: Num> Forward<'_, R> {
-    /// The same for lanes that fill no vectors, as those of one sample alone.
+    /// The same for lanes that do not fill a vector, such as the single lane of one sample.
     fn lane_by_lane(self) {
         let Norm { weight, bias, features, eps, lanes } = self.norm;
         let n = R::from_f64(features as f64);

@@ -3,7 +3,7 @@
 //! Forward, from the pre-activations a (gates in PyTorch's order i, f, g, o):
 //! i, f, o = σ(a); g = tanh(a); c' = f ⊙ c + i ⊙ g; h' = o ⊙ tanh(c').
 //!
-//! Backward, with dc the gradient that comes from the next step's cell:
+//! Backward, with dc the gradient that comes from the cell of the next step:
 //! dc' = dc + dh' ⊙ o ⊙ (1 − tanh²(c'));
 //! da_i = dc' ⊙ g ⊙ i ⊙ (1 − i); da_f = dc' ⊙ c ⊙ f ⊙ (1 − f); da_g = dc' ⊙ i ⊙ (1 − g²);
 //! da_o = dh' ⊙ tanh(c') ⊙ o ⊙ (1 − o); and dc = dc' ⊙ f goes on to the step before.
@@ -19,7 +19,7 @@ use super::streams::map;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
 pub struct Forward<'a, R> {
-    /// `[4H, lanes]`: pre-activations in, activations out.
+    /// `[4H, lanes]`: pre-activations on entry, activations on return.
     pub gates: &'a mut [R],
     /// The cell before.
     pub c_prev: &'a [R],
@@ -33,15 +33,15 @@ pub struct Forward<'a, R> {
 
 /// One step backward. All but `gates` are `[H, lanes]`.
 pub struct Backward<'a, R> {
-    /// `[4H, lanes]`: activations in, gradients of the pre-activations out.
+    /// `[4H, lanes]`: activations on entry, gradients with respect to the pre-activations on return.
     pub gates: &'a mut [R],
     /// The cell before.
     pub c_prev: &'a [R],
     /// tanh of the cell after.
     pub tanh_c: &'a [R],
-    /// The gradient of the hidden state after.
+    /// The gradient with respect to the hidden state after.
     pub dh: &'a [R],
-    /// The gradient of the cell: after in, before out.
+    /// The gradient with respect to the cell: after the step on entry, before it on return.
     pub dc: &'a mut [R],
 }
 

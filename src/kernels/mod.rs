@@ -33,7 +33,7 @@ pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
 use softmax::Softmax;
 
-/// The concrete entry points of the inner loops for one scalar type. Lengths are the callers' care. Where samples lie
+/// The concrete entry points of the inner loops for one scalar type. Callers are responsible for lengths. Where samples lie
 /// in the last axis, `lanes` is a multiple of the quantum unless it may be 1.
 pub trait Kernels: simd::Num {
     // Matrices.
@@ -47,7 +47,7 @@ pub trait Kernels: simd::Num {
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
     fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize);
 
-    // Cells, their pointwise part.
+    // The pointwise parts of cells.
 
     /// One step of an LSTM's pointwise part.
     fn lstm_forward(step: lstm::Forward<Self>);
@@ -58,7 +58,7 @@ pub trait Kernels: simd::Num {
     /// One step back through a GRU's pointwise part.
     fn gru_backward(step: gru::Backward<Self>);
 
-    // Layers and losses that are no matrix product.
+    // Layers and losses that are not matrix products.
 
     /// y = f(x)
     fn activate(curve: Curve, x: &[Self], y: &mut [Self]);
@@ -66,8 +66,8 @@ pub trait Kernels: simd::Num {
     fn activate_backward(curve: Curve, y: &[Self], dy: &[Self], dx: &mut [Self]);
     /// p = softmax(y) over `[C, lanes]`; `sum_max` is Σ e^(y − max) and max, `[2, lanes]`.
     fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize);
-    /// One step's mask `[F, lanes]`: 0 with probability `p`, else 1 / (1 − p). What becomes of feature f in lane l is
-    /// decided by the key to (`keys[l]`, `step`, f).
+    /// One step's mask `[F, lanes]`: 0 with probability `p`, else 1 / (1 − p). Feature f in lane l is decided by the key of
+    /// (`keys[l]`, `step`, f).
     fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]);
     /// y = a ⊙ b
     fn multiply(a: &[Self], b: &[Self], y: &mut [Self]);
@@ -77,18 +77,18 @@ pub trait Kernels: simd::Num {
     fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]);
     /// dw[f] += Σₜ Σₗ dy ⊙ x̂
     fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]);
-    /// y `[F, lanes]` out of x `[T, F, lanes]`.
+    /// y `[F, lanes]` from x `[T, F, lanes]`.
     fn pool(keep: Keep, x: &[Self], y: &mut [Self]);
-    /// The same once more for one lane, of which the first `len` steps count.
+    /// The same again for one lane, of which the first `len` steps count.
     fn pool_lane(keep: Keep, x: &[Self], y: &mut [Self], lane: Lane);
     /// dx from dy.
     fn pool_backward(keep: Keep, pass: pool::Backward<Self>);
-    /// The same once more for one lane, of which the first `len` steps count.
+    /// The same again for one lane, of which the first `len` steps count.
     fn pool_lane_backward(keep: Keep, pass: pool::Backward<Self>, lane: Lane);
-    /// y `[T, width, lanes]`: of each step of a sample, row x of `weight` `[N, width]`; 0 in other places.
+    /// y `[T, width, lanes]`: row x of `weight` `[N, width]` for each step of a sample; 0 elsewhere.
     ///
     /// # Panics
-    /// If an x is no whole number below N.
+    /// If an x is not a whole number below N.
     fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]);
     /// Adds dy to the rows x of dw.
     fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]);
@@ -103,7 +103,7 @@ pub trait Kernels: simd::Num {
     fn scale(a: &mut [Self], factor: Self);
     /// a += weight (b − a)
     fn lerp(a: &mut [Self], b: &[Self], weight: Self);
-    /// a ← 0 where `zero` says so, by selection.
+    /// a ← 0 where `zero` is true, by selection.
     fn zero_where(a: &mut [Self], zero: &[bool]);
     /// Σ a²
     fn sum_of_squares(a: &[Self]) -> f64;

@@ -1,6 +1,6 @@
 //! Weight gradients, many time steps and all lanes at once: dW[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l].
 //!
-//! A register tile of dW is kept over the whole sum and its lanes are added up once, at the end.
+//! A tile of dW stays in registers over the whole sum; its lanes are added up once, at the end.
 
 use std::ops::Range;
 
@@ -23,13 +23,13 @@ impl<'a, R> Band<'a, R> {
         Self { data, height, rows: 0..height }
     }
 
-    /// The steps `steps` alone.
+    /// Only the steps `steps`.
     pub fn steps(self, steps: Range<usize>, lanes: usize) -> Self {
         let step = self.height * lanes;
         Self { data: &self.data[steps.start * step..steps.end * step], ..self }
     }
 
-    /// The rows `rows` alone.
+    /// Only the rows `rows`.
     pub fn rows(self, rows: Range<usize>) -> Self {
         Self { rows, ..self }
     }
@@ -39,17 +39,17 @@ impl<'a, R> Band<'a, R> {
 pub struct Outer<'a, R> {
     /// As many rows as dW has.
     pub dy: Band<'a, R>,
-    /// As many rows as columns of dW are meant.
+    /// As many rows as columns of dW are computed.
     pub x: Band<'a, R>,
     /// `[rows, stride]`
     pub dw: &'a mut [R],
-    /// How long a row of dW is, and the first of the columns that are meant.
+    /// The length of a row of dW, and the first of the columns that are computed.
     pub columns: (usize, usize),
     /// A multiple of the quantum.
     pub lanes: usize,
 }
 
-/// Rows whose dy, over all steps, should stay in the second-level cache while the columns pass by.
+/// The number of rows whose dy, over all steps, should stay in the second-level cache while the columns are processed.
 const ROW_GROUP: usize = 64;
 
 impl<R: Num> WithSimd for Outer<'_, R> {
@@ -57,7 +57,7 @@ impl<R: Num> WithSimd for Outer<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        // In pairs of vectors where lanes allow: half the addresses to reckon.
+        // In pairs of vectors where the lanes allow: half the addresses to compute.
         if (self.lanes / R::lanes::<S>()).is_multiple_of(2) {
             Tiles::<R, S, 2>::new(s, &self).all(self.dw);
         } else {
@@ -69,7 +69,7 @@ impl<R: Num> WithSimd for Outer<'_, R> {
 /// Both factors as groups of P vectors.
 struct Tiles<'a, R: Num, S: Simd, const P: usize> {
     s: S,
-    /// Every step's rows, and how far it is from step to step.
+    /// The rows of every step, and the distance from step to step.
     dy: &'a [[R::V<S>; P]],
     dy_step: usize,
     x: &'a [[R::V<S>; P]],
@@ -106,7 +106,7 @@ impl<'a, R: Num, S: Simd, const P: usize> Tiles<'a, R, S, P> {
             let end = rows.min(group + ROW_GROUP);
             let mut c = 0;
             while c < self.cols {
-                // Columns in tiles as even as can be: a narrow one has too few sums to hide their latency.
+                // Columns in tiles as even as possible: a narrow tile has too few sums to hide their latency.
                 let left = self.cols - c;
                 c += match left.div_ceil(left.div_ceil(most)) {
                     6 => self.column::<4, 6>(dw, group, end, c),
@@ -206,7 +206,7 @@ impl<R: Num> WithSimd for RowSums<'_, R> {
 }
 
 impl<R: Num> RowSums<'_, R> {
-    /// The M rows from `first` on.
+    /// Sums M rows, beginning at `first`.
     #[inline(always)]
     fn sum<S: Simd, const M: usize>(&mut self, s: S, first: usize) {
         let Band { data, height, rows } = &self.dy;

@@ -1,13 +1,13 @@
-//! One step out of many.
+//! Pooling over time: one step from many.
 
 use std::cmp::Ordering;
 
 use crate::Scalar;
 
-/// What is made of the steps.
+/// How the steps are reduced to one.
 #[derive(Clone, Copy)]
 pub enum Keep {
-    /// The last alone.
+    /// The last one.
     Last,
     /// Their mean.
     Mean,
@@ -15,12 +15,12 @@ pub enum Keep {
     Max,
 }
 
-/// One lane of several, of whose steps the first `len` count.
+/// One of several lanes, of whose steps the first `len` count.
 #[derive(Clone, Copy)]
 pub struct Lane {
-    /// Which one.
+    /// Its index.
     pub lane: usize,
-    /// Of how many.
+    /// The number of lanes.
     pub lanes: usize,
     /// How many steps count.
     pub len: usize,
@@ -39,7 +39,7 @@ pub struct Backward<'a, R> {
 }
 
 impl<R> Backward<'_, R> {
-    /// The same pass once more, for another lane.
+    /// The same pass, borrowed again for another lane.
     pub fn reborrow(&mut self) -> Backward<'_, R> {
         Backward { dx: self.dx, ..*self }
     }
@@ -68,7 +68,7 @@ pub fn forward<R: Scalar>(keep: Keep, x: &[R], y: &mut [R]) {
     }
 }
 
-/// The larger; the first of equals. NaN if either is, so that a run that has gone wrong is found out.
+/// The larger; the first of equals. NaN if either is, so that a run that has diverged shows it.
 #[inline(always)]
 fn max<R: Scalar>(a: R, b: R) -> R {
     match b.partial_cmp(&a) {
@@ -106,7 +106,7 @@ pub fn backward<R: Scalar>(keep: Keep, Backward { x, y, dy, dx }: Backward<R>) {
     }
 }
 
-/// See [`Kernels::pool_lane`](super::Kernels::pool_lane). Of no steps at all, y is 0.
+/// See [`Kernels::pool_lane`](super::Kernels::pool_lane). Without steps, y is 0.
 #[inline(always)]
 pub fn forward_lane<R: Scalar>(keep: Keep, x: &[R], y: &mut [R], Lane { lane, lanes, len }: Lane) {
     let n = y.len();

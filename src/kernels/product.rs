@@ -2,15 +2,15 @@
 //!
 //! Weights are packed into blocks of 48 rows: a line of biases, then a line of weights for each k, so that the loop over
 //! k reads one stream. With samples in the lanes, a few rows of a block fill the registers, and each of their weights is
-//! spread over the lanes; for one sample alone, rows are the lanes, and a line is a few vectors. Every sum is one chain
-//! of fused multiply-adds: bias, then k ascending.
+//! broadcast to the lanes; for a single sample, rows are the lanes, and a line is a few vectors. Every sum is one chain of
+//! fused multiply-adds: bias, then k ascending.
 
 use pulp::{Simd, WithSimd};
 
 use super::simd;
 use super::simd::Num;
 
-/// A matrix as it stands in the parameters, looked at as it is or transposed.
+/// A matrix as it is stored in the parameters, viewed directly or transposed.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a, R> {
     data: &'a [R],
@@ -27,7 +27,7 @@ impl<'a, R: Copy> Matrix<'a, R> {
         Self { data, rows, cols, stride: cols, transposed: false }
     }
 
-    /// The columns `first .. first + cols` alone.
+    /// Only the columns `first .. first + cols`.
     pub fn columns(self, first: usize, cols: usize) -> Self {
         Self { data: &self.data[first..], cols, ..self }
     }
@@ -43,23 +43,23 @@ impl<'a, R: Copy> Matrix<'a, R> {
 pub enum Start {
     /// At the packed bias (0 where none was packed).
     Bias,
-    /// At what `y` holds.
+    /// At the content of `y`.
     Add,
 }
 
-/// Values that a packed matrix of `rows` rows and `k` columns takes.
+/// The number of values in a packed matrix of `rows` rows and `k` columns.
 pub const fn packed_len(rows: usize, k: usize) -> usize {
-    // As long as all blocks' lines: only the last block may be one that has to be filled up.
+    // The lines of all blocks: only those of the last block may need padding.
     line(rows) * (k + 1)
 }
 
-/// Rows of a block: four register tiles with samples in the lanes, or three of the longest vectors.
+/// Rows per block: four register tiles with samples in the lanes, or three of the longest vectors.
 const BLOCK: usize = 48;
 
-/// The longest vector there is, an AVX-512 one of f32.
+/// The lanes of the longest vector, AVX-512's of f32.
 const VECTOR: usize = 16;
 
-/// Values of a line of weights of `height` rows: whole vectors, the last filled up.
+/// The number of values in a line of weights of `height` rows: whole vectors, the last one padded.
 const fn line(height: usize) -> usize {
     height.next_multiple_of(VECTOR)
 }
@@ -69,7 +69,7 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).step_by(BLOCK).map(move |row| (row, BLOCK.min(rows - row)))
 }
 
-/// Heights of register tiles, the registers' fill first.
+/// Heights of register tiles, beginning with the one that fills the registers.
 const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
 const HEIGHTS_16: [usize; 5] = [6, 4, 3, 2, 1];
 
@@ -107,7 +107,7 @@ pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) 
     }
 }
 
-/// The M rows from `row` on, to the beginning of each of `lines`.
+/// Packs M rows, beginning at `row`, to the beginning of each of `lines`.
 #[inline(always)]
 fn pack_rows<'a, R: Num, const M: usize>(
     parts: &[Matrix<R>],
@@ -152,7 +152,7 @@ pub struct Product<'a, R> {
     pub start: Start,
     /// `[rows, lanes]`
     pub y: &'a mut [R],
-    /// A multiple of the quantum; or 1, for one sample alone.
+    /// A multiple of the quantum; or 1, for a single sample.
     pub lanes: usize,
 }
 
@@ -190,7 +190,7 @@ impl<R: Num> WithSimd for Product<'_, R> {
     }
 }
 
-/// M rows, all lanes. `w` is their weights, at the beginning of lines that are so long.
+/// M rows, all lanes. `w` is their weights, which are at the beginning of each line.
 #[inline(always)]
 fn some_rows<R: Num, S: Simd, const M: usize>(
     s: S,
@@ -210,7 +210,7 @@ fn some_rows<R: Num, S: Simd, const M: usize>(
     }
 }
 
-/// M rows, the N vectors from `v` on, all in registers.
+/// M rows and N vectors, beginning at `v`, all in registers.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
@@ -253,7 +253,7 @@ fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
 
 /// One sample: rows in the lanes. Each sum is the same chain as with samples in the lanes.
 ///
-/// Many sums side by side hide the latency of each, so blocks go together, as many as the registers hold.
+/// Many sums side by side hide the latency of each, so as many blocks as the registers hold are processed together.
 #[inline(always)]
 fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
     match const { VECTOR * size_of::<R>() / size_of::<R::V<S>>() } {
@@ -276,7 +276,7 @@ fn lone<R: Num, S: Simd, const B: usize, const V: usize, const V2: usize, const 
 ) {
     let k = xs[0].len() + xs[1].len() + xs[2].len();
     while !y.is_empty() {
-        // All but the last block's lines are whole; the last one's may be, too.
+        // The lines of all blocks but the last are whole; those of the last may be.
         let left = line(y.len());
         let lines = if left >= B * BLOCK { B * BLOCK } else { left.min(BLOCK) };
         let (w, rest) = packed.split_at(lines * (k + 1));

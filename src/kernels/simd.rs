@@ -11,7 +11,7 @@ use crate::Scalar;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SimdLevel {
-    /// One lane, whatever the compiler makes of it.
+    /// Portable code of one lane, vectorised only as far as the compiler can.
     Portable,
     /// AVX2 with FMA.
     Avx2,
@@ -88,14 +88,15 @@ pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
 /// Runs a plain loop, a closure that is to be `#[inline(always)]`, on the chosen instruction set: the compiler
 /// vectorises it.
 ///
-/// The bound makes it an `FnOnce` and nothing more. One that could be called twice would be called by a shim, which
-/// is compiled for the least of processors and not always inlined.
+/// The bound makes it an `FnOnce` and nothing more. A closure that could be called twice would be called through a shim,
+/// which is compiled for the baseline processor and not always inlined.
 #[inline(always)]
 pub fn vectorized<T>(op: impl FnOnce() -> T) -> T {
     dispatch(op)
 }
 
-/// Vector registers of the chosen instruction set: it decides the shape of the register tiles, and so the packing.
+/// The number of vector registers of the chosen instruction set, which decides the shape of the register tiles, and so
+/// the packing.
 pub fn registers() -> usize {
     match chosen().0 {
         SimdLevel::Avx512 | SimdLevel::Neon => 32,
@@ -132,24 +133,25 @@ pub trait Num: Scalar + bytemuck::Pod {
     fn vdiv<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// a · b + c, fused where the machine can
     fn vfma<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
-    /// The smaller of a and b; b where one is NaN, or NaN: so what may be NaN goes second.
+    /// The smaller of a and b. If one is NaN, b or NaN; so the operand that may be NaN must be second.
     fn vmin<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
-    /// The larger of a and b; b where one is NaN, or NaN: so what may be NaN goes second.
+    /// The larger of a and b. If one is NaN, b or NaN; so the operand that may be NaN must be second.
     fn vmax<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
-    /// The sum of all lanes, in an order of the instruction set's own.
+    /// The sum of all lanes, in an order that depends on the instruction set.
     fn vsum<S: Simd>(s: S, a: Self::V<S>) -> Self;
     /// 2^n, where n is the integer in the low bits of `a = n + MAGIC`.
     fn vexp2<S: Simd>(s: S, a: Self::V<S>) -> Self::V<S>;
 
-    /// 1.5 · 2^(mantissa bits): adding it rounds to an integer, which then stands in the low bits.
+    /// 1.5 · 2^(mantissa bits): adding it rounds to an integer, which is then in the low bits.
     const MAGIC: Self;
     /// log₂ e
     const LOG2_E: Self;
-    /// −ln 2 in two parts: a high one with trailing zeros, and the rest.
+    /// −ln 2 in two parts: a high one with trailing zeros, and the remainder.
     const MINUS_LN_2: [Self; 2];
     /// expm1(r) = r + r² q(r) on |r| ≤ ln 2 / 2: the coefficients of q, the highest first.
     const EXPM1: &'static [Self];
-    /// Beyond this, e^x is not worth telling from 0 or ∞, and stays a normal number.
+    /// Arguments are clamped to this magnitude, at which e^x is still a normal number and, for our purposes,
+    /// indistinguishable from 0 or ∞.
     const EXP_LIMIT: Self;
     /// Beyond half of this, tanh is ±1.
     const TANH_LIMIT: Self;
@@ -209,7 +211,7 @@ macro_rules! num {
         #[inline(always)]
         fn vmin<S: Simd>(s: S, a: S::$v, b: S::$v) -> S::$v {
             if size_of::<S::$v>() == size_of::<Self>() {
-                // What the one-lane level has loses NaN.
+                // The operation of the one-lane level loses NaN.
                 let (x, y): (Self, Self) = (bytemuck::cast(a), bytemuck::cast(b));
                 return bytemuck::cast(if x < y { x } else { y });
             }

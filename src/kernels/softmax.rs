@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::activation::exp;
 use super::simd::Num;
 
-/// p = softmax(y) over the classes of each lane; `max` and ln Σ e^(y − max) come out for the loss.
+/// p = softmax(y) over the classes of each lane; also Σ e^(y − max) and max, for the loss.
 pub struct Softmax<'a, R> {
     /// `[C, lanes]`
     pub y: &'a [R],

@@ -1,13 +1,13 @@
-//! One loop for everything that goes element by element.
+//! The loop of every kernel that works element by element.
 
 use pulp::Simd;
 
 use super::simd::Num;
 
-/// `write[..][i] = f(read[..][i], write[..][i])` for every i, a vector at a time, the odd lanes at the end included.
+/// `write[..][i] = f(read[..][i], write[..][i])` for every i, a vector at a time, including the odd lanes at the end.
 ///
 /// # Panics
-/// If the slices are not of one length.
+/// If the slices differ in length.
 #[inline(always)]
 pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
     s: S,

@@ -52,7 +52,7 @@ fn product_equals_reference<R: Kernels>(tolerance: f64) {
         R::product(&packed, [&x0, &x1, &[]], Start::Add, &mut y, lanes);
         close(&y, &reference(&|r, l| y0[r * lanes + l].to_f64()), tolerance, "add");
 
-        // One sample alone, without pads: bit for bit what it is among others.
+        // A single sample without pads: bit for bit the same as among others.
         let column = |x: &[R]| -> Vec<R> { x.iter().copied().step_by(lanes).collect() };
         for start in [Start::Bias, Start::Add] {
             let (mut y, mut one) = (y0.clone(), column(&y0));
@@ -102,7 +102,7 @@ fn outer_equals_reference<R: Kernels>(tolerance: f64) {
         }
         close(&dw, &expected, tolerance * (t * lanes) as f64, "outer");
         close(&db, &sums, tolerance * (t * lanes) as f64, "row sums");
-        // The same with a step before, one after, and a row to spare in each: nobody looks at these.
+        // The same with a step before, one after, and an extra row in each, which must not be read.
         let spaced = |from: &[R], n: usize| {
             let mut to = vec![R::from_f64(f64::NAN); (t + 2) * (n + 1) * lanes];
             for (i, from) in from.chunks_exact(n * lanes).enumerate() {
@@ -116,7 +116,7 @@ fn outer_equals_reference<R: Kernels>(tolerance: f64) {
         R::outer(band(&dy_spaced, rows), band(&x_spaced, cols), &mut dw_spaced, (cols, 0), lanes);
         R::row_sums(band(&dy_spaced, rows), [&mut db_spaced, &mut []], lanes);
         assert_eq!((dw_spaced, db_spaced), (dw.clone(), db.clone()), "steps apart");
-        // The middle of each, into a wider matrix that keeps what stands around.
+        // The middle of each, into part of a wider matrix, whose other elements must not change.
         let (some_rows, some_cols) = (rows / 3..rows, cols / 2..cols);
         let stride = some_cols.len() + 2;
         let mut wide = vec![R::ONE; some_rows.len() * stride];
@@ -253,7 +253,7 @@ fn aligned(n: usize, salt: u64) -> Aligned<f32> {
     a
 }
 
-/// The median seconds of a call, which a busy machine hardly moves.
+/// The median seconds of a call, which other load on the machine affects little.
 fn median_seconds(calls: usize, mut f: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..calls)
         .map(|_| {

@@ -49,7 +49,8 @@ mod tests {
             let valid = Some(score(valid, Some(0.8317)));
             Epoch { epoch, train: score(0.50249, Some(0.82268)), valid, lr: 0.1, seconds: 0.4961 }
         };
-        let two = "epoch 2   train loss 0.5025  accuracy 82.27 %   valid loss 0.4663  accuracy 83.17 %   0.50 s";
+        let two =
+            "epoch 2   train loss 0.5025  accuracy 82.27 %   valid loss 0.4663  accuracy 83.17 %   0.50 s";
         assert_eq!(epoch(2, 0.46632).to_string(), two);
         assert!(format!("{:3}", epoch(2, 0.5)).starts_with("epoch   2   train"));
         let values = Epoch { valid: None, train: score(1.0, None), ..epoch(1, 0.0) };
