@@ -11,6 +11,9 @@
 //! - [`prelude`]: what most programs import.
 //! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.
 //!
+//! Four modules begin with a guide: [`data`] on bringing data, [`train`] on running, stopping and resuming, [`nn`] on
+//! writing a layer or a cell, [`loss`] on writing a loss.
+//!
 //! # Examples
 //!
 //! An LSTM learns to distinguish rising sequences from falling ones.
@@ -70,6 +73,10 @@
 //! ```
 //!
 //! The second of them unpacks gzipped data: Fashion-MNIST takes seconds without it.
+//!
+//! # What always holds
+//!
+#![doc = include_str!("../docs/what-always-holds.md")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
