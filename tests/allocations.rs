@@ -1,8 +1,10 @@
-//! A training step allocates nothing, on any thread, once the first ones have warmed everything up.
+//! A training step allocates nothing, on any thread, once the first ones have warmed everything up; nor does a
+//! prediction by a `Predictor`.
 //!
-//! One test alone in its binary: the allocator counts what all threads of the process do.
+//! One test at a time: the allocator counts what all threads of the process do.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::Arrays;
@@ -12,7 +14,7 @@ use bptt::optim::Adam;
 use bptt::prune::Magnitude;
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
 use bptt::{Model, Result, Shape, Trainer};
-use ndarray::{Array1, Array3};
+use ndarray::{Array1, Array3, s};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -38,6 +40,29 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Only one of the tests may run at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A server's predictions, once there is room for as many samples.
+#[test]
+fn predictions_allocate_nothing() {
+    let _alone = ALONE.lock().unwrap();
+    let model: Model = Model::builder(Shape::new(5, 4))
+        .layer("lstm", Lstm::new(7).layers(2).last())
+        .layer("linear", Linear::new(3))
+        .build(1)
+        .unwrap();
+    let x = Array3::<f32>::from_elem((130, 5, 4), 0.5);
+    let mut predictor = model.predictor().unwrap();
+    predictor.predict(&x).unwrap();
+    for n in [130, 1, 7, 8, 64, 65] {
+        let before = COUNT.load(Ordering::Relaxed);
+        let y = predictor.predict(x.slice(s![..n, .., ..])).unwrap();
+        assert_eq!(y.dim(), (n, 1, 3));
+        assert_eq!(COUNT.load(Ordering::Relaxed), before, "{n} samples");
+    }
+}
 
 const EPOCHS: usize = 30;
 const STEPS: usize = 10;
@@ -72,6 +97,7 @@ impl bptt::train::Callback<f32> for Notes {
 /// states handed on.
 #[test]
 fn steps_allocate_nothing() {
+    let _alone = ALONE.lock().unwrap();
     let (samples, batch) = (930usize, 100);
     assert_eq!(samples.div_ceil(batch), STEPS);
     let x = Array3::from_shape_fn((samples, 5, 4), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);

@@ -1,5 +1,6 @@
 //! The trait that every layer implements, and what its methods work on.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
@@ -291,13 +292,13 @@ impl Built {
 pub struct Build<'a> {
     input: &'a Features,
     layout: &'a mut Layout,
-    prefix: &'a str,
+    prefix: Cow<'a, str>,
 }
 
 impl<'a> Build<'a> {
     /// A layer whose tensors are recorded in `layout` under `prefix`, or without a prefix if it is empty.
     pub(crate) fn new(input: &'a Features, layout: &'a mut Layout, prefix: &'a str) -> Self {
-        Self { input, layout, prefix }
+        Self { input, layout, prefix: prefix.into() }
     }
 
     /// What the layer reads.
@@ -310,13 +311,24 @@ impl<'a> Build<'a> {
     /// # Errors
     /// If the name is taken, the tensor is too large to address, or `init` does not fit it.
     pub fn tensor(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
-        let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
+        let name = self.full_name(name);
         self.layout.push(name, axes.into_iter().collect(), init)
     }
 
     /// The layer's name, with which the names of its groups of units begin.
-    pub fn prefix(&self) -> &'a str {
-        self.prefix
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A layer within this one, which reads `input` and is called `prefix.name`: what a layer that holds others gives to
+    /// their [`build`](Layer::build).
+    pub fn child<'b>(&'b mut self, input: &'b Features, name: &str) -> Build<'b> {
+        let prefix = self.full_name(name).into();
+        Build { input, layout: self.layout, prefix }
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
 }
 

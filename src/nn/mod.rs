@@ -24,6 +24,6 @@ pub use log_softmax::LogSoftmax;
 #[cfg(feature = "onnx")]
 pub(crate) use model::Place;
 pub(crate) use model::same_mask;
-pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Session, Workspace};
+pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Workspace};
 pub use pool::Pool;
 pub use rnn::{Gru, Lstm, Rnn};

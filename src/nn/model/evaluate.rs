@@ -75,16 +75,13 @@ impl<R: Real> Model<R> {
     }
 
     fn outputs(&self, data: &dyn Dataset<Elem = R>) -> Result<Array3<R>> {
-        let (n, Shape { t, f }, expected) = (data.len(), data.shape(), self.input_shape());
-        if data.shape() != expected {
-            let expected = format!("[_, {}, {}]", expected.t, expected.f);
-            return Err(Error::mismatch("samples", format!("[{n}, {t}, {f}]"), expected));
-        }
+        self.check_samples(data)?;
+        let n = data.len();
         let output = self.output_shape();
         let zeros = memory::zeros("outputs", &[n, output.t, output.f])?;
         let mut out =
             Array3::from_shape_vec((n, output.t, output.f), zeros).expect("as many values as the shape has");
-        let tiles = Tiles::new(n, self.inference_tile(n));
+        let tiles = Tiles::for_inference::<R>(n);
         par::for_each(&mut tiles.split(out.view_mut()), |i, out| {
             let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
             let mut rest = out.view_mut();
@@ -98,6 +95,16 @@ impl<R: Real> Model<R> {
             Ok(())
         })?;
         Ok(out)
+    }
+
+    /// Checks that samples have the shape of the model's input.
+    pub(super) fn check_samples(&self, data: &dyn Dataset<Elem = R>) -> Result<()> {
+        let (Shape { t, f }, expected) = (data.shape(), self.input_shape());
+        if data.shape() == expected {
+            return Ok(());
+        }
+        let expected = format!("[_, {}, {}]", expected.t, expected.f);
+        Err(Error::mismatch("samples", format!("[{}, {t}, {f}]", data.len()), expected))
     }
 
     /// The class of each sample, `[n]`: that with the largest output at the sample's last step.
@@ -158,8 +165,7 @@ impl<R: Real> Model<R> {
     fn evaluate_loss(&self, data: &dyn Dataset<Elem = R>, loss: Option<&dyn Loss<R>>) -> Result<Evaluation> {
         self.check_data("evaluation", data)?;
         let n = data.len();
-        // Losses work on whole vectors.
-        let tiles = Tiles::new(n, self.inference_tile(n).max(R::QUANTUM));
+        let tiles = Tiles::for_losses::<R>(n);
         let confusion = match data.target_shape() {
             TargetShape::Classes { .. } => {
                 let classes = self.output_shape().f;

@@ -5,6 +5,7 @@ mod evaluate;
 mod init;
 mod mask;
 mod pass;
+mod predictor;
 mod sample_losses;
 mod save;
 mod session;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use builder::ModelBuilder;
 pub use evaluate::Evaluation;
 pub(crate) use mask::same_mask;
+pub use predictor::Predictor;
 pub use session::Session;
 pub use workspace::Workspace;
 

@@ -14,7 +14,6 @@ impl<R: Real> Model<R> {
     #[track_caller]
     pub fn forward(&self, ws: &mut Workspace<R>) {
         ws.check_model(self);
-        ws.propagate_lengths();
         let lanes = ws.lanes;
         for (i, place) in self.places().iter().enumerate() {
             let (below, above) = ws.values.split_at_mut(i + 1);

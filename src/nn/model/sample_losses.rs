@@ -36,8 +36,7 @@ impl<R: Real> Model<R> {
         self.check_data("losses", data)?;
         loss.check(self.output_shape(), data.target_shape())?;
         let n = data.len();
-        // Losses work on whole vectors.
-        let tiles = Tiles::new(n, self.inference_tile(n).max(R::QUANTUM));
+        let tiles = Tiles::for_losses::<R>(n);
         let mut losses = Array1::zeros(n);
         par::for_each(&mut tiles.split(losses.view_mut()), |i, losses| {
             let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;

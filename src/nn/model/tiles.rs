@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use ndarray::{ArrayViewMut, Axis, RemoveAxis};
 
-use super::Model;
 use crate::Real;
 use crate::shape::MAX_LANES;
 
@@ -29,6 +28,22 @@ impl Tiles {
         Self { samples, size, shares: samples.div_ceil(size).min(SHARES) }
     }
 
+    /// The tiles of inference: with as many samples as fill the registers twice, unless there are fewer; and each
+    /// sample alone where there are so few that most lanes would be empty.
+    pub(super) fn for_inference<R: Real>(samples: usize) -> Self {
+        let size = if samples < FEW {
+            1
+        } else {
+            (4 * R::QUANTUM).min(MAX_LANES).min(samples.div_ceil(R::QUANTUM).saturating_mul(R::QUANTUM))
+        };
+        Self::new(samples, size)
+    }
+
+    /// As [`for_inference`](Self::for_inference), but in whole vectors, as losses work on.
+    pub(super) fn for_losses<R: Real>(samples: usize) -> Self {
+        Self::new(samples, Self::for_inference::<R>(samples).size.max(R::QUANTUM))
+    }
+
     /// The tiles of a share, as ranges of samples.
     pub(super) fn share(self, i: usize) -> impl Iterator<Item = Range<usize>> {
         let tiles = self.samples.div_ceil(self.size);
@@ -50,18 +65,6 @@ impl Tiles {
             rest = others;
         }
         shares
-    }
-}
-
-impl<R: Real> Model<R> {
-    /// Samples per tile in inference: as many as fill two vectors, unless there are fewer. If there are so few that most
-    /// lanes would be empty, each passes alone.
-    pub(super) fn inference_tile(&self, samples: usize) -> usize {
-        if samples < FEW {
-            1
-        } else {
-            (4 * R::QUANTUM).min(MAX_LANES).min(samples.next_multiple_of(R::QUANTUM))
-        }
     }
 }
 

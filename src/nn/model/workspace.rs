@@ -349,7 +349,7 @@ impl<R: Real> Workspace<R> {
             self.weights[lane] = weight;
             self.weighted |= weight != 1.0;
         }
-        self.clear_padding();
+        self.apply_lengths();
         Ok(())
     }
 
@@ -397,32 +397,25 @@ impl<R: Real> Workspace<R> {
         first.layer.check(&cx, self.values[0].seq(self.lanes)).map_err(|invalid| (&*first.name, invalid))
     }
 
-    /// Notes whether any sequence is shorter than T, and sets the steps after a sequence's end to 0: products read them,
-    /// and 0 · NaN would not be 0.
-    fn clear_padding(&mut self) {
+    /// Notes whether any sequence is shorter than T, computes the lengths that each layer reads, and sets the steps after
+    /// a sequence's end to 0: products read them, and 0 · NaN would not be 0.
+    fn apply_lengths(&mut self) {
         let x = self.values[0].seq_mut(self.lanes);
         let lens = &self.lengths.steps[0][..self.valid];
-        self.lengths.short[0] = lens.iter().any(|&len| (len as usize) < x.shape.t);
-        if !self.lengths.short[0] {
+        if lens.iter().all(|&len| len as usize == x.shape.t) {
+            self.lengths.short.fill(false);
             return;
         }
+        self.lengths.short[0] = true;
         for (lane, &len) in lens.iter().enumerate() {
             let first = len as usize * x.shape.f * x.lanes + lane;
             x.data.iter_mut().skip(first).step_by(x.lanes).for_each(|x| *x = R::ZERO);
         }
-    }
-
-    /// Computes the lengths that each layer reads from those of the input.
-    pub(super) fn propagate_lengths(&mut self) {
-        for (i, place) in self.layers.iter().enumerate() {
-            if !self.lengths.short[0] {
-                self.lengths.short[i + 1] = false;
-                continue;
-            }
+        for (i, slot) in self.layers.iter().enumerate() {
             let (shape, t) = (self.values[i].shape, self.values[i + 1].shape.t);
             let (below, above) = self.lengths.steps.split_at_mut(i + 1);
             let lens = below[i][..self.valid].iter().zip(&mut above[0]);
-            lens.for_each(|(&from, to)| *to = place.layer.length(shape, from as usize).min(t) as u32);
+            lens.for_each(|(&from, to)| *to = slot.layer.length(shape, from as usize).min(t) as u32);
             self.lengths.short[i + 1] = above[0][..self.valid].iter().any(|&len| (len as usize) < t);
         }
     }
@@ -440,7 +433,7 @@ impl<R: Real> Workspace<R> {
             assert!(len <= t, "found a length of {len}, expected at most {t}");
             *place = len as u32;
         }
-        self.clear_padding();
+        self.apply_lengths();
     }
 
     /// Sets the input to a batch, `[batch, T, F]`, without normalising it, with zero states and full lengths.
@@ -454,7 +447,7 @@ impl<R: Real> Workspace<R> {
         self.resize(valid);
         let lanes = self.lanes;
         self.values[0].seq_mut(lanes).scatter(x);
-        self.lengths.short[0] = false;
+        self.lengths.short.fill(false);
         self.reset_states();
         self.inputs += 1;
         let key = |lane: usize| rng::key(&[INPUTS, self.inputs, lane as u64]);

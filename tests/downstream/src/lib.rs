@@ -1,9 +1,11 @@
 //! What a stranger builds on bptt: a model of own arrays, an own layer, and an own loss.
 
 mod log_cosh;
+mod residual;
 mod softsign;
 
 pub use log_cosh::LogCosh;
+pub use residual::Residual;
 pub use softsign::Softsign;
 
 use bptt::ndarray::{Array2, Array3};

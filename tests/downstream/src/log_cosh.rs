@@ -19,7 +19,7 @@ impl<R: Real> Loss<R> for LogCosh {
         Err(Error::mismatch("log-cosh: targets", format!("{targets:?}"), expected))
     }
 
-    fn tile(&self, mut tile: Tile<'_, R>) {
+    fn tile(&self, tile: Tile<'_, R>) {
         let (y, target, counts) = (tile.y, tile.targets.values(), tile.counted());
         for (i, dy) in tile.dy.data.iter_mut().enumerate() {
             let (t, lane) = (i / (y.shape.f * y.lanes), i % y.lanes);

@@ -1,7 +1,7 @@
 //! A layer of one's own.
 
 use bptt::nn::{Backward, Build, Built, Description, Forward, Layer};
-use bptt::{Real, Result, Seq, SeqMut, Shape};
+use bptt::{Real, Result};
 
 /// y = x / (1 + |x|); dx = dy (1 − |y|)²
 #[derive(Clone, Copy, Debug)]

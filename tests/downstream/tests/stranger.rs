@@ -5,7 +5,7 @@ use bptt::gradcheck::GradCheck;
 use bptt::ndarray::{Axis, s};
 use bptt::nn::{Linear, Lstm};
 use bptt::{Model, Result, Shape};
-use bptt_downstream::{LogCosh, Softsign, layers, learn, waves};
+use bptt_downstream::{LogCosh, Residual, Softsign, layers, learn, waves};
 
 #[test]
 fn learns_and_comes_back() -> Result<()> {
@@ -33,6 +33,10 @@ fn learns_and_comes_back() -> Result<()> {
 #[test]
 fn gradients_are_right() -> Result<()> {
     GradCheck::default().layer(Softsign, Shape::new(3, 4))?.assert_below(1e-6);
+    for bidirectional in [false, true] {
+        let inner = if bidirectional { Lstm::new(2).bidirectional() } else { Lstm::new(4).layers(2) };
+        GradCheck::default().ragged().layer(Residual(inner), Shape::new(3, 4))?.assert_below(1e-6);
+    }
     let targets = TargetShape::Values(Shape::new(2, 3));
     GradCheck::default().batch(5).loss(&LogCosh, Shape::new(2, 3), targets)?.assert_below(1e-6);
     let mut model = Model::<f64>::builder(Shape::new(5, 2))

@@ -1,0 +1,90 @@
+//! Prediction again and again, with the same buffers.
+
+use std::ops::Deref;
+
+use ndarray::{ArrayView3, ArrayViewMut3, Axis};
+
+use super::tiles::Tiles;
+use super::{Model, Workspace};
+use crate::data::{Dataset, Sample};
+use crate::nn::Mode;
+use crate::{Error, Real, Result};
+
+/// A model and the buffers of its predictions, kept from call to call, for servers.
+///
+/// [`predict`](Self::predict) returns the bits of [`Model::predict`]. It works on the caller's thread alone and
+/// allocates nothing, once it has seen as many samples. Any number of predictors share one model, on any threads: `M` is
+/// a `&Model` or an `Arc<Model>`. For streams, step by step, there is [`Session`](super::Session).
+///
+/// # Examples
+/// ```
+/// use bptt::{Model, Shape, nn::{Linear, Lstm}};
+/// use ndarray::Array3;
+///
+/// let model: Model = Model::builder(Shape::new(5, 2))
+///     .layer("lstm", Lstm::new(4).last())
+///     .layer("linear", Linear::new(3))
+///     .build(1)?;
+/// let mut predictor = model.predictor()?;
+/// for n in [1, 20, 3] {
+///     let x = Array3::from_elem((n, 5, 2), n as f32);
+///     assert_eq!(predictor.predict(&x)?, model.predict(&x)?);
+/// }
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Predictor<M, R> {
+    model: M,
+    /// For one sample at a time.
+    alone: Workspace<R>,
+    /// For as many samples as a tile can have.
+    tile: Workspace<R>,
+    /// `[n, T', F']` of the largest n so far.
+    output: Vec<R>,
+}
+
+impl<R: Real> Model<R> {
+    /// A predictor that borrows this model; see [`Predictor`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the buffers do not fit in memory.
+    pub fn predictor(&self) -> Result<Predictor<&Self, R>> {
+        Predictor::new(self)
+    }
+}
+
+impl<R: Real, M: Deref<Target = Model<R>>> Predictor<M, R> {
+    /// The buffers for a model.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if they do not fit in memory.
+    pub fn new(model: M) -> Result<Self> {
+        let alone = Workspace::try_new(&model, 1, Mode::Infer)?;
+        let tile = Workspace::try_new(&model, Tiles::for_inference::<R>(usize::MAX).size, Mode::Infer)?;
+        Ok(Self { model, alone, tile, output: Vec::new() })
+    }
+
+    /// The outputs for raw samples, `[n, T', F']`, as [`Model::predict`] returns them.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or the first layer cannot take one.
+    pub fn predict(&mut self, samples: impl Dataset<Elem = R>) -> Result<ArrayView3<'_, R>> {
+        let (n, output) = (samples.len(), self.model.output_shape());
+        self.model.check_samples(&samples)?;
+        let len = n * output.size();
+        self.output.resize(self.output.len().max(len), R::ZERO);
+        let tiles = Tiles::for_inference::<R>(n);
+        let ws = if tiles.size == 1 { &mut self.alone } else { &mut self.tile };
+        let mut out = ArrayViewMut3::from_shape((n, output.t, output.f), &mut self.output[..len])
+            .map_err(|e| Error::mismatch("outputs", e, "an array that fits in memory"))?;
+        for i in 0..tiles.shares {
+            for tile in tiles.share(i) {
+                ws.gather(&self.model, &samples, None, tile.clone().map(Sample::plain))?;
+                self.model.forward(ws);
+                ws.output_seq().collect_into(out.slice_axis_mut(Axis(0), tile.into()));
+            }
+        }
+        ArrayView3::from_shape((n, output.t, output.f), &self.output[..len])
+            .map_err(|e| Error::mismatch("outputs", e, "an array that fits in memory"))
+    }
+}
