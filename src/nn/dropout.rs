@@ -35,7 +35,7 @@ use crate::{Error, Real, Result, Shape};
 /// let mut ws = Workspace::new(&model, 1, Mode::Train);
 /// ws.set_input(x.view());
 /// model.forward(&mut ws);
-/// assert_eq!(ws.output(), ndarray::array![[[0.0, 2.0, 0.0, 2.0, 0.0, 0.0]]]);
+/// assert_eq!(ws.output(), ndarray::array![[[0.0, 2.0, 2.0, 0.0, 0.0, 0.0]]]);
 /// # Ok(())
 /// # }
 /// ```
