@@ -1,4 +1,70 @@
 //! Losses. Each returns *unscaled* sums and their weight; the division is done once per step, over all tiles.
+//!
+//! So a mean does not depend on how a batch is cut into tiles, and a smaller last batch needs no special treatment. The
+//! weight is what PyTorch's `reduction='mean'` divides by: the number of samples, steps or values that count, each with
+//! the weight of its class if classes have weights. Weights of samples
+//! ([`Dataset::weight`](crate::data::Dataset::weight)) are applied afterwards, in the same way for every loss.
+//!
+//! # How to write a loss
+//!
+//! Implement [`Loss`]: [`check`](Loss::check), which says which outputs and targets fit, and [`tile`](Loss::tile), which
+//! works on a [`Tile`]: outputs `y`, `[T, F, lanes]`, their targets, and the buffers for the results.
+//!
+//! ```
+//! use bptt::data::TargetShape;
+//! use bptt::gradcheck::GradCheck;
+//! use bptt::loss::{Loss, Tile};
+//! use bptt::{Error, Real, Result, Shape};
+//!
+//! /// The negative log-likelihood of counts t under a Poisson distribution with mean e^y, without the term ln t!.
+//! ///
+//! /// loss = e^y − t y; dy = e^y − t
+//! #[derive(Debug)]
+//! struct Poisson;
+//!
+//! impl<R: Real> Loss<R> for Poisson {
+//!     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
+//!         if targets == TargetShape::Values(output) {
+//!             return Ok(());
+//!         }
+//!         Err(Error::mismatch("Poisson loss: targets", format!("{targets:?}"), format!("values {output}")))
+//!     }
+//!
+//!     fn tile(&self, mut tile: Tile<'_, R>) {
+//!         let (y, targets, counts) = (tile.y, tile.targets.values(), tile.counted());
+//!         for t in 0..y.shape.t {
+//!             let (y_t, target_t, dy_t) = (y.step(t), targets.step(t), tile.dy.step(t));
+//!             for i in 0..y_t.len() {
+//!                 let lane = i % y.lanes;
+//!                 let (y, target) = (y_t[i].to_f64(), target_t[i].to_f64());
+//!                 if !counts(t, lane) || target.is_nan() {
+//!                     dy_t[i] = R::ZERO; // overwritten, everywhere
+//!                     continue;
+//!                 }
+//!                 tile.tallies[lane].loss += y.exp() - target * y;
+//!                 tile.tallies[lane].weight += 1.0;
+//!                 dy_t[i] = R::from_f64(y.exp() - target);
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! let shape = Shape::new(2, 3);
+//! GradCheck::default().loss(&Poisson, shape, TargetShape::Values(shape))?.assert_below(1e-6);
+//! # Ok::<(), bptt::Error>(())
+//! ```
+//!
+//! What a loss must keep:
+//!
+//! - All of `dy` is overwritten, with the gradient of the *sum* of losses, and with 0 where nothing counts. What counts is
+//!   said by [`Tile::counted`] (pads, and steps after a sample's length, do not), by [`Loss::counts`] for classes, and by
+//!   NaN for missing values.
+//! - Each lane has its own [`Tally`], summed in an order that does not depend on other lanes, so that a sample's loss is the
+//!   same in any batch.
+//! - Sums are in f64. Large outputs must stay finite: ±1000 should not overflow.
+//! - A loss of classes whose ignored class is not negative overrides [`Loss::counts`]; accuracies follow it.
+//! - [`Loss::weighted_mean`] decides whether weights of samples enter the denominator; [`WeightedMean`] wraps any loss so
+//!   that they do.
 
 mod bce_with_logits;
 mod classes;
