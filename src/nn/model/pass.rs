@@ -56,7 +56,7 @@ impl<R: Real> Model<R> {
         }
     }
 
-    pub(super) fn context<'a>(
+    pub(crate) fn context<'a>(
         &'a self,
         i: usize,
         mode: Mode,

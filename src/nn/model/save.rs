@@ -139,7 +139,18 @@ impl<R: Real> Model<R> {
     /// # Ok::<(), bptt::Error>(())
     /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::read(Path::new(BYTES), bytes, |_| None)
+        Self::from_bytes_with(bytes, |_| None)
+    }
+
+    /// Loads a model with custom layers from bytes: `layer` makes those that it knows from their descriptions.
+    ///
+    /// # Errors
+    /// As for [`load_with`](Self::load_with); the error names `<bytes>` instead of a file.
+    pub fn from_bytes_with(
+        bytes: &[u8],
+        layer: impl Fn(&Description) -> Option<Box<dyn Layer<R>>>,
+    ) -> Result<Self> {
+        Self::read(Path::new(BYTES), bytes, layer)
     }
 
     fn read(

@@ -5,6 +5,8 @@
 //! and v: with respect to every parameter, the input and the initial state. The code that is checked is the code that
 //! trains in f32: only the scalar type differs.
 //!
+//! [`conform`] holds a layer to the rest of what a layer must keep as well.
+//!
 //! # Examples
 //! ```
 //! use bptt::{Shape, gradcheck::GradCheck, nn::Lstm};
@@ -16,12 +18,15 @@
 //! # }
 //! ```
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+mod conform;
+mod report;
 
 use ndarray::{Array2, Array3};
 use rand::RngCore;
+use serde::{Deserialize, Serialize};
+
+pub use conform::{Conform, Conformance, conform};
+pub use report::{Entry, Report};
 
 use crate::data::TargetShape;
 use crate::loss::{Loss, Tally, Targets, Tile};
@@ -105,38 +110,11 @@ impl GradCheck {
     /// # Panics
     /// If the batch is not 1 to 64.
     pub fn model(&self, model: &mut Model<f64>) -> Report {
-        let shape = |s: Shape| (self.batch, s.t, s.f);
-        let mut stream = 0;
-        let mut random = |len: usize| {
-            stream += 1;
-            uniform(len, rng::key(&[self.seed, 0x67_7261_6463, stream]))
-        };
-        let array = |shape: (usize, usize, usize), data: Vec<f64>| {
-            Array3::from_shape_vec(shape, data).expect("as many values as the shape has")
-        };
         let mut ws = Workspace::new(model, self.batch, Mode::Train);
-        let input = shape(model.input_shape());
-        let mut probe = Probe {
-            x: array(input, random(input.0 * input.1 * input.2)),
-            dy: array(shape(model.output_shape()), random(self.batch * model.output_shape().size())),
-            states: Vec::new(),
-            dstates: Vec::new(),
-            lens: self.ragged.then(|| (0..self.batch).map(|i| 1 + (i + 1) % model.input_shape().t).collect()),
-        };
-        if let Some(n) = self.indices {
-            probe.x.mapv_inplace(|x| ((x + 1.0) / 2.0 * n as f64).floor());
-        }
-        for place in model.places() {
-            let shape = (self.batch, place.sizes.state);
-            let mut state =
-                || Array2::from_shape_vec(shape, random(shape.0 * shape.1)).expect("as many values");
-            probe.states.push(state());
-            probe.dstates.push(state());
-        }
-
+        let probe = Probe::new(self, model);
         let mut grads = vec![0.0; model.parameter_count()];
         probe.loss(model, &mut ws);
-        probe.hand_in(&mut ws);
+        probe.set_gradients(&mut ws);
         model.backward(&mut ws, &mut grads, true);
         let dx = ws.input_gradient();
         let dstates: Vec<_> = (0..model.places().len()).map(|i| ws.state_gradient(i)).collect();
@@ -153,26 +131,22 @@ impl GradCheck {
                 loss
             });
         }
+        // What is moved of a copy of the probe, and where it lies in it.
+        let mut by = |name: &str, gradient: Vec<f64>, at: &dyn Fn(&mut Probe, usize) -> Option<&mut f64>| {
+            report.entry(name, &gradient, self, |i, delta| {
+                let mut moved = probe.clone();
+                if let Some(x) = at(&mut moved, i) {
+                    *x += delta;
+                }
+                moved.loss(model, &mut ws)
+            });
+        };
         if self.input {
-            let dx: Vec<f64> = dx.iter().copied().collect();
-            report.entry("input", &dx, self, |i, delta| {
-                let mut moved = probe.clone();
-                if let Some(x) = moved.x.iter_mut().nth(i) {
-                    *x += delta;
-                }
-                moved.loss(model, &mut ws)
-            });
+            by("input", dx.into_iter().collect(), &|probe, i| probe.x.iter_mut().nth(i));
         }
-        for (k, dstate) in dstates.iter().enumerate().filter(|(_, dstate)| !dstate.is_empty()) {
+        for (k, dstate) in dstates.into_iter().enumerate().filter(|(_, dstate)| !dstate.is_empty()) {
             let name = format!("{}: initial state", model.places()[k].name);
-            let dstate: Vec<f64> = dstate.iter().copied().collect();
-            report.entry(&name, &dstate, self, |i, delta| {
-                let mut moved = probe.clone();
-                if let Some(x) = moved.states[k].iter_mut().nth(i) {
-                    *x += delta;
-                }
-                moved.loss(model, &mut ws)
-            });
+            by(&name, dstate.into_iter().collect(), &|probe, i| probe.states[k].iter_mut().nth(i));
         }
         report
     }
@@ -230,6 +204,42 @@ struct Probe {
 }
 
 impl Probe {
+    /// Random values for this model, each tensor's of a stream of its own.
+    fn new(check: &GradCheck, model: &Model<f64>) -> Self {
+        let mut stream = 0;
+        let mut random = |len: usize| {
+            stream += 1;
+            uniform(len, rng::key(&[check.seed, 0x67_7261_6463, stream]))
+        };
+        let mut sequences = |Shape { t, f }: Shape| {
+            let data = random(check.batch * t * f);
+            Array3::from_shape_vec((check.batch, t, f), data).expect("as many values as the shape has")
+        };
+        let (mut x, mut dy) = (sequences(model.input_shape()), sequences(model.output_shape()));
+        if let Some(n) = check.indices {
+            x.mapv_inplace(|x| ((x + 1.0) / 2.0 * n as f64).floor());
+        }
+        let lens: Vec<usize> = (0..check.batch).map(|i| 1 + (i + 1) % model.input_shape().t).collect();
+        if check.ragged {
+            // No loss has a gradient beyond a sample's length.
+            for (mut dy, &len) in dy.outer_iter_mut().zip(&lens) {
+                let after =
+                    model.places().iter().fold(len, |len, place| place.layer.length(place.input, len));
+                dy.outer_iter_mut().skip(after).for_each(|mut step| step.fill(0.0));
+            }
+        }
+        let lens = check.ragged.then_some(lens);
+        let mut probe = Self { x, dy, states: Vec::new(), dstates: Vec::new(), lens };
+        for place in model.places() {
+            let shape = (check.batch, place.sizes.state);
+            let mut state =
+                || Array2::from_shape_vec(shape, random(shape.0 * shape.1)).expect("as many values");
+            probe.states.push(state());
+            probe.dstates.push(state());
+        }
+        probe
+    }
+
     fn loss(&self, model: &Model<f64>, ws: &mut Workspace<f64>) -> f64 {
         ws.set_input(self.x.view());
         // The same dropout masks at every point of a difference.
@@ -243,7 +253,7 @@ impl Probe {
         (&self.dy * &ws.output()).sum() + states.sum::<f64>()
     }
 
-    fn hand_in(&self, ws: &mut Workspace<f64>) {
+    fn set_gradients(&self, ws: &mut Workspace<f64>) {
         ws.set_output_gradient(self.dy.view());
         self.dstates.iter().enumerate().for_each(|(k, d)| ws.set_state_gradient(k, d.view()));
     }
@@ -254,103 +264,4 @@ fn uniform(len: usize, key: u64) -> Vec<f64> {
     let mut values = vec![0.0; len];
     crate::Init::Uniform(1.0).fill(&mut values, key);
     values
-}
-
-/// The check of one tensor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The tensor: a parameter's name, `input`, `output`, or `…: initial state`.
-    pub name: String,
-    /// The number of derivatives that were checked.
-    pub count: usize,
-    /// The largest error |a − n| / max(|a|, |n|, floor) among them.
-    pub error: f64,
-    /// The element with this error.
-    pub index: usize,
-    /// Its derivative, from the backward pass.
-    pub analytic: f64,
-    /// Its derivative, from differences.
-    pub numeric: f64,
-}
-
-/// The result of a check, by tensor; prints as a table, the worst first.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// One for each tensor.
-    pub entries: Vec<Entry>,
-}
-
-impl Report {
-    fn entry(
-        &mut self,
-        name: &str,
-        analytic: &[f64],
-        check: &GradCheck,
-        mut loss: impl FnMut(usize, f64) -> f64,
-    ) {
-        let mut worst = Entry {
-            name: name.to_owned(),
-            count: analytic.len(),
-            error: -1.0,
-            index: 0,
-            analytic: 0.0,
-            numeric: 0.0,
-        };
-        let h = check.step;
-        for (index, &analytic) in analytic.iter().enumerate() {
-            let near = loss(index, h) - loss(index, -h);
-            let far = loss(index, 2.0 * h) - loss(index, -2.0 * h);
-            let numeric = (8.0 * near - far) / (12.0 * h);
-            let error = (analytic - numeric).abs() / analytic.abs().max(numeric.abs()).max(check.floor);
-            // NaN is worse than any number.
-            if error > worst.error || error.is_nan() {
-                worst = Entry { error, index, analytic, numeric, ..worst };
-            }
-        }
-        self.entries.push(worst);
-    }
-
-    /// The tensor with the largest error.
-    pub fn worst(&self) -> Option<&Entry> {
-        let key = |error: f64| if error.is_nan() { f64::INFINITY } else { error };
-        self.entries.iter().max_by(|a, b| key(a.error).total_cmp(&key(b.error)))
-    }
-
-    /// The largest error; NaN if any is.
-    pub fn max_error(&self) -> f64 {
-        self.worst().map_or(0.0, |worst| worst.error)
-    }
-
-    /// Asserts that no error reaches `tolerance`.
-    ///
-    /// # Panics
-    /// If one does, with the whole report.
-    #[track_caller]
-    pub fn assert_below(&self, tolerance: f64) {
-        let error = self.max_error();
-        assert!(
-            error < tolerance,
-            "gradients are off by {error:.1e}, expected below {tolerance:.0e}:\n{self}"
-        );
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut entries: Vec<_> = self.entries.iter().collect();
-        entries.sort_by(|a, b| b.error.total_cmp(&a.error));
-        let width = entries.iter().map(|e| e.name.chars().count()).max().unwrap_or(0).max(6);
-        writeln!(
-            f,
-            "{:width$}  {:>7}  {:>8}  {:>6}  {:>14}  {:>14}",
-            "tensor", "checked", "error", "at", "backward", "differences"
-        )?;
-        for Entry { name, count, error, index, analytic, numeric } in entries {
-            writeln!(
-                f,
-                "{name:width$}  {count:>7}  {error:>8.1e}  {index:>6}  {analytic:>14.7e}  {numeric:>14.7e}"
-            )?;
-        }
-        Ok(())
-    }
 }
