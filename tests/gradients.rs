@@ -1,11 +1,10 @@
-//! Every backward pass against central differences in f64, at every SIMD level that the machine has.
+//! Recurrent layers of many sizes, long sequences and chains against central differences in f64, at every SIMD level that
+//! the machine has. Every layer by itself, and every loss, is in `conform.rs`.
 
 #[path = "common/simd_levels.rs"]
 mod simd_levels;
 
-use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
-use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Gru, Layer, Linear, Lstm, Rnn};
 use bptt::{Model, Result, Shape};
 
@@ -61,31 +60,6 @@ fn gru() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn bidirectional() -> Result<()> {
-    for (hidden, layers) in [(1, 1), (3, 2), (5, 3)] {
-        check(|| Box::new(Lstm::new(hidden).layers(layers).bidirectional()))?;
-        check(|| Box::new(Lstm::new(hidden).layers(layers).bidirectional().last()))?;
-        check(|| Box::new(Gru::new(hidden).layers(layers).bidirectional()))?;
-        check(|| Box::new(Rnn::new(hidden).layers(layers).bidirectional()))?;
-    }
-    Ok(())
-}
-
-#[test]
-fn sequences_of_different_lengths() -> Result<()> {
-    let ragged = GradCheck::default().ragged();
-    for (hidden, layers) in [(1, 1), (3, 2)] {
-        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers)))?;
-        check_by(ragged, || Box::new(Gru::new(hidden).layers(layers).last()))?;
-        check_by(ragged, || Box::new(Rnn::new(hidden).layers(layers)))?;
-        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers).bidirectional()))?;
-        check_by(ragged, || Box::new(Lstm::new(hidden).layers(layers).bidirectional().last()))?;
-        check_by(ragged, || Box::new(Gru::new(hidden).layers(layers).bidirectional()))?;
-    }
-    Ok(())
-}
-
 /// Longer than what a pass back takes at a time.
 #[test]
 fn long_sequences() -> Result<()> {
@@ -107,16 +81,6 @@ fn long_sequences() -> Result<()> {
 }
 
 #[test]
-fn linear_and_activations() -> Result<()> {
-    for out in [1, 2, 5, 12] {
-        check(|| Box::new(Linear::new(out)))?;
-    }
-    check_with_kinks(|| Box::new(Activation::relu()))?;
-    check(|| Box::new(Activation::tanh()))?;
-    check(|| Box::new(Activation::sigmoid()))
-}
-
-#[test]
 fn a_chain_of_layers() -> Result<()> {
     let mut model = Model::builder(Shape::new(4, 3))
         .layer("rnn", Rnn::new(4))
@@ -127,22 +91,5 @@ fn a_chain_of_layers() -> Result<()> {
     let report = GradCheck::default().batch(9).model(&mut model);
     report.assert_below(TOLERANCE);
     assert_eq!(report.entries.len(), 4 + 8 + 2 + 1 + 2, "every tensor, the input and two initial states");
-    Ok(())
-}
-
-#[test]
-fn cross_entropy() -> Result<()> {
-    let plain = CrossEntropy::default();
-    let full = CrossEntropy::default().weight([0.5, 2.0, 1.0, 0.0, 3.0]).label_smoothing(0.2).ignore_index(2);
-    for loss in [plain, full] {
-        for (t, batch) in [(1, 1), (1, 9), (4, 3)] {
-            let report = GradCheck::default().batch(batch).loss(
-                &loss,
-                Shape::new(t, 5),
-                TargetShape::Classes { t },
-            )?;
-            report.assert_below(TOLERANCE);
-        }
-    }
     Ok(())
 }

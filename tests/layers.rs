@@ -30,15 +30,6 @@ fn check(check: GradCheck, layer: impl Fn() -> Box<dyn Layer<f64>>) -> Result<()
 }
 
 #[test]
-fn gradients_of_dropout() -> Result<()> {
-    for p in [0.0, 0.3, 0.8, 1.0] {
-        check(GradCheck::default(), || Box::new(Dropout::new(p)))?;
-        check(GradCheck::default(), || Box::new(Dropout::new(p).locked()))?;
-    }
-    Ok(())
-}
-
-#[test]
 fn gradients_of_dropout_within_a_stack() -> Result<()> {
     for p in [0.4, 1.0] {
         check(GradCheck::default(), || Box::new(Lstm::new(3).layers(3).dropout(p)))?;
@@ -65,14 +56,6 @@ fn gradients_of_layer_norm() -> Result<()> {
     report.assert_below(TOLERANCE);
     assert_eq!(report.entries.len(), 3);
     Ok(())
-}
-
-#[test]
-fn gradients_of_pooling() -> Result<()> {
-    check(GradCheck::default(), || Box::new(Pool::last()))?;
-    check(GradCheck::default(), || Box::new(Pool::mean()))?;
-    // Steps so short that no other value becomes the largest.
-    check(GradCheck::default().step(1e-5).floor(1e-2), || Box::new(Pool::max()))
 }
 
 #[test]
@@ -332,49 +315,6 @@ fn training_with_dropout_is_the_same_at_any_thread_count_and_tile() -> Result<()
     Ok(())
 }
 
-#[test]
-fn models_come_back_from_files() -> Result<()> {
-    let dir = tempfile::tempdir().expect("a directory");
-    type Make = fn() -> Box<dyn Layer<f64>>;
-    let layers: [(&str, Make); 9] = [
-        ("dropout", || Box::new(Dropout::new(0.25))),
-        ("locked", || Box::new(Dropout::default().locked())),
-        ("stack", || Box::new(Gru::new(3).layers(2).dropout(0.5))),
-        ("norm", || Box::new(LayerNorm::new().eps(0.5))),
-        ("plain", || Box::new(LayerNorm::new().elementwise_affine(false))),
-        ("embedding", || Box::new(Embedding::new(4, 3))),
-        ("last", || Box::new(Pool::last())),
-        ("mean", || Box::new(Pool::mean())),
-        ("max", || Box::new(Pool::max())),
-    ];
-    for (name, layer) in layers {
-        let f = if name == "embedding" { 1 } else { 3 };
-        let x = Array3::from_shape_fn((5, 3, f), |(i, t, f)| ((i + 2 * t + 3 * f) % 4) as f64);
-        let mut model = Model::builder(Shape::new(3, f)).boxed(name, layer()).build(5)?;
-        if name == "norm" {
-            set(&mut model, "norm.weight", &[2.0, 0.5, -3.0]);
-            set(&mut model, "norm.bias", &[-1.0, 4.0, 0.25]);
-        }
-        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
-        model.save(&first)?;
-        let back = Model::<f64>::load(&first)?;
-        assert_eq!(back.predict(&x)?, model.predict(&x)?, "{name}");
-        back.save(&second)?;
-        let bytes = |path| std::fs::read(path).expect("just written");
-        assert_eq!(bytes(first), bytes(second), "{name}");
-
-        // Settings that show in training alone.
-        let pass = |model: &Model<f64>| {
-            let mut ws = Workspace::new(model, 5, Mode::Train);
-            ws.set_input(x.view());
-            model.forward(&mut ws);
-            ws.output()
-        };
-        assert_eq!(pass(&back), pass(&model), "{name}");
-    }
-    Ok(())
-}
-
 /// One sample alone, and step by step, takes another way with the same bits.
 #[test]
 fn one_alone_and_step_by_step_are_the_same() -> Result<()> {
@@ -405,32 +345,6 @@ fn only_the_last_step_can_be_pooled_in_a_stream() -> Result<()> {
     for pool in [Pool::mean(), Pool::max()] {
         let error = model(pool)?.session().expect_err("nothing to stream").to_string();
         assert!(error.contains("needs the whole sequence"), "{error}");
-    }
-    Ok(())
-}
-
-/// Sequences of different lengths, padded with what no layer may look at, are pooled as each would be by itself.
-#[test]
-fn padding_does_not_count() -> Result<()> {
-    let lens = [3, 1, 4, 2, 4, 0];
-    for pool in [Pool::last(), Pool::mean(), Pool::max()] {
-        let build = |t| {
-            let builder = Model::<f64>::builder(Shape::new(t, 1)).layer("embedding", Embedding::new(9, 2));
-            builder.layer("pool", pool).build(5)
-        };
-        let model = build(4)?;
-        let index = |i: usize, t: usize| if t < lens[i] { ((2 * i + 3 * t) % 9) as f64 } else { -1.0 };
-        let x = Array3::from_shape_fn((6, 4, 1), |(i, t, _)| index(i, t));
-        let mut ws = Workspace::new(&model, 6, Mode::Train);
-        ws.set_input(x.view());
-        ws.set_lengths(&lens);
-        model.forward(&mut ws);
-        let y = ws.output();
-        for (i, &len) in lens.iter().enumerate().filter(|&(_, &len)| len > 0) {
-            let own = build(len)?.predict(x.slice(s![i..=i, ..len, ..]))?;
-            assert_eq!(own.index_axis(Axis(0), 0), y.index_axis(Axis(0), i), "{pool:?} of {len} steps");
-        }
-        assert!(y.index_axis(Axis(0), 5).iter().all(|&y| y == 0.0), "no steps at all");
     }
     Ok(())
 }

@@ -16,7 +16,8 @@ impl<R: Real, L: Layer<R>> Layer<R> for Residual<L> {
         let input = build.input();
         let built = self.0.build(&mut build.child(input, "inner"))?;
         if built.output.shape != input.shape {
-            let fault = format!("found an output {}, expected the input's, {}", built.output.shape, input.shape);
+            let fault =
+                format!("found an output {}, expected the input's, {}", built.output.shape, input.shape);
             return Err(Error::config("inner", fault));
         }
         Ok(built)
