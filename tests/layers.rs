@@ -14,7 +14,7 @@ use bptt::nn::{
 use bptt::optim::Sgd;
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
 use common::{Fixture, assert_close};
-use ndarray::{Array1, Array3, Axis, s};
+use ndarray::{Array1, Array3, Axis};
 
 const TOLERANCE: f64 = 1e-6;
 
