@@ -1,0 +1,310 @@
+//! What the paper reports, as lists of runs: each section's tables, their rows, and the paper's figures beside them.
+
+mod finals;
+mod pruning;
+mod samples;
+mod settings;
+
+use crate::paper;
+use crate::recipe::{Cell, Network, Recipe};
+use crate::study::{Patterns, Run, Way};
+
+/// How much is done of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// About a tenth: a fifth of the patterns, half the epochs.
+    pub quick: bool,
+    /// Of the tables that the paper gives as means, and of the final models.
+    pub repeats: usize,
+}
+
+/// A part of the page.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// What `--only` calls it.
+    pub name: &'static str,
+    pub title: &'static str,
+    pub text: &'static str,
+    pub tables: Vec<Table>,
+    pub figures: Vec<Figure>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub caption: String,
+    /// What the first column is.
+    pub head: &'static str,
+    pub rows: Vec<Row>,
+}
+
+/// A figure of the paper's, and the runs whose mean is ours.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub label: String,
+    /// Where the row is in a chart.
+    pub x: f64,
+    pub metric: Metric,
+    /// In percent.
+    pub paper: Option<f64>,
+    /// Seconds an epoch.
+    pub paper_seconds: Option<f64>,
+    pub runs: Vec<Run>,
+}
+
+/// What of a run is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Metric {
+    /// Accuracy on the validation images after the last epoch.
+    Valid,
+    /// The same after an epoch, from 1.
+    ValidAfter(usize),
+    /// The same of the model that was pruned first, once it is retrained.
+    ValidRetrained,
+    Test(Stage),
+    /// Macro precision on the test images.
+    Precision(Stage),
+    /// The share of the parameters that a threshold's pruning sets to 0.
+    Zeros(usize),
+}
+
+/// Which model of a run; the number is the threshold's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stage {
+    Trained,
+    Pruned(usize),
+    Retrained(usize),
+}
+
+#[derive(Clone, Debug)]
+pub enum Figure {
+    /// Tables of the section as lines, and the paper's figures of the first so many.
+    Lines {
+        title: &'static str,
+        x: &'static str,
+        /// Whether the distances along x are those of logarithms.
+        log: bool,
+        lines: Vec<(&'static str, usize)>,
+        paper: usize,
+    },
+    /// The same of the seconds an epoch.
+    Seconds {
+        title: &'static str,
+        x: &'static str,
+        table: usize,
+    },
+    Confusion {
+        title: String,
+        run: Box<Run>,
+        stage: Stage,
+        paper: &'static [[u64; 10]; 10],
+    },
+    Histograms {
+        run: Box<Run>,
+    },
+    /// All of the paper's other models, and these of ours.
+    Ranking(Vec<Row>),
+    /// Where the tuned recipe is another than the paper's.
+    Settings,
+}
+
+impl Figure {
+    fn runs(&self) -> Vec<&Run> {
+        match self {
+            Self::Lines { .. } | Self::Seconds { .. } | Self::Settings => Vec::new(),
+            Self::Confusion { run, .. } | Self::Histograms { run } => vec![run],
+            Self::Ranking(rows) => rows.iter().flat_map(|row| &row.runs).collect(),
+        }
+    }
+}
+
+impl Section {
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        let rows = self.tables.iter().flat_map(|table| &table.rows);
+        rows.flat_map(|row| &row.runs).chain(self.figures.iter().flat_map(Figure::runs))
+    }
+}
+
+fn row(label: impl ToString, metric: Metric, paper: Option<f64>, runs: Vec<Run>) -> Row {
+    Row { label: label.to_string(), x: f64::NAN, metric, paper, paper_seconds: None, runs }
+}
+
+/// What the paper tunes, told by the validation images.
+fn on_validation(head: &'static str, rows: impl IntoIterator<Item = Row>) -> Table {
+    let caption = "Accuracy on the validation images".into();
+    Table { caption, head, rows: rows.into_iter().collect() }
+}
+
+/// The section's only table as a line.
+fn validation_line(title: &'static str, x: &'static str) -> Figure {
+    Figure::Lines { title, x, log: false, lines: vec![("validation", 0)], paper: 0 }
+}
+
+impl Row {
+    fn at(self, x: impl Into<f64>) -> Self {
+        Self { x: x.into(), ..self }
+    }
+}
+
+impl Plan {
+    /// Every section, in the order of the paper.
+    pub fn sections(&self) -> Vec<Section> {
+        vec![
+            self.cells(),
+            self.normalisation(),
+            self.losses(),
+            self.rate(),
+            self.epochs(),
+            self.blocks(),
+            self.layers(),
+            self.tuned_matrix(),
+            self.reduction(),
+            self.selection(),
+            self.weights(),
+            self.thresholds(),
+            self.control(),
+            self.tuning(),
+            self.final_models(),
+            self.others(),
+        ]
+    }
+
+    fn recipe(&self, recipe: Recipe) -> Recipe {
+        let part = if self.quick { 2 } else { 1 };
+        Recipe { epochs: recipe.epochs / part, retrain_epochs: recipe.retrain_epochs / part, ..recipe }
+    }
+
+    fn patterns(&self, valid: usize) -> Patterns {
+        let part = if self.quick { 5 } else { 1 };
+        Patterns { pool: 60_000 / part, share: 1.0, valid: valid / part, way: Way::Random }
+    }
+
+    /// The paper's tuned model, measured on validation images.
+    fn base(&self) -> Run {
+        Run {
+            histograms: false,
+            network: Network { cell: Cell::Lstm, hidden: 35, layers: 2 },
+            patterns: self.patterns(12_000),
+            prune: Vec::new(),
+            recipe: self.recipe(Recipe::paper()),
+            seed: 1,
+            test: false,
+        }
+    }
+
+    /// One for each seed.
+    fn seeds(repeats: usize, run: &Run) -> Vec<Run> {
+        (1..=repeats as u64).map(|seed| Run { seed, ..run.clone() }).collect()
+    }
+
+    fn all(&self, run: &Run) -> Vec<Run> {
+        Self::seeds(self.repeats, run)
+    }
+
+    /// Where the paper has a single run, or does not say.
+    fn some(&self, run: &Run) -> Vec<Run> {
+        Self::seeds(self.repeats.min(if self.quick { 1 } else { 2 }), run)
+    }
+
+    fn recipes(&self) -> [(&'static str, Recipe); 2] {
+        [("The paper's recipe", Recipe::paper()), ("The tuned recipe", Recipe::tuned_for(2))]
+    }
+
+    /// A model pruned at each of these thresholds. The first is the final model's.
+    fn pruned(&self, layers: usize, recipe: Recipe, prune: Vec<f64>) -> Run {
+        let base = self.base();
+        let network = Network { layers, ..base.network.clone() };
+        Run { network, prune, recipe: self.recipe(recipe), test: true, ..base }
+    }
+}
+
+/// Those of Table 3, and one that prunes nothing.
+fn thresholds() -> Vec<f64> {
+    paper::TABLE_3.iter().map(|row| row.0).chain([0.0]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(plan: Plan, name: &str) -> Section {
+        plan.sections().into_iter().find(|section| section.name == name).unwrap()
+    }
+
+    const FULL: Plan = Plan { quick: false, repeats: 5 };
+
+    #[test]
+    fn tables_are_the_papers() {
+        let table2 = &section(FULL, "table2").tables[0];
+        let patterns = table2.rows.iter().map(|row| {
+            assert_eq!(row.runs.iter().map(|run| run.seed).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+            let Patterns { pool, share, valid, way } = row.runs[0].patterns;
+            assert_eq!((pool, valid, way, row.runs[0].recipe.epochs), (60_000, 0, Way::Random, 20));
+            (share * pool as f64).round() as usize
+        });
+        assert_eq!(patterns.collect::<Vec<_>>(), [60_000, 48_000, 36_000, 24_000, 12_000]);
+        assert_eq!(table2.rows[4].paper, Some(84.10));
+
+        let [pruned, retrained, ..] = &section(FULL, "table3").tables[..] else { panic!("six tables") };
+        assert_eq!(pruned.rows.len(), 6);
+        assert_eq!(pruned.rows[5].runs[0].prune, [0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.0]);
+        assert_eq!(
+            (pruned.rows[5].metric, pruned.rows[5].paper),
+            (Metric::Test(Stage::Pruned(5)), Some(80.85))
+        );
+        assert_eq!(
+            (retrained.rows[0].metric, retrained.rows[0].paper),
+            (Metric::Test(Stage::Retrained(0)), Some(88.46))
+        );
+
+        let blocks = &section(FULL, "fig3").tables[0];
+        let sizes: Vec<_> = blocks.rows.iter().map(|row| row.runs[0].network.hidden).collect();
+        assert_eq!(sizes, [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]);
+        let epochs = &section(FULL, "fig2").tables[0];
+        assert_eq!(epochs.rows.len(), 10);
+        assert_eq!(
+            (epochs.rows[9].metric, epochs.rows[9].runs[0].recipe.epochs),
+            (Metric::ValidAfter(50), 50)
+        );
+        assert_eq!(section(FULL, "losses").tables.iter().map(|table| table.rows.len()).sum::<usize>(), 15);
+    }
+
+    /// Only what the paper reports on test images looks at them.
+    #[test]
+    fn tuning_never_sees_the_test_images() {
+        for section in FULL.sections() {
+            let tuning = ["normalisation", "losses", "rate", "fig2", "fig3", "layers", "fig5", "tuning"]
+                .contains(&section.name);
+            assert!(section.runs().count() > 0);
+            assert!(section.runs().all(|run| run.test != tuning), "{}", section.name);
+            assert!(section.runs().all(|run| run.test || run.patterns.valid == 12_000), "{}", section.name);
+        }
+    }
+
+    #[test]
+    fn matrices_are_those_printed() {
+        for (matrix, right) in [(paper::FIGURE_4, 8761), (paper::FIGURE_7, 8994)] {
+            assert!(matrix.iter().all(|row| row.iter().sum::<u64>() == 1000));
+            assert_eq!((0..10).map(|i| matrix[i][i]).sum::<u64>(), right);
+        }
+    }
+
+    #[test]
+    fn costs_stay_in_bounds() {
+        let cost = |plan: Plan| {
+            let mut seen = Vec::new();
+            for section in plan.sections() {
+                for run in section.runs() {
+                    if !seen.contains(run) {
+                        seen.push(run.clone());
+                    }
+                }
+            }
+            seen.iter().map(Run::cost).sum::<f64>()
+        };
+        let (full, quick) = (cost(FULL), cost(Plan { quick: true, repeats: 2 }));
+        println!("{full} s and {quick} s on one thread");
+        // Under an hour on two cores, and the quick one under five minutes with the build.
+        assert!(full < 115.0 * 60.0, "{full}");
+        assert!(quick < 5.5 * 60.0, "{quick}");
+    }
+}
