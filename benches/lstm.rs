@@ -9,20 +9,19 @@ use bptt::data::{Arrays, Dataset};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Linear, Lstm, Mode, Workspace};
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
-use bptt::{Init, Model, Shape, Trainer};
+use bptt::{Model, Shape, Trainer, rng};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ndarray::{Array1, Array3};
+use ndarray::{Array, Array1, Array3, ShapeBuilder};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 use pulp::{Arch, Simd, WithSimd};
 
-fn values(len: usize, key: u64) -> Vec<f32> {
-    let mut values = vec![0.0; len];
-    Init::Uniform(1.0).fill(&mut values, key);
-    values
+fn values<Sh: ShapeBuilder>(shape: Sh, key: u64) -> Array<f32, Sh::Dim> {
+    Array::random_using(shape, Uniform::new(-1.0, 1.0).expect("a range"), &mut rng::rng(key))
 }
 
 fn data(n: usize, shape: Shape) -> Arrays {
-    let x =
-        Array3::from_shape_vec((n, shape.t, shape.f), values(n * shape.size(), 1)).expect("as many values");
+    let x = values((n, shape.t, shape.f), 1);
     let y = Array1::from_shape_fn(n, |i| i % 10);
     Arrays::classes(x, &y, (0..10).map(|class| class.to_string())).expect("a dataset")
 }
@@ -71,7 +70,7 @@ fn lstm_2x35(c: &mut Criterion) {
     group.sample_size(20);
     group.bench_function("infer_10000", |b| b.iter(|| model.evaluate(&many).expect("an evaluation")));
     let mut ws = Workspace::new(&model, 1, Mode::Infer);
-    let x = Array3::from_shape_vec((1, 28, 28), values(784, 2)).expect("as many values");
+    let x = values((1, 28, 28), 2);
     group.bench_function("infer_1", |b| {
         b.iter(|| {
             ws.set_input(black_box(x.view()));
@@ -108,7 +107,7 @@ fn activations(c: &mut Criterion) {
     for (name, layer) in [("sigmoid", Activation::sigmoid()), ("tanh", Activation::tanh())] {
         let model: Model = Model::builder(shape).layer("f", layer).build(1).expect("a model");
         let mut ws = Workspace::new(&model, 64, Mode::Infer);
-        let x = Array3::from_shape_vec((64, 1, 1024), values(64 * 1024, 1)).expect("as many values");
+        let x = values((64, 1, 1024), 1);
         ws.set_input((x * 8.0).view());
         group.bench_function(name, |b| b.iter(|| model.forward(black_box(&mut ws))));
     }
@@ -126,7 +125,7 @@ fn optimizers(c: &mut Criterion) {
     let mut group = c.benchmark_group("optimizers");
     group.throughput(Throughput::Elements(n as u64));
     for (name, rule) in rules {
-        let (mut p, g) = (values(n, 1), values(n, 2));
+        let (mut p, g) = (values(n, 1).to_vec(), values(n, 2).to_vec());
         let mut moments = vec![vec![0.0; n]; rule.moments()];
         let mut step = 0;
         group.bench_function(name, |b| {

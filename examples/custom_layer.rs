@@ -16,6 +16,8 @@ use bptt::nn::{Backward, Build, Built, Description, Forward, Layer, Linear, Lstm
 use bptt::optim::Adam;
 use bptt::{Init, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array3};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 use program::{End, say};
 
 /// h' = a ⊙ h + (1 − a) ⊙ x, where a = σ(w)
@@ -80,10 +82,11 @@ impl<R: Real> Layer<R> for Average {
 
 /// Noise about a mean that is a little above or a little below 0.
 fn above_or_below(n: usize, seed: u64) -> Result<Arrays> {
-    let mut noise = vec![0.0; n * 40 * 2];
-    Init::Uniform(1.0).fill(&mut noise, rng::key(&[seed]));
-    let mean = |i: usize| if i.is_multiple_of(2) { 0.2 } else { -0.2 };
-    let x = Array3::from_shape_fn((n, 40, 2), |(i, t, f)| noise[(i * 40 + t) * 2 + f] + mean(i));
+    let noise = Uniform::new(-1.0, 1.0).expect("a range");
+    let mut x: Array3<f32> = Array3::random_using((n, 40, 2), noise, &mut rng::rng(seed));
+    for (i, mut x) in x.outer_iter_mut().enumerate() {
+        x += if i.is_multiple_of(2) { 0.2 } else { -0.2 };
+    }
     Arrays::classes(x, &Array1::from_shape_fn(n, |i| i % 2), ["above", "below"])
 }
 
@@ -109,7 +112,7 @@ fn run() -> program::Result<End> {
     say(format!("{model}\n"));
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(5);
     for epoch in trainer.fit(&mut model, &train, None)?.epochs {
-        say(format!("epoch {}: loss {:.4}", epoch.epoch, epoch.train.loss));
+        say(epoch);
     }
     say(model.evaluate(&test)?.confusion().expect("the targets are classes"));
 

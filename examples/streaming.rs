@@ -14,8 +14,10 @@ use std::time::Instant;
 use bptt::ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use bptt::nn::Session;
 use bptt::prelude::*;
-use bptt::{Init, SimdLevel, rng};
+use bptt::{SimdLevel, rng};
 use clap::Parser;
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 use program::{End, say};
 
 const FEATURES: usize = 8;
@@ -65,10 +67,8 @@ fn run(args: &Args) -> program::Result<End> {
         .layer("linear", Linear::new(2))
         .build(1)?;
     say(format!("{model}\n"));
-    let mut noise = vec![0.0; streams * steps * FEATURES];
-    Init::Uniform(1.0).fill(&mut noise, rng::key(&[1]));
-    let x =
-        Array3::from_shape_fn((streams, steps, FEATURES), |(i, t, f)| noise[(i * steps + t) * FEATURES + f]);
+    let x: Array3<f32> =
+        Array3::random_using((streams, steps, FEATURES), Uniform::new(-1.0, 1.0)?, &mut rng::rng(1));
     let start = Instant::now();
     let whole = model.predict(&x)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -21,12 +21,15 @@
 //! ```
 //! use bptt::ndarray::{Array1, Array3};
 //! use bptt::prelude::*;
+//! use ndarray_rand::RandomExt;
+//! use ndarray_rand::rand_distr::Uniform;
 //!
 //! // 200 samples of 10 steps with one feature each, `[batch, time, features]`.
 //! let y = Array1::from_shape_fn(200, |i| i % 2);
+//! let start = Array1::random_using(200, Uniform::new(-1.0, 1.0).unwrap(), &mut bptt::rng::rng(1));
 //! let x = Array3::from_shape_fn((200, 10, 1), |(i, t, _)| {
-//!     let (start, slope) = ((i * 7 % 20) as f32 / 10.0 - 1.0, if y[i] == 0 { 0.1 } else { -0.1 });
-//!     start + slope * t as f32
+//!     let slope = if y[i] == 0 { 0.1 } else { -0.1 };
+//!     start[i] + slope * t as f32
 //! });
 //! let data = Arrays::classes(x, &y, ["rising", "falling"])?;
 //!
@@ -72,7 +75,7 @@
 //! opt-level = 3
 //! ```
 //!
-//! The second of them unpacks gzipped data: Fashion-MNIST takes seconds without it.
+//! The second unpacks gzipped data.
 //!
 //! # What always holds
 //!

@@ -15,8 +15,10 @@ use bptt::train::{
     Callback, CallbackState, Checkpoint, Clip, EarlyStopping, EpochEnd, Flow, GradualPruning, Group, History,
     JsonLog, Monitor, Progress,
 };
-use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
+use bptt::{Error, Model, Real, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 use tempfile::TempDir;
 
 const SAMPLES: usize = 93;
@@ -27,9 +29,8 @@ const EPOCHS: usize = 4;
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 
 fn data<R: Real>(n: usize) -> Arrays<R> {
-    let mut values = vec![R::ZERO; n * 4 * 3];
-    Init::Uniform(1.0).fill(&mut values, rng::key(&[n as u64]));
-    let x = Array3::from_shape_vec((n, 4, 3), values).unwrap();
+    let uniform = Uniform::new(-1.0, 1.0).unwrap();
+    let x = Array3::random_using((n, 4, 3), uniform, &mut rng::rng(n as u64)).mapv(R::from_f64);
     let y = Array1::from_shape_fn(n, |i| usize::from(x[[i, 0, 0]] > x[[i, 1, 1]]));
     Arrays::classes(x, &y, ["less", "more"]).unwrap()
 }

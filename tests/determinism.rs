@@ -6,17 +6,17 @@ use bptt::loss::CrossEntropy;
 use bptt::nn::{Evaluation, Gru, Linear, Lstm, Rnn};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::{Clip, History};
-use bptt::{Init, Model, Real, Shape, SimdLevel, Trainer, rng};
+use bptt::{Model, Real, Shape, SimdLevel, Trainer, rng};
 use ndarray::{Array1, Array3, Axis};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 
 /// `n` random sequences, of one of three classes each: the step, of the first three, at which they are largest.
 fn data<R: Real>(n: usize) -> Arrays<R> {
-    let shape = (n, 6, 5);
-    let mut values = vec![R::ZERO; shape.0 * shape.1 * shape.2];
-    Init::Uniform(1.0).fill(&mut values, rng::key(&[n as u64]));
-    let x = Array3::from_shape_vec(shape, values).unwrap();
+    let uniform = Uniform::new(-1.0, 1.0).unwrap();
+    let x = Array3::random_using((n, 6, 5), uniform, &mut rng::rng(n as u64)).mapv(R::from_f64);
     let y = Array1::from_shape_fn(n, |i| {
         let sum = |t: usize| x.slice(ndarray::s![i, t, ..]).iter().copied().sum::<R>().to_f64();
         (0..3).max_by(|&a, &b| sum(a).total_cmp(&sum(b))).unwrap()

@@ -11,9 +11,11 @@ use bptt::loss::{
     BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tally, Targets, Tile,
 };
 use bptt::nn::{LogSoftmax, Mode, Workspace};
-use bptt::{Model, Real, Result, Seq, SeqMut, Shape};
+use bptt::{Model, Real, Result, Seq, SeqMut, Shape, rng};
 use common::{Fixture, assert_close};
 use ndarray::{Array, Array1, Array3, ArrayD, Axis, Dimension, IxDyn, array, s};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,11 +104,10 @@ fn tile<A: Copy>(x: &Array3<A>, lanes: usize, pad: A) -> Array3<A> {
     Array3::from_shape_fn((t, f, lanes), |(t, f, lane)| if lane < batch { x[[lane, t, f]] } else { pad })
 }
 
-/// Reproducible values in (−2, 2).
+/// Reproducible values from −2 to 2.
 fn numbers(shape: (usize, usize, usize), salt: usize) -> Array3<f64> {
-    Array::from_iter((0..shape.0 * shape.1 * shape.2).map(|i| 2.0 * ((i * 7 + salt) as f64 * 1.7).sin()))
-        .into_shape_with_order(shape)
-        .expect("as many values as the shape has")
+    let uniform = Uniform::new(-2.0, 2.0).expect("a range");
+    Array3::random_using(shape, uniform, &mut rng::rng(salt as u64))
 }
 
 /// Reproducible targets for outputs `[batch, t, FEATURES]`, none of them missing.

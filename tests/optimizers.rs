@@ -11,9 +11,11 @@ use bptt::data::Arrays;
 use bptt::loss::Mse;
 use bptt::nn::Linear;
 use bptt::optim::{Adam, AdamW, Adamax, MAX_MOMENTS, Optimizer, RmsProp, Sgd, Update};
-use bptt::{Model, Real, Result, Shape, Trainer};
+use bptt::{Model, Real, Result, Shape, Trainer, rng};
 use common::{Fixture, assert_close};
-use ndarray::{Array2, Array3, Ix2};
+use ndarray::{Array1, Array2, Array3, Ix2};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -93,9 +95,10 @@ impl<'a, R: Real> Run<'a, R> {
     }
 }
 
-/// Reproducible values in (−1, 1).
+/// Reproducible values from −1 to 1.
 fn numbers(len: usize, salt: usize) -> Vec<f64> {
-    (0..len).map(|i| ((i * 7 + salt) as f64 * 1.7).sin()).collect()
+    let uniform = Uniform::new(-1.0, 1.0).expect("a range");
+    Array1::random_using(len, uniform, &mut rng::rng(salt as u64)).to_vec()
 }
 
 // --- PyTorch ---

@@ -8,17 +8,18 @@ use bptt::data::Arrays;
 use bptt::loss::Mse;
 use bptt::nn::{Gru, Layer, Lstm, Rnn};
 use bptt::optim::Sgd;
-use bptt::{Arena, Model, Real, Result, Shape, Trainer};
+use bptt::{Arena, Model, Real, Result, Shape, Trainer, rng};
 use common::assert_close;
-use ndarray::{Array2, Array3, s};
+use ndarray::{Array, Array2, Array3, ShapeBuilder, s};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 
 const LAYERS: usize = 2;
 const FEATURES: usize = 5;
 
-/// Reproducible values in (−1, 1).
-fn noise(i: usize, salt: usize) -> f64 {
-    let z = ((i + 1) * 1000 + salt) as f64;
-    (z * 12.9898).sin() * 43758.5453 % 1.0
+/// Reproducible values from −1 to 1.
+fn noise<Sh: ShapeBuilder>(shape: Sh, salt: usize) -> Array<f64, Sh::Dim> {
+    Array::random_using(shape, Uniform::new(-1.0, 1.0).expect("a range"), &mut rng::rng(salt as u64))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +126,7 @@ fn check(cell: Cell) -> Result<()> {
     // And sequences longer than the chunks that they are taken in.
     for (hidden, batch, time) in sizes.chain([(5, 3, 33), (13, 9, 77)]) {
         let what = format!("{cell:?}, H {hidden}, B {batch}, T {time}");
-        let fill = |features, salt| {
-            let place = move |(i, t, f)| noise((i * time + t) * features + f, salt);
-            Array3::from_shape_fn((batch, time, features), place)
-        };
-        let (x, y) = (fill(FEATURES, 1), fill(hidden, 2));
+        let (x, y) = (noise((batch, time, FEATURES), 1), noise((batch, time, hidden), 2));
 
         let (outputs, model, gradient) = ours::<f64>(cell, hidden, &x, &y)?;
         let expected = cell.outputs(model.params(), &x);
@@ -142,7 +139,7 @@ fn check(cell: Cell) -> Result<()> {
         for (index, tensor) in model.params().layout().tensors().iter().enumerate() {
             let what = format!("{what}, gradient of {}", tensor.name);
             let range = tensor.range();
-            let direction: Vec<f64> = range.clone().map(|i| noise(i, 3 + index)).collect();
+            let direction = noise(range.len(), 3 + index);
             let loss = |step: f64| {
                 let mut params = model.params().clone();
                 let moved = &mut params.as_mut_slice()[range.clone()];

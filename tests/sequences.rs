@@ -1,15 +1,13 @@
 //! Sequences of different lengths in one batch, chunks of time, and both directions.
 
 use bptt::nn::{Gru, Layer, Lstm, Mode, Rnn, Session, Workspace};
-use bptt::{Model, Result, Shape};
+use bptt::{Model, Result, Shape, rng};
 use ndarray::{Array3, s};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 
 fn values(shape: (usize, usize, usize)) -> Array3<f64> {
-    let mut i = 0.0f64;
-    Array3::from_shape_simple_fn(shape, || {
-        i += 1.0;
-        (i * 12.9898).sin()
-    })
+    Array3::random_using(shape, Uniform::new(-1.0, 1.0).expect("a range"), &mut rng::rng(1))
 }
 
 fn layers() -> Vec<Box<dyn Layer<f64>>> {

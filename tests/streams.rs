@@ -2,19 +2,20 @@
 
 use bptt::data::{Arrays, Batches, Dataset};
 use bptt::loss::{CrossEntropy, Mse};
-use bptt::ndarray::{Array2, Array3, ArrayView2, Axis, s};
+use bptt::ndarray::{Array1, Array2, Array3, ArrayView2, Axis, s};
 use bptt::nn::{Dropout, Gru, Linear, Lstm, Mode, Pool, Workspace};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::{Callback, Clip, Progress};
-use bptt::{Init, Model, Real, Shape, Trainer, rng};
+use bptt::{Model, Real, Shape, Trainer, rng};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::{Bernoulli, Uniform};
 
 const T: usize = 5;
 
 /// `n` windows that follow one another, of noise and of what it was three steps before.
 fn data<R: Real>(n: usize) -> Arrays<R> {
-    let mut noise = vec![R::ZERO; n * T * 2];
-    Init::Uniform(1.0).fill(&mut noise, rng::key(&[3]));
-    let x = Array3::from_shape_vec((n, T, 2), noise).unwrap();
+    let uniform = Uniform::new(-1.0, 1.0).unwrap();
+    let x = Array3::random_using((n, T, 2), uniform, &mut rng::rng(3)).mapv(R::from_f64);
     let at = |i: usize| x[[i / T, i % T, 0]] + x[[i / T, i % T, 1]];
     let y = Array3::from_shape_fn((n, T, 1), |(i, t, _)| at((i * T + t).saturating_sub(3)));
     Arrays::values(x, y).unwrap()
@@ -241,9 +242,9 @@ fn pieces_make_a_whole() {
 /// Classes of steps stream, too.
 #[test]
 fn classes_of_steps() {
-    let bit = |i: usize| (i.wrapping_mul(0x9E37_79B9) >> 20) & 1;
-    let x = Array3::from_shape_fn((400, 4, 1), |(i, t, _)| bit(4 * i + t) as f32);
-    let y = Array2::from_shape_fn((400, 4), |(i, t)| bit((4 * i + t).saturating_sub(1)) as i64);
+    let bits = Array1::random_using(1600, Bernoulli::new(0.5).unwrap(), &mut rng::rng(1));
+    let x = Array3::from_shape_fn((400, 4, 1), |(i, t, _)| f32::from(bits[4 * i + t]));
+    let y = Array2::from_shape_fn((400, 4), |(i, t)| i64::from(bits[(4 * i + t).saturating_sub(1)]));
     let data = Arrays::step_classes(x, y, ["0", "1"]).unwrap();
     let fit = |stateful| {
         let mut model = Model::builder(data.shape())

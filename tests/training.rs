@@ -11,15 +11,17 @@ use bptt::optim::{Adam, Optimizer, Sgd};
 use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, Progress};
 use bptt::{Error, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array2, Array3, s};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 
 const STEPS: usize = 20;
 
 /// Noise with two blips in it, one on each of two features: which came first?
 fn which_came_first<R: Real>(n: usize, seed: u64) -> Arrays<R> {
     let mut rng = rng::rng(rng::key(&[seed]));
+    let noise = Uniform::new(-0.2, 0.2).unwrap();
+    let mut x = Array3::random_using((n, STEPS, 2), noise, &mut rng).mapv(R::from_f64);
     let mut below = |n: u64| rng::below(&mut rng, n) as usize;
-    let mut x =
-        Array3::from_shape_simple_fn((n, STEPS, 2), || R::from_f64(below(1000) as f64 / 2500.0 - 0.2));
     let y = Array1::from_shape_fn(n, |i| {
         let early = below(STEPS as u64 - 1);
         let late = early + 1 + below((STEPS - early - 1) as u64);

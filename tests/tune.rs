@@ -286,6 +286,8 @@ fn folds_validate_every_sample_once() {
         Ok(0.0)
     });
     assert!(fault.is_err());
+    let fault = cross_validate(&data.k_fold(2, 1).unwrap()[..0], |_, _, _| Ok(0.0)).unwrap_err();
+    assert_eq!(fault.to_string(), "`folds`: found none, expected at least one");
 }
 
 #[test]

@@ -83,28 +83,15 @@ fn errors(forecast: &Array2<f32>, truth: &Array2<f32>) -> (f32, Vec<f32>) {
     (each.mean().expect("some months").sqrt(), each.mapv(f32::sqrt).to_vec())
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    program::main(|| run(&args))
-}
-
-fn run(args: &Args) -> program::Result<End> {
-    let folder = Folder::open(&args.out)?;
-    let series = months(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SERIES))?;
+/// The best model on the validation years, of several windows and sizes, with the months that it sees.
+fn choose(args: &Args, series: &[f32]) -> program::Result<(usize, Model)> {
     let [valid_from, test_from] = SPLIT;
-    say(format!(
-        "{} months: {valid_from} to learn from, {} to choose by, {} to test on",
-        series.len(),
-        test_from - valid_from,
-        series.len() - test_from
-    ));
-
     let mut best: Option<(f32, usize, Model)> = None;
-    say(format!("\nmonths seen  units  epochs  validation RMSE, ppm"));
+    say("\nmonths seen  units  epochs  validation RMSE, ppm");
     for window in [12, 24, 36] {
         for units in [8, 24] {
             let data = |from, to| {
-                let (x, y) = windows(&series, window, from, to);
+                let (x, y) = windows(series, window, from, to);
                 Arrays::vectors(x, y)
             };
             let (train, valid) = (data(0, valid_from)?, data(valid_from, test_from)?);
@@ -127,6 +114,26 @@ fn run(args: &Args) -> program::Result<End> {
         }
     }
     let (_, window, model) = best.expect("some settings");
+    Ok((window, model))
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    program::main(|| run(&args))
+}
+
+fn run(args: &Args) -> program::Result<End> {
+    let folder = Folder::open(&args.out)?;
+    let series = months(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SERIES))?;
+    let [valid_from, test_from] = SPLIT;
+    say(format!(
+        "{} months: {valid_from} to learn from, {} to choose by, {} to test on",
+        series.len(),
+        test_from - valid_from,
+        series.len() - test_from
+    ));
+
+    let (window, model) = choose(args, &series)?;
 
     // What the years that nothing was chosen on say. Differences from the last month known, here and above.
     let (x, truth) = windows(&series, window, test_from, series.len());

@@ -203,13 +203,7 @@ impl Report<'_> {
                     return Ok(element("p", &format!("{title}: the run failed.")));
                 };
                 let paper: Vec<Vec<u64>> = paper.iter().map(|row| row.to_vec()).collect();
-                let (names, theirs) = (FashionMnist::CLASSES, ConfusionMatrix::from_rows(&paper)?);
-                let caption =
-                    |whose: &str, accuracy: f64| format!("{title}: {whose}, {:.2}\u{a0}%", 100.0 * accuracy);
-                let seed = format!("ours, seed {}", run.seed);
-                let ours = confusion(&caption(&seed, ours.accuracy()), &names, &ours.rows());
-                let theirs = confusion(&caption("the paper's", theirs.accuracy()), &names, &paper);
-                Ok(format!("<div class=\"parts pair\">\n{ours}{theirs}</div>\n"))
+                Ok(both(title, (ours, run.seed), &ConfusionMatrix::from_rows(&paper)?))
             }
             Figure::Histograms { run } => {
                 let Some(outcome) = self.outcome(run) else { return Ok(element("p", "The run failed.")) };
@@ -227,42 +221,27 @@ impl Report<'_> {
                 });
                 histograms.collect()
             }
-            Figure::Settings => {
-                let paper = json!(Recipe::paper());
-                let tuned = [2, 4].map(|layers| json!(Recipe::tuned_for(layers)));
-                let rows = paper.as_object().into_iter().flatten().filter_map(|(name, value)| {
-                    let [two, four] = [&tuned[0][name], &tuned[1][name]];
-                    let differs = two != value || four != value;
-                    differs.then(|| vec![name.clone(), plain(value), plain(two), plain(four)])
-                });
-                let heads = ["setting", "the paper's", "tuned, 2 layers", "tuned, 4 layers"];
-                Ok(table("Where the recipes differ", &heads, &rows.collect::<Vec<_>>()))
-            }
-            Figure::Ranking(rows) => {
-                let mut ranked: Vec<(f64, Vec<String>)> = rows
-                    .iter()
-                    .map(|row| match (self.ours(row), row.paper) {
-                        (Some(ours), _) => (
-                            ours.accuracy.mean,
-                            vec![row.label.clone(), mean_sd(&ours.accuracy), row.runs.len().to_string()],
-                        ),
-                        (None, Some(paper)) => {
-                            (paper, vec![row.label.clone(), number(Some(paper)), "–".into()])
-                        }
-                        (None, None) => {
-                            (0.0, vec![row.label.clone(), "failed".into(), row.runs.len().to_string()])
-                        }
-                    })
-                    .collect();
-                ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let cells: Vec<_> = ranked.into_iter().map(|(_, cells)| cells).collect();
-                Ok(table(
-                    "Accuracy on the test images, in ascending order",
-                    &["model", "accuracy %", "n"],
-                    &cells,
-                ))
-            }
+            Figure::Settings => Ok(settings()),
+            Figure::Ranking(rows) => Ok(self.ranking(rows)),
         }
+    }
+
+    /// The paper's other models and ours, from the worst to the best.
+    fn ranking(&self, rows: &[Row]) -> String {
+        let mut ranked: Vec<(f64, Vec<String>)> = rows
+            .iter()
+            .map(|row| match (self.ours(row), row.paper) {
+                (Some(ours), _) => (
+                    ours.accuracy.mean,
+                    vec![row.label.clone(), mean_sd(&ours.accuracy), row.runs.len().to_string()],
+                ),
+                (None, Some(paper)) => (paper, vec![row.label.clone(), number(Some(paper)), "–".into()]),
+                (None, None) => (0.0, vec![row.label.clone(), "failed".into(), row.runs.len().to_string()]),
+            })
+            .collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let cells: Vec<_> = ranked.into_iter().map(|(_, cells)| cells).collect();
+        table("Accuracy on the test images, in ascending order", &["model", "accuracy %", "n"], &cells)
     }
 
     fn line(&self, name: &str, color: usize, rows: &[Row], value: impl Fn(&Ours) -> Summary) -> Line {
@@ -312,6 +291,29 @@ impl Report<'_> {
             "sections": self.sections.iter().map(section).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Our confusion matrix, with the seed of its run, beside the paper's.
+fn both(title: &str, (ours, seed): (&ConfusionMatrix, u64), theirs: &ConfusionMatrix) -> String {
+    let show = |whose: &str, matrix: &ConfusionMatrix| {
+        let caption = format!("{title}: {whose}, {:.2}\u{a0}%", 100.0 * matrix.accuracy());
+        confusion(&caption, &FashionMnist::CLASSES, &matrix.rows())
+    };
+    let (ours, theirs) = (show(&format!("ours, seed {seed}"), ours), show("the paper's", theirs));
+    format!("<div class=\"parts pair\">\n{ours}{theirs}</div>\n")
+}
+
+/// Where the recipes differ.
+fn settings() -> String {
+    let paper = json!(Recipe::paper());
+    let tuned = [2, 4].map(|layers| json!(Recipe::tuned_for(layers)));
+    let rows = paper.as_object().into_iter().flatten().filter_map(|(name, value)| {
+        let [two, four] = [&tuned[0][name], &tuned[1][name]];
+        let differs = two != value || four != value;
+        differs.then(|| vec![name.clone(), plain(value), plain(two), plain(four)])
+    });
+    let heads = ["setting", "the paper's", "tuned, 2 layers", "tuned, 4 layers"];
+    table("Where the recipes differ", &heads, &rows.collect::<Vec<_>>())
 }
 
 impl Metric {

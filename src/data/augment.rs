@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use rand::RngCore;
 
 use crate::data::dataset::gather_by_reading;
+use crate::data::forward::forward;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, Shape, rng};
 
@@ -131,24 +132,10 @@ fn below(sample: Sample) -> Sample {
 impl<D: Dataset> Dataset for Augmented<D> {
     type Elem = D::Elem;
 
+    forward!(self to self.data, sample is below(sample));
+
     fn len(&self) -> usize {
         self.data.len()
-    }
-
-    fn shape(&self) -> Shape {
-        self.data.shape()
-    }
-
-    fn target_shape(&self) -> TargetShape {
-        self.data.target_shape()
-    }
-
-    fn length(&self, sample: Sample) -> Option<usize> {
-        self.data.length(below(sample))
-    }
-
-    fn weight(&self, sample: Sample) -> f64 {
-        self.data.weight(below(sample))
     }
 
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
@@ -161,18 +148,6 @@ impl<D: Dataset> Dataset for Augmented<D> {
                 change.make(&mut x[..own], features, &mut rng::rng(key));
             }
         }
-    }
-
-    fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        self.data.classes(below(sample), classes);
-    }
-
-    fn values(&self, sample: Sample, values: &mut [Self::Elem]) {
-        self.data.values(below(sample), values);
-    }
-
-    fn class_names(&self) -> &[String] {
-        self.data.class_names()
     }
 
     /// Lets the inner dataset gather the tile if no sample in it is to be changed.

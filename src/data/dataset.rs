@@ -3,6 +3,7 @@
 use ndarray::{ArrayBase, Axis, Data, Ix3};
 use serde::{Deserialize, Serialize};
 
+use crate::data::forward::forward;
 use crate::{Error, Real, Result, Scalar, Shape};
 
 /// One draw of a sample from a dataset.
@@ -207,6 +208,8 @@ pub(super) fn check_tile(samples: &[Sample], shape: Shape, length: usize, lanes:
 impl<D: Dataset + ?Sized> Dataset for &D {
     type Elem = D::Elem;
 
+    forward!(self to (**self), sample is sample);
+
     fn len(&self) -> usize {
         (**self).len()
     }
@@ -215,36 +218,8 @@ impl<D: Dataset + ?Sized> Dataset for &D {
         (**self).is_empty()
     }
 
-    fn shape(&self) -> Shape {
-        (**self).shape()
-    }
-
-    fn target_shape(&self) -> TargetShape {
-        (**self).target_shape()
-    }
-
-    fn length(&self, sample: Sample) -> Option<usize> {
-        (**self).length(sample)
-    }
-
-    fn weight(&self, sample: Sample) -> f64 {
-        (**self).weight(sample)
-    }
-
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
         (**self).read(sample, x);
-    }
-
-    fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        (**self).classes(sample, classes);
-    }
-
-    fn values(&self, sample: Sample, values: &mut [Self::Elem]) {
-        (**self).values(sample, values);
-    }
-
-    fn class_names(&self) -> &[String] {
-        (**self).class_names()
     }
 
     fn gather(

@@ -207,6 +207,8 @@ fn table<R: Real>(normalize: &Normalize, feature: usize) -> [R; 256] {
 #[cfg(test)]
 mod tests {
     use ndarray::array;
+    use ndarray_rand::RandomExt;
+    use ndarray_rand::rand_distr::Uniform;
     use proptest::prelude::*;
 
     use super::*;
@@ -215,9 +217,9 @@ mod tests {
 
     /// `n` images of `rows` × `columns` random pixels, in 3 classes.
     fn random(n: usize, rows: usize, columns: usize, seed: u64) -> Images {
-        let mut rng = rng::rng(seed);
-        let pixels = Array3::from_shape_simple_fn((n, rows, columns), || rng::below(&mut rng, 256) as u8);
-        let labels: Vec<u8> = (0..n).map(|_| rng::below(&mut rng, 3) as u8).collect();
+        let (mut rng, range) = (rng::rng(seed), |most| Uniform::new_inclusive(0, most).unwrap());
+        let pixels = Array3::random_using((n, rows, columns), range(255), &mut rng);
+        let labels = Array1::random_using(n, range(2), &mut rng);
         Images::new(pixels, labels, ["a", "b", "c"]).unwrap()
     }
 

@@ -31,6 +31,7 @@ mod batches;
 mod dataset;
 mod ext;
 mod fashion_mnist;
+mod forward;
 mod idx;
 mod images;
 mod moments;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::data::dataset::gather_by_reading;
+use crate::data::forward::forward;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Result, Shape};
 
@@ -79,40 +80,14 @@ impl<'a, D: Dataset + ?Sized> Subset<'a, D> {
 impl<D: Dataset + ?Sized> Dataset for Subset<'_, D> {
     type Elem = D::Elem;
 
+    forward!(self to self.data, sample is self.inner(sample));
+
     fn len(&self) -> usize {
         self.indices.len()
     }
 
-    fn shape(&self) -> Shape {
-        self.data.shape()
-    }
-
-    fn target_shape(&self) -> TargetShape {
-        self.data.target_shape()
-    }
-
-    fn length(&self, sample: Sample) -> Option<usize> {
-        self.data.length(self.inner(sample))
-    }
-
-    fn weight(&self, sample: Sample) -> f64 {
-        self.data.weight(self.inner(sample))
-    }
-
     fn read(&self, sample: Sample, x: &mut [Self::Elem]) {
         self.data.read(self.inner(sample), x);
-    }
-
-    fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        self.data.classes(self.inner(sample), classes);
-    }
-
-    fn values(&self, sample: Sample, values: &mut [Self::Elem]) {
-        self.data.values(self.inner(sample), values);
-    }
-
-    fn class_names(&self) -> &[String] {
-        self.data.class_names()
     }
 
     /// Lets the dataset gather the tile; only a tile of more than 256 samples is read sample by sample.

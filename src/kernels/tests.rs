@@ -1,16 +1,16 @@
 //! Kernels against plain references that share no loop with them, at odd sizes.
 
-use super::*;
+use ndarray::Array1;
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 
-/// Reproducible values in (−1, 1), none special.
+use super::*;
+use crate::rng;
+
+/// Reproducible values from −1 to 1, none special.
 pub(crate) fn values<R: Kernels>(n: usize, salt: u64) -> Vec<R> {
-    (0..n as u64)
-        .map(|i| {
-            let z = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            R::from_f64(((z >> 11) as f64 / (1u64 << 52) as f64) - 1.0)
-        })
-        .collect()
+    let uniform = Uniform::new(-1.0, 1.0).expect("a range");
+    Array1::random_using(n, uniform, &mut rng::rng(salt)).mapv(R::from_f64).to_vec()
 }
 
 fn close<R: Kernels>(found: &[R], expected: &[f64], tolerance: f64, what: &str) {

@@ -219,11 +219,14 @@ impl<R: Real> Trainer<R> {
     /// A bit that comes back eight steps later, and samples of four:
     /// ```
     /// use bptt::prelude::*;
-    /// use bptt::ndarray::{Array2, Array3};
+    /// use bptt::ndarray::{Array1, Array2, Array3};
+    /// use ndarray_rand::RandomExt;
+    /// use ndarray_rand::rand_distr::Bernoulli;
     ///
-    /// let bit = |i: usize| i.wrapping_mul(0x9E37_79B9) >> 20 & 1;
-    /// let x = Array3::from_shape_fn((400, 4, 1), |(i, t, _)| bit(4 * i + t) as f32);
-    /// let y = Array2::from_shape_fn((400, 4), |(i, t)| bit((4 * i + t).saturating_sub(8)) as i64);
+    /// let coin = Bernoulli::new(0.5).unwrap();
+    /// let bits = Array1::random_using(1600, coin, &mut bptt::rng::rng(1));
+    /// let x = Array3::from_shape_fn((400, 4, 1), |(i, t, _)| f32::from(bits[4 * i + t]));
+    /// let y = Array2::from_shape_fn((400, 4), |(i, t)| i64::from(bits[(4 * i + t).saturating_sub(8)]));
     /// let data = Arrays::step_classes(x, y, ["0", "1"])?;
     /// let trained = |stateful| {
     ///     let mut model = Model::builder(data.shape())

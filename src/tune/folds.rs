@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::data::{Dataset, Subset};
+use crate::{Error, Result};
 
 /// Mean and standard deviation of some values.
 ///
@@ -40,7 +40,7 @@ impl Summary {
 /// [`k_fold_stratified`](crate::data::DatasetExt::k_fold_stratified), or any other split.
 ///
 /// # Errors
-/// Those of `score`.
+/// Those of `score`; [`Error::Config`] if there are no folds.
 ///
 /// # Source
 /// Stone 1974, "Cross-validatory choice and assessment of statistical predictions".
@@ -68,6 +68,9 @@ pub fn cross_validate<D: Dataset + ?Sized>(
     folds: &[(Subset<'_, D>, Subset<'_, D>)],
     mut score: impl FnMut(usize, &Subset<'_, D>, &Subset<'_, D>) -> Result<f64>,
 ) -> Result<Summary> {
+    if folds.is_empty() {
+        return Err(Error::config("folds", "found none, expected at least one"));
+    }
     let scores = folds.iter().enumerate().map(|(fold, (train, valid))| score(fold, train, valid));
     Ok(Summary::of(scores.collect::<Result<Vec<_>>>()?))
 }

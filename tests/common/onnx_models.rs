@@ -9,6 +9,8 @@ use bptt::nn::{
 };
 use bptt::{Init, Model, Real, Shape, rng};
 use ndarray::{Array2, Array3};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
 
 /// A model and the recurrent layers in it.
 pub struct Case<R> {
@@ -143,9 +145,8 @@ fn size(seed: u64, n: u64, below: usize) -> usize {
 }
 
 fn uniform<R: Real>(shape: (usize, usize, usize), key: &[u64]) -> Array3<R> {
-    let mut x = Array3::zeros(shape).mapv(|_: f64| R::ZERO);
-    Init::Uniform(1.5).fill(x.as_slice_mut().unwrap(), rng::key(key));
-    x
+    let uniform = Uniform::new(-1.5, 1.5).unwrap();
+    Array3::random_using(shape, uniform, &mut rng::rng(rng::key(key))).mapv(R::from_f64)
 }
 
 impl<R: Real> Case<R> {

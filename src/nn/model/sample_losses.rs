@@ -62,12 +62,14 @@ impl<R: Real> Model<R> {
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, Array3};
+    use ndarray_rand::RandomExt;
+    use ndarray_rand::rand_distr::Uniform;
 
     use super::*;
-    use crate::Shape;
     use crate::data::{Arrays, DatasetExt};
     use crate::loss::{CrossEntropy, Mse};
     use crate::nn::{Linear, Lstm};
+    use crate::{Shape, rng};
 
     /// Each sample evaluated alone, which shares neither tiles nor copies with the whole.
     fn agree(data: &Arrays<f64>, loss: &dyn Loss<f64>, n: u32) {
@@ -90,14 +92,18 @@ mod tests {
     #[test]
     fn each_is_what_evaluation_gives() {
         for n in [1, 7, 33, 150] {
-            let x = Array3::from_shape_fn((n, 2, 2), |(i, t, f)| ((i * 5 + t * 3 + f) as f64).sin());
+            let noise = |features| {
+                let uniform = Uniform::new(-1.0, 1.0).unwrap();
+                Array3::random_using((n, 2, features), uniform, &mut rng::rng(features as u64))
+            };
+            let x = noise(2);
             let classes = Array2::from_shape_fn((n, 2), |(i, t)| {
                 if i % 4 == 1 && t == 0 { Arrays::<f64>::NO_CLASS } else { ((i + t) % 3) as i64 }
             });
             let steps = Arrays::step_classes(x.clone(), classes, ["a", "b", "c"]).unwrap();
             if n > 1 {
                 agree(&steps, &CrossEntropy::default().weight([1.0, 2.0, 3.0]), n as u32);
-                let y = Array3::from_shape_fn((n, 2, 3), |(i, t, f)| ((i + t * f) as f64).cos());
+                let y = noise(3);
                 agree(&Arrays::values(x, y).unwrap(), &Mse, n as u32);
             }
         }
