@@ -24,6 +24,48 @@
 //! assert_eq!(valid.len(), 12_000);
 //! # Ok::<(), bptt::Error>(())
 //! ```
+//!
+//! # How to bring data
+//!
+//! **Arrays.** [`Arrays`] takes sequences `[n, T, F]` with a class each ([`Arrays::classes`]), a class for each step
+//! ([`Arrays::step_classes`]), values for each step ([`Arrays::values`]) or a vector each ([`Arrays::vectors`]). Sequences
+//! that end before T have [`lengths`](Arrays::lengths): the steps after are padding, whose content does not matter. A step
+//! without a target has the class [`Arrays::NO_CLASS`] or the value NaN. [`weights`](Arrays::weights) multiply the losses
+//! of samples.
+//!
+//! ```
+//! use bptt::ndarray::{Array1, Array3};
+//! use bptt::prelude::*;
+//!
+//! // 60 sequences of at most 8 steps with 2 features. Every third one has only 5 steps.
+//! let length = |i: usize| if i % 3 == 0 { 5 } else { 8 };
+//! let x = Array3::from_shape_fn((60, 8, 2), |(i, t, f)| {
+//!     let slope = if i % 2 == 0 { -0.5 } else { 0.5 };
+//!     if t < length(i) { slope * t as f32 + f as f32 + i as f32 / 60.0 } else { 0.0 }
+//! });
+//! let y = Array1::from_shape_fn(60, |i| i % 2);
+//! let weights: Vec<f64> = y.iter().map(|&class| if class == 0 { 1.0 } else { 2.0 }).collect();
+//! let lengths: Vec<usize> = (0..60).map(length).collect();
+//! let data = Arrays::classes(x, &y, ["falling", "rising"])?.lengths(lengths)?.weights(weights)?;
+//!
+//! let (train, valid) = data.hold_out_stratified(20, 1)?;
+//! let mut model = Model::builder(data.shape())
+//!     .normalize(train.mean_sd_per_feature()?) // of the training samples only
+//!     .layer("lstm", Lstm::new(4).last())
+//!     .layer("linear", Linear::new(2))
+//!     .build(1)?;
+//! let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.02)).epochs(20).batch_size(10);
+//! trainer.fit(&mut model, &train, Some(&valid))?;
+//! assert!(model.evaluate(&valid)?.accuracy() > Some(0.9));
+//! # Ok::<(), bptt::Error>(())
+//! ```
+//!
+//! **Other sources.** Implement [`Dataset`] for data that are computed, read from a file on demand, or stored in another
+//! form. It is read from several threads at once and in any order, so what [`read`](Dataset::read) writes must depend on
+//! the [`Sample`] alone: its index, and its key where something is random.
+//!
+//! **What is drawn.** By default every sample is drawn once per epoch, in an order that depends on seed and epoch. To train
+//! on fewer, select a [`Subset`]; to change samples as they are drawn, use [`Augment`].
 
 mod arrays;
 mod augment;
