@@ -145,7 +145,7 @@ pub trait DatasetExt: Dataset {
         select(self, rule, Some(scores))
     }
 
-    /// The mean and sd of all values of all samples.
+    /// The mean and sd of all values of all samples; padding does not count.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there are no values or all are the same, [`Error::Config`] if one is not finite.
@@ -153,7 +153,7 @@ pub trait DatasetExt: Dataset {
         Moments::of(self)?.scalar()
     }
 
-    /// The mean and sd of each feature over all steps of all samples.
+    /// The mean and sd of each feature over all steps of all samples; padding does not count.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there are no values or those of a feature are all the same, [`Error::Config`] if one

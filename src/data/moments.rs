@@ -13,7 +13,7 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Reads all of `data` once, in order, and accumulates in `f64`.
+    /// Reads all of `data` once, in order, without padding, and accumulates in `f64`.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there are no samples.
@@ -29,8 +29,11 @@ impl Moments {
         let mut moments = Self { count: 0.0, mean: vec![0.0; shape.f], squares: vec![0.0; shape.f] };
         let mut x = vec![D::Elem::ZERO; shape.size()];
         for index in 0..data.len() {
-            data.read(Sample::plain(index), &mut x);
-            x.chunks_exact(shape.f).for_each(|step| moments.add(step));
+            let sample = Sample::plain(index);
+            data.read(sample, &mut x);
+            // Padding is no part of the data: its content, often 0, would shift the mean.
+            let steps = data.length(sample).unwrap_or(shape.t);
+            x.chunks_exact(shape.f).take(steps).for_each(|step| moments.add(step));
         }
         Ok(moments)
     }
@@ -105,6 +108,15 @@ mod tests {
         let one = data.mean_sd().unwrap();
         assert_abs_diff_eq!(one.mean(), &[3.0][..], epsilon = 1e-14);
         assert_abs_diff_eq!(one.sd(), &[9.5_f64.sqrt()][..], epsilon = 1e-14);
+    }
+
+    #[test]
+    fn padding_does_not_count() {
+        let x = array![[[1.0, 0.0], [3.0, 0.0]], [[5.0, 8.0], [-99.0, 99.0]]];
+        let data = sequences(x).lengths([2, 1]).unwrap();
+        let each = data.mean_sd_per_feature().unwrap();
+        assert_abs_diff_eq!(each.mean(), &[3.0, 8.0 / 3.0][..], epsilon = 1e-14);
+        assert_abs_diff_eq!(data.mean_sd().unwrap().mean(), &[17.0 / 6.0][..], epsilon = 1e-14);
     }
 
     #[test]
