@@ -223,15 +223,14 @@ impl Probe {
         if check.ragged {
             // No loss has a gradient beyond a sample's length.
             for (mut dy, &len) in dy.outer_iter_mut().zip(&lens) {
-                let after =
-                    model.places().iter().fold(len, |len, place| place.layer.length(place.input, len));
+                let after = model.places().iter().fold(len, |len, slot| slot.layer.length(slot.input, len));
                 dy.outer_iter_mut().skip(after).for_each(|mut step| step.fill(0.0));
             }
         }
         let lens = check.ragged.then_some(lens);
         let mut probe = Self { x, dy, states: Vec::new(), dstates: Vec::new(), lens };
-        for place in model.places() {
-            let shape = (check.batch, place.sizes.state);
+        for slot in model.places() {
+            let shape = (check.batch, slot.sizes.state);
             let mut state =
                 || Array2::from_shape_vec(shape, random(shape.0 * shape.1)).expect("as many values");
             probe.states.push(state());

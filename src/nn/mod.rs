@@ -134,7 +134,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
 #[cfg(feature = "onnx")]
-pub(crate) use model::Place;
+pub(crate) use model::LayerSlot;
 pub(crate) use model::same_mask;
 pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Workspace};
 pub use pool::Pool;

@@ -5,7 +5,7 @@ use super::proto::{
     AttributeProto, DimensionProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, ValueInfoProto,
 };
-use crate::nn::Place;
+use crate::nn::LayerSlot;
 use crate::{Error, Model, Real, Result, Shape};
 
 /// ONNX's numbers of element types.
@@ -68,34 +68,34 @@ pub(super) enum Dimension {
 pub struct Graph<'a, R> {
     model: &'a Model<R>,
     export: &'a Export,
-    place: &'a Place<R>,
+    slot: &'a LayerSlot<R>,
     pub(super) proto: GraphProto,
 }
 
 impl<'a, R: Real> Graph<'a, R> {
     pub(super) fn new(model: &'a Model<R>, export: &'a Export) -> Self {
         let proto = GraphProto { name: "bptt".into(), ..GraphProto::default() };
-        Self { model, export, place: &model.places()[0], proto }
+        Self { model, export, slot: &model.places()[0], proto }
     }
 
     /// Begins the export of another layer.
-    pub(super) fn enter(&mut self, place: &'a Place<R>) {
-        self.place = place;
+    pub(super) fn enter(&mut self, slot: &'a LayerSlot<R>) {
+        self.slot = slot;
     }
 
     /// The layer's name.
     pub fn layer(&self) -> &'a str {
-        &self.place.name
+        &self.slot.name
     }
 
     /// The shape of the layer's input for one sample; the graph may be run on sequences of another length.
     pub fn input(&self) -> Shape {
-        self.place.input
+        self.slot.input
     }
 
     /// The layer's parameters, tensor after tensor in the order declared.
     pub fn params(&self) -> &'a [R] {
-        &self.model.params().as_slice()[self.place.params.clone()]
+        &self.model.params().as_slice()[self.slot.params.clone()]
     }
 
     /// A tensor that the layer declared, under its full name and in its shape.
@@ -105,7 +105,7 @@ impl<'a, R: Real> Graph<'a, R> {
     pub fn param(&mut self, name: &str) -> Result<Value> {
         let params = self.model.params();
         let full = format!("{}.{name}", self.layer());
-        let tensor = params.layout().get(&full).filter(|t| self.place.params.contains(&t.offset));
+        let tensor = params.layout().get(&full).filter(|t| self.slot.params.contains(&t.offset));
         let tensor = tensor.ok_or_else(|| {
             Error::config(name, "found no parameter of this name, expected one that `build` declares")
         })?;
@@ -213,7 +213,7 @@ impl<'a, R: Real> Graph<'a, R> {
             return None;
         }
         let lengths = Value(super::LENGTHS.into());
-        if self.place.input.t == self.model.input_shape().t {
+        if self.slot.input.t == self.model.input_shape().t {
             return Some(lengths);
         }
         // After a layer that left fewer steps, no more than these count.

@@ -172,9 +172,9 @@ impl Export {
             }
         }
         x = graph.node("Transpose", &[&x], &swap);
-        for place in model.places() {
-            graph.enter(place);
-            x = place.layer.export_onnx(&mut graph, x).map_err(|e| e.within(&place.name))?;
+        for slot in model.places() {
+            graph.enter(slot);
+            x = slot.layer.export_onnx(&mut graph, x).map_err(|e| e.within(&slot.name))?;
         }
         let time = if self.states { steps_out(model)? } else { Dimension::Fixed(output.t) };
         // The output of the model comes before the states.
@@ -190,9 +190,9 @@ fn steps_out<R: Real>(model: &Model<R>) -> Result<Dimension> {
     let of = |t: usize| {
         let input = Shape::new(t, model.input_shape().f);
         let (mut features, mut layout) = (Features::new(input), Layout::default());
-        for place in model.places() {
-            let mut build = Build::new(&features, &mut layout, &place.name);
-            features = place.layer.build(&mut build).map_err(|e| e.within(&place.name))?.output;
+        for slot in model.places() {
+            let mut build = Build::new(&features, &mut layout, &slot.name);
+            features = slot.layer.build(&mut build).map_err(|e| e.within(&slot.name))?.output;
         }
         Ok(features.shape.t)
     };

@@ -118,8 +118,8 @@ impl Space {
     pub fn random<C: DeserializeOwned>(&self, n: usize, seed: u64) -> Result<Vec<C>> {
         self.check()?;
         let draw = |i: usize| {
-            let settings = self.settings.iter().enumerate().map(|(place, (name, values))| {
-                let mut rng = rng::rng(rng::key(&[seed, SPACE, i as u64, place as u64]));
+            let settings = self.settings.iter().enumerate().map(|(setting, (name, values))| {
+                let mut rng = rng::rng(rng::key(&[seed, SPACE, i as u64, setting as u64]));
                 (name.clone(), values.draw(&mut rng))
             });
             typed(settings.collect())

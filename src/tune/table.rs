@@ -102,8 +102,8 @@ impl<C: Serialize, S: Serialize> Table<C, S> {
         let Cells { names, rows } = self.cells();
         let none =
             || Error::config("column", format!("found `{column}`, expected a number, one of {names:?}"));
-        let place = names.iter().position(|name| name == column).ok_or_else(none)?;
-        let numbers: Vec<_> = rows.iter().map(|row| row[place].as_ref().and_then(Value::as_f64)).collect();
+        let index = names.iter().position(|name| name == column).ok_or_else(none)?;
+        let numbers: Vec<_> = rows.iter().map(|row| row[index].as_ref().and_then(Value::as_f64)).collect();
         if numbers.iter().all(Option::is_none) {
             return Err(none());
         }

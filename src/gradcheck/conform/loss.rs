@@ -124,8 +124,8 @@ impl Subject<'_> {
         let mut dy = vec![case.stale; y.len()];
         let mut tallies = vec![Tally::default(); lanes];
         let lens: Vec<u32> = (0..n).map(|lane| len(lane) as u32).collect();
-        let place = SeqMut::new(&mut dy, self.output, lanes);
-        let mut call = Tile::new(Seq::new(&y, self.output, lanes), targets, n, place, &mut tallies);
+        let dy_out = SeqMut::new(&mut dy, self.output, lanes);
+        let mut call = Tile::new(Seq::new(&y, self.output, lanes), targets, n, dy_out, &mut tallies);
         call.lens = case.lens.map(|_| &*lens);
         self.loss.tile(call);
         Outcome {

@@ -162,8 +162,8 @@ impl<R: Real> Subject<R> {
 
     /// Passes the samples through the layer, and back where the mode keeps what that needs.
     pub fn run(&self, case: &Case<'_>) -> Outcome {
-        let (place, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
-        let (input, output, sizes) = (place.input, place.output.shape, place.sizes);
+        let (slot, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
+        let (input, output, sizes) = (slot.input, slot.output.shape, slot.sizes);
         let sample = |lane: usize| case.samples.start + lane;
         let x = self.tile(case, input.size(), case.pad, |lane, i| {
             let within = i / input.f < self.lens(case, lane).0;
@@ -183,7 +183,7 @@ impl<R: Real> Subject<R> {
         let cache = if back { sizes.cache } else { sizes.infer_cache };
         let mut cache = vec![case.stale::<R>(Stale::Cache); cache * lanes];
         let pass = Forward::new(cx, Seq::new(&x, input, lanes), SeqMut::new(&mut y, output, lanes));
-        place.layer.forward(pass.state(&mut state).cache(&mut cache));
+        slot.layer.forward(pass.state(&mut state).cache(&mut cache));
 
         let mut outcome = Outcome {
             y: parts(&y, lanes, n, |lane| 0..self.lens(case, lane).1 * output.f),
@@ -199,8 +199,8 @@ impl<R: Real> Subject<R> {
 
     /// The pass back, which the forward pass has left all but the gradients.
     fn back(&self, case: &Case<'_>, pass: Backward<'_, R>, outcome: &mut Outcome) {
-        let (place, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
-        let (input, output, sizes) = (place.input, place.output.shape, place.sizes);
+        let (slot, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
+        let (input, output, sizes) = (slot.input, slot.output.shape, slot.sizes);
         let sample = |lane: usize| case.samples.start + lane;
         let dy = self.tile(case, output.size(), 0.0, |lane, i| {
             let within = i / output.f < self.lens(case, lane).1;
@@ -212,7 +212,7 @@ impl<R: Real> Subject<R> {
         let mut grads = vec![R::from_f64(case.grads); self.model.parameter_count()];
         let to = case.input_gradient.then(|| SeqMut::new(&mut dx, input, lanes));
         let pass = Backward { dy: Seq::new(&dy, output, lanes), dx: to, ..pass };
-        place.layer.backward(pass.dstate(&mut dstate).grads(&mut grads));
+        slot.layer.backward(pass.dstate(&mut dstate).grads(&mut grads));
 
         outcome.dx = parts(&dx, lanes, n, |lane| 0..self.lens(case, lane).0 * input.f);
         outcome.dx_of_padding =

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::workspace::workspace_bytes;
-use super::{Model, Place, check_classes};
+use super::{LayerSlot, Model, check_classes};
 use crate::data::Normalize;
 use crate::nn::{Build, Built, Features, Layer, Mode};
 use crate::params::Layout;
@@ -85,7 +85,7 @@ impl<R: Real> ModelBuilder<R> {
         self.normalize.check(self.input.f)?;
         let mut names = HashSet::new();
         let (mut layout, mut packed, mut features) = (Layout::default(), 0, Features::new(self.input));
-        let mut layers: Vec<Place<R>> = Vec::with_capacity(self.layers.len());
+        let mut layers: Vec<LayerSlot<R>> = Vec::with_capacity(self.layers.len());
         for (name, layer) in self.layers {
             names::check("layer name", &name)?;
             if name.is_empty() || !names.insert(name.clone()) {
@@ -97,16 +97,16 @@ impl<R: Real> ModelBuilder<R> {
             let Built { output, sizes } = layer.build(&mut build).map_err(|e| e.within(&name))?;
             output.shape.check("output").map_err(|e| e.within(&name))?;
             let params = start..layout.len();
-            let place = packed..sizes.packed.saturating_add(packed);
-            packed = place.end;
+            let own = packed..sizes.packed.saturating_add(packed);
+            packed = own.end;
             let input = features.shape;
             features = output.clone();
-            layers.push(Place { name, layer, input, output, sizes, params, packed: place });
+            layers.push(LayerSlot { name, layer, input, output, sizes, params, packed: own });
         }
         let shape = features.shape;
         check_classes(&self.classes, shape)?;
         room(layout.len())?;
-        let buffers = layers.iter().map(|place| (place.output.shape, place.sizes));
+        let buffers = layers.iter().map(|slot| (slot.output.shape, slot.sizes));
         if workspace_bytes::<R>(self.input, buffers, 1, Mode::Train).is_none() {
             return Err(Error::config(
                 "memory",

@@ -86,10 +86,10 @@ impl<R: Real> Model<R> {
             let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
             let mut rest = out.view_mut();
             for tile in tiles.share(i) {
-                let (place, others) = rest.split_at(Axis(0), tile.len());
+                let (out, others) = rest.split_at(Axis(0), tile.len());
                 ws.gather(self, data, None, tile.map(Sample::plain))?;
                 self.forward(&mut ws);
-                ws.output_seq().collect_into(place);
+                ws.output_seq().collect_into(out);
                 rest = others;
             }
             Ok(())

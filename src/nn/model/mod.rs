@@ -51,7 +51,7 @@ use crate::{Arena, Error, Real, Result, Shape, names};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Model<R = f32> {
-    layers: Arc<[Place<R>]>,
+    layers: Arc<[LayerSlot<R>]>,
     params: Arena<R>,
     mask: Option<Arc<Mask>>,
     packed: Vec<R>,
@@ -59,9 +59,9 @@ pub struct Model<R = f32> {
     classes: Vec<String>,
 }
 
-/// A layer and its place in the model.
+/// A layer in a model: its name, its input and output, and its ranges in the parameters.
 #[derive(Debug)]
-pub(crate) struct Place<R> {
+pub(crate) struct LayerSlot<R> {
     pub(crate) name: String,
     pub(crate) layer: Box<dyn Layer<R>>,
     pub(crate) input: Shape,
@@ -138,14 +138,14 @@ impl<R: Real> Model<R> {
         Ok(())
     }
 
-    pub(crate) fn places(&self) -> &[Place<R>] {
+    pub(crate) fn places(&self) -> &[LayerSlot<R>] {
         &self.layers
     }
 
     fn pack(&mut self) {
-        for place in self.layers.iter() {
-            let params = &self.params.as_slice()[place.params.clone()];
-            place.layer.pack(place.input, params, &mut self.packed[place.packed.clone()]);
+        for slot in self.layers.iter() {
+            let params = &self.params.as_slice()[slot.params.clone()];
+            slot.layer.pack(slot.input, params, &mut self.packed[slot.packed.clone()]);
         }
     }
 }
@@ -193,13 +193,13 @@ impl<R: Real> fmt::Display for Model<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![["layer", "kind", "output [T, F]", "parameters"].map(String::from)];
         rows.push(["input".into(), String::new(), self.input_shape().to_string(), String::new()]);
-        for place in self.layers.iter() {
-            let kind = place.layer.describe().kind;
+        for slot in self.layers.iter() {
+            let kind = slot.layer.describe().kind;
             rows.push([
-                place.name.clone(),
+                slot.name.clone(),
                 kind,
-                place.output.shape.to_string(),
-                place.params.len().to_string(),
+                slot.output.shape.to_string(),
+                slot.params.len().to_string(),
             ]);
         }
         rows.push(["total".into(), String::new(), String::new(), self.parameter_count().to_string()]);

@@ -15,15 +15,15 @@ impl<R: Real> Model<R> {
     pub fn forward(&self, ws: &mut Workspace<R>) {
         ws.check_model(self);
         let lanes = ws.lanes;
-        for (i, place) in self.places().iter().enumerate() {
+        for (i, slot) in self.places().iter().enumerate() {
             let (below, above) = ws.values.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
             let lens = ws.lengths.at(i, ws.valid);
             let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
-            let state = &mut ws.states[i][..place.sizes.state * lanes];
+            let state = &mut ws.states[i][..slot.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             let pass = Forward::new(cx, below[i].seq(lanes), above[0].seq_mut(lanes));
-            place.layer.forward(pass.state(state).cache(cache));
+            slot.layer.forward(pass.state(state).cache(cache));
         }
     }
 
@@ -42,17 +42,17 @@ impl<R: Real> Model<R> {
         );
         assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
         let lanes = ws.lanes;
-        for (i, place) in self.places().iter().enumerate().rev() {
+        for (i, slot) in self.places().iter().enumerate().rev() {
             let (below, above) = ws.grads.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
             let lens = ws.lengths.at(i, ws.valid);
             let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
-            let dstate = &mut ws.dstates[i][..place.sizes.state * lanes];
+            let dstate = &mut ws.dstates[i][..slot.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
             let dx = (i > 0 || input_gradient).then(|| below[i].seq_mut(lanes));
-            let grads = &mut grads[place.params.clone()];
-            place.layer.backward(Backward { cx, x, y, dy, dx, dstate, cache, grads });
+            let grads = &mut grads[slot.params.clone()];
+            slot.layer.backward(Backward { cx, x, y, dy, dx, dstate, cache, grads });
         }
     }
 
@@ -64,9 +64,9 @@ impl<R: Real> Model<R> {
         lens: Option<&'a [u32]>,
         keys: &'a [u64],
     ) -> Context<'a, R> {
-        let place = &self.places()[i];
-        let params = &self.params.as_slice()[place.params.clone()];
-        let packed = &self.packed[place.packed.clone()];
+        let slot = &self.places()[i];
+        let params = &self.params.as_slice()[slot.params.clone()];
+        let packed = &self.packed[slot.packed.clone()];
         Context { packed, lens, keys, ..Context::new(params, mode, valid) }
     }
 }

@@ -41,13 +41,13 @@ impl<R: Real> Model<R> {
         par::for_each(&mut tiles.split(losses.view_mut()), |i, losses| {
             let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
             ws.expect_targets(data.target_shape());
-            let mut places = losses.iter_mut();
+            let mut dsts = losses.iter_mut();
             for tile in tiles.share(i) {
                 ws.gather(self, data, Some(loss), tile.clone().map(Sample::plain))?;
                 self.forward(&mut ws);
                 ws.measure(loss);
-                for ((sample, tally), place) in tile.zip(ws.tallies()).zip(&mut places) {
-                    *place = tally.mean().ok_or_else(|| {
+                for ((sample, tally), dst) in tile.zip(ws.tallies()).zip(&mut dsts) {
+                    *dst = tally.mean().ok_or_else(|| {
                         let what = format!("sample {sample}: targets");
                         Error::mismatch(what, "none that counts", "at least one that counts")
                     })?;

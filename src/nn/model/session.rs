@@ -52,12 +52,12 @@ impl<R: Real> Model<R> {
 
     /// Checks that every layer can process a sequence step by step.
     pub(crate) fn check_streams(&self) -> Result<()> {
-        match self.places().iter().find(|place| !place.layer.streams()) {
+        match self.places().iter().find(|slot| !slot.layer.streams()) {
             None => Ok(()),
-            Some(place) => {
+            Some(slot) => {
                 let fault =
                     "found a layer that needs the whole sequence, expected one that works step by step";
-                Err(Error::config(&place.name, fault))
+                Err(Error::config(&slot.name, fault))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 
 use super::evaluate::argmax;
-use super::{Model, Place};
+use super::{LayerSlot, Model};
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::kernels::Aligned;
 use crate::loss::{Loss, Tally, Targets, Tile, measure};
@@ -47,7 +47,7 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape, memory, rng};
 #[derive(Clone, Debug)]
 pub struct Workspace<R> {
     /// The layers that it was made for.
-    pub(super) layers: Arc<[Place<R>]>,
+    pub(super) layers: Arc<[LayerSlot<R>]>,
     pub(super) mode: Mode,
     pub(super) capacity: usize,
     pub(super) lanes: usize,
@@ -148,7 +148,7 @@ impl<R: Real> Workspace<R> {
     /// asks for absurdly much.
     #[track_caller]
     pub(crate) fn try_new(model: &Model<R>, samples: usize, mode: Mode) -> Result<Self> {
-        let layers = model.places().iter().map(|place| (place.output.shape, place.sizes)).collect::<Vec<_>>();
+        let layers = model.places().iter().map(|slot| (slot.output.shape, slot.sizes)).collect::<Vec<_>>();
         Self::sized(model, model.input_shape(), &layers, samples, mode)
     }
 
@@ -167,8 +167,8 @@ impl<R: Real> Workspace<R> {
         let input = Shape::new(t, model.input_shape().f);
         let (mut features, mut layout) = (Features::new(input), Layout::default());
         let mut layers = Vec::with_capacity(model.places().len());
-        for place in model.places() {
-            let built = place.layer.build(&mut Build::new(&features, &mut layout, &place.name))?;
+        for slot in model.places() {
+            let built = slot.layer.build(&mut Build::new(&features, &mut layout, &slot.name))?;
             layers.push((built.output.shape, built.sizes));
             features = built.output;
         }
@@ -243,8 +243,8 @@ impl<R: Real> Workspace<R> {
         if step.len() != x.shape.f {
             return Err(Error::mismatch("a step", format!("{} features", step.len()), x.shape.f));
         }
-        let places = x.data.iter_mut().step_by(x.lanes);
-        step.iter().enumerate().zip(places).for_each(|((f, &v), x)| *x = model.normalization().apply(v, f));
+        let lane = x.data.iter_mut().step_by(x.lanes);
+        step.iter().enumerate().zip(lane).for_each(|((f, &v), x)| *x = model.normalization().apply(v, f));
         self.check_input(model).map_err(|(first, invalid)| {
             Error::mismatch(format!("layer `{first}`: a step"), invalid.found, invalid.expected)
         })
@@ -313,8 +313,8 @@ impl<R: Real> Workspace<R> {
     ) -> Result<()> {
         self.check_model(model);
         self.resize(samples.len());
-        for (place, sample) in self.samples.iter_mut().zip(samples) {
-            *place = sample;
+        for (dst, sample) in self.samples.iter_mut().zip(samples) {
+            *dst = sample;
         }
         let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
         let size = self.values[0].shape.size();
@@ -429,9 +429,9 @@ impl<R: Real> Workspace<R> {
     pub fn set_lengths(&mut self, lens: &[usize]) {
         let t = self.values[0].shape.t;
         assert_eq!(lens.len(), self.valid, "one length for each sample");
-        for (place, &len) in self.lengths.steps[0].iter_mut().zip(lens) {
+        for (dst, &len) in self.lengths.steps[0].iter_mut().zip(lens) {
             assert!(len <= t, "found a length of {len}, expected at most {t}");
-            *place = len as u32;
+            *dst = len as u32;
         }
         self.apply_lengths();
     }
@@ -451,7 +451,7 @@ impl<R: Real> Workspace<R> {
         self.reset_states();
         self.inputs += 1;
         let key = |lane: usize| rng::key(&[INPUTS, self.inputs, lane as u64]);
-        self.samples.iter_mut().enumerate().for_each(|(lane, place)| *place = Sample::new(lane, key(lane)));
+        self.samples.iter_mut().enumerate().for_each(|(lane, dst)| *dst = Sample::new(lane, key(lane)));
     }
 
     /// Sets the key of each sample, from which dropout draws its masks, after [`set_input`](Self::set_input).
