@@ -1,11 +1,11 @@
-//! Memory whose size comes from a file or from data: an error where it cannot be had, instead of the program's end.
+//! Memory whose size comes from a file or from data: an error if there is not enough, rather than an abort.
 
 use crate::{Error, Real, Result};
 
-/// Checks that `bytes` bytes, `None` where a count overflowed, can be had at this moment.
+/// Checks that `bytes` bytes, `None` if a count overflowed, can be allocated at this moment.
 ///
-/// The memory is asked for and given back untouched: only so can the standard library be asked without an end of the
-/// program, and zeros then cost nothing until they are written to.
+/// The memory is reserved and released untouched: only this way does the standard library return an error rather than
+/// abort, and the zeros allocated afterwards cost nothing until they are written to.
 ///
 /// # Errors
 /// [`Error::Config`] that names the size.
@@ -16,21 +16,21 @@ pub(crate) fn check(what: &str, bytes: Option<usize>) -> Result<()> {
     let refused = |_| {
         Error::config(
             "memory",
-            format!("found {what} of {bytes} bytes, expected fewer: there are not so many"),
+            format!("found {what} of {bytes} bytes, expected as many as there is memory for"),
         )
     };
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(refused)
 }
 
-/// The bytes of `factors` multiplied, as values of `R`.
+/// The number of bytes of values of `R`, as many as the product of `factors`.
 pub(crate) fn bytes<R>(factors: &[usize]) -> Option<usize> {
     factors.iter().try_fold(size_of::<R>(), |bytes, &factor| bytes.checked_mul(factor))
 }
 
-/// Zeros, as many as `factors` multiplied.
+/// Zeros, as many as the product of `factors`.
 ///
 /// # Errors
-/// As of [`check`].
+/// As for [`check`].
 pub(crate) fn zeros<R: Real>(what: &str, factors: &[usize]) -> Result<Vec<R>> {
     check(what, bytes::<R>(factors))?;
     Ok(vec![R::ZERO; factors.iter().product()])
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(message, "`memory`: found a test of more bytes than can be addressed");
         let message = zeros::<f64>("a test", &[1 << 58]).unwrap_err().to_string();
         let expected =
-            "`memory`: found a test of 2305843009213693952 bytes, expected fewer: there are not so many";
+            "`memory`: found a test of 2305843009213693952 bytes, expected as many as there is memory for";
         assert_eq!(message, expected);
     }
 }

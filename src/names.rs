@@ -1,14 +1,14 @@
-//! Names that people give, in code and in files: of layers and of classes.
+//! Names that users give to layers and classes, in code and in files.
 
 use std::collections::HashSet;
 
 use crate::error::shorten;
 use crate::{Error, Result};
 
-/// The most characters of a name. Longer ones are a mistake, and would push everything else out of a table.
+/// The most characters of a name. A longer one is a mistake, and would make tables unreadable.
 const MAX_CHARS: usize = 256;
 
-/// Checks that a name can stand in a table: of bounded length, and on one line.
+/// Checks that a name fits into a table: of bounded length, and on one line.
 ///
 /// # Errors
 /// [`Error::Config`] under the name of `field`.
@@ -28,7 +28,7 @@ pub(crate) fn check(field: &str, name: &str) -> Result<()> {
     }
 }
 
-/// Checks the names of classes: each [fit for a table](check), and no two alike.
+/// Checks the names of classes: each [fits into a table](check), and no two are equal.
 ///
 /// # Errors
 /// [`Error::Config`] naming the class.
@@ -39,14 +39,14 @@ pub(crate) fn check_classes<S: AsRef<str>>(names: &[S]) -> Result<()> {
         if !seen.insert(name) {
             return Err(Error::config(
                 "classes",
-                format!("found `{name}` twice, expected names that differ"),
+                format!("found `{name}` twice, expected different names"),
             ));
         }
     }
     Ok(())
 }
 
-/// The width of a column of a table: what the formatter can pad to at most.
+/// The width of a column of a table, limited to what the formatter can pad to.
 pub(crate) fn column(width: usize) -> usize {
     width.min(usize::from(u16::MAX))
 }
@@ -67,7 +67,7 @@ mod tests {
         );
         assert!(check_classes(&["\u{1b}[31m"]).is_err());
         let twice = check_classes(&["a", "b", "a"]).unwrap_err().to_string();
-        assert_eq!(twice, "`classes`: found `a` twice, expected names that differ");
+        assert_eq!(twice, "`classes`: found `a` twice, expected different names");
         check_classes(&["", "a", "A"]).unwrap();
     }
 }

@@ -5,7 +5,7 @@
 //! and v: with respect to every parameter, the input and the initial state. The code that is checked is the code that
 //! trains in f32: only the scalar type differs.
 //!
-//! [`conform`] holds a layer to the rest of what a layer must keep as well.
+//! [`conform`] also checks everything else that a layer must keep.
 //!
 //! # Examples
 //! ```
@@ -131,7 +131,7 @@ impl GradCheck {
                 loss
             });
         }
-        // What is moved of a copy of the probe, and where it lies in it.
+        // The value that is changed in a copy of the probe.
         let mut by = |name: &str, gradient: Vec<f64>, at: &dyn Fn(&mut Probe, usize) -> Option<&mut f64>| {
             report.entry(name, &gradient, self, |i, delta| {
                 let mut moved = probe.clone();
@@ -204,7 +204,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// Random values for this model, each tensor's of a stream of its own.
+    /// Random values for this model, for each tensor from a separate stream.
     fn new(check: &GradCheck, model: &Model<f64>) -> Self {
         let mut stream = 0;
         let mut random = |len: usize| {
@@ -221,7 +221,7 @@ impl Probe {
         }
         let lens: Vec<usize> = (0..check.batch).map(|i| 1 + (i + 1) % model.input_shape().t).collect();
         if check.ragged {
-            // No loss has a gradient beyond a sample's length.
+            // No loss has a gradient after a sample's length.
             for (mut dy, &len) in dy.outer_iter_mut().zip(&lens) {
                 let after = model.places().iter().fold(len, |len, slot| slot.layer.length(slot.input, len));
                 dy.outer_iter_mut().skip(after).for_each(|mut step| step.fill(0.0));

@@ -65,6 +65,8 @@
 //! - A loss of classes whose ignored class is not negative overrides [`Loss::counts`]; accuracies follow it.
 //! - [`Loss::weighted_mean`] decides whether weights of samples enter the denominator; [`WeightedMean`] wraps any loss so
 //!   that they do.
+//!
+//! [`Conform::loss`](crate::gradcheck::Conform::loss) checks all of it in one call.
 
 mod bce_with_logits;
 mod classes;

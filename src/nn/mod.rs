@@ -105,7 +105,8 @@
 //!   [`Session`]; [`takes_one_lane`](Layer::takes_one_lane) allows the fast path for a single sample;
 //!   [`check`](Layer::check) refuses invalid input; `export_onnx` makes the layer part of an ONNX graph.
 //!
-//! A model with custom layers is loaded by [`Model::load_with`]. `examples/custom_layer.rs` has a layer with a state.
+//! [`gradcheck::conform`](crate::gradcheck::conform) checks all of it in one call. A model with custom layers is loaded by
+//! [`Model::load_with`]. `examples/custom_layer.rs` has a layer with a state.
 //!
 //! # How to write a cell
 //!

@@ -5,10 +5,10 @@ use super::{Conform, Conformance};
 use crate::nn::{Layer, Mode, Workspace};
 use crate::{Model, Real, Result, Scalar, Shape};
 
-/// Makes the layer once more.
+/// Makes the layer again.
 type Make<'a, R> = &'a dyn Fn() -> Box<dyn Layer<R>>;
 
-/// Everything that is a matter of bits.
+/// Checks everything that must hold to the bit.
 pub(super) fn bits<R: Real>(
     conform: &Conform,
     make: Make<'_, R>,
@@ -28,7 +28,7 @@ pub(super) fn bits<R: Real>(
     bits.stream(held)
 }
 
-/// Sums of gradients whose order may differ, relative to values of the order of 1.
+/// The tolerance for sums of gradients whose order may differ, relative to values of the order of 1.
 fn rounding<R: Real>() -> f64 {
     if size_of::<R>() == 4 { 1e-3 } else { 1e-10 }
 }
@@ -75,7 +75,7 @@ pub(super) fn gradients(
         let subject = match Subject::new(make(), shape, conform.seed, conform.indices) {
             Ok(subject) => subject,
             Err(fault) if shape == input => return Err(fault),
-            // A layer need not take one step, or another number of features.
+            // A layer need not accept one step, or another number of features.
             Err(_) => continue,
         };
         let mut model = subject.model;
@@ -176,7 +176,7 @@ impl<R: Real> Bits<'_, R> {
         for input_gradient in [true, false] {
             let found = self.subject.run(&Case { grads: 1.0, input_gradient, ..self.whole() }).grads;
             let added: Vec<f64> = found.iter().map(|g| g - 1.0).collect();
-            let place = if input_gradient { "to gradients of 1" } else { "where the input's is not wanted" };
+            let place = if input_gradient { "to gradients of 1" } else { "without a gradient of the input" };
             held.same("gradients added", place, (&added, &expected), rounding::<R>())?;
         }
         Ok(())
@@ -202,7 +202,7 @@ impl<R: Real> Bits<'_, R> {
         held.same("padding", "NaN in a model's input", (&nans, &zeros), 0.0)
     }
 
-    /// Output, input gradient and parameters' gradients by way of a workspace, with `pad` beyond each length.
+    /// Output, input gradient and parameters' gradients through a workspace, with `pad` after each length.
     fn pass_in_a_model(&self, lens: &[usize], pad: R) -> Vec<f64> {
         let model = &self.subject.model;
         let mut ws = Workspace::new(model, lens.len(), Mode::Train);
@@ -244,7 +244,7 @@ impl<R: Real> Bits<'_, R> {
             {
                 held.same("padding", &format!("{place}: {name}"), (&found[0], &expected[0]), 0.0)?;
             }
-            // Chunks of a longer sequence may be cut elsewhere, and so sums run in another order.
+            // Chunks of a longer sequence may be cut elsewhere, so sums may run in another order.
             same_samples("padding", &place, (&padded, &by_itself), rounding::<R>(), held)?;
             let grads = (&*padded.grads, &*by_itself.grads);
             held.same("padding", &format!("{place}: parameters' gradients"), grads, rounding::<R>())?;
@@ -298,7 +298,7 @@ impl<R: Real> Bits<'_, R> {
         }
         let (t, f) = (self.input.t, subject.model.output_shape().f);
         let steps = match subject.model.output_shape().t {
-            // Of a layer that returns its last step alone, the last is compared.
+            // If a layer returns only its last step, that one is compared.
             1 => t - 1..t,
             all if all == t => 0..t,
             other => return Err(held.fault("stream", "steps of the output", other, format!("1 or {t}"))),

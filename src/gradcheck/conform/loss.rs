@@ -49,11 +49,11 @@ struct Subject<'a> {
 struct Case<'a> {
     samples: Range<usize>,
     lens: Option<&'a [usize]>,
-    /// What outputs are multiplied by.
+    /// The factor of the outputs.
     scale: f64,
     /// What pads and padding hold.
     pad: f64,
-    /// What the gradient's place holds.
+    /// What the gradient's buffer holds at first.
     stale: f64,
     /// Whether samples of even number have no target.
     missing: bool,
@@ -65,7 +65,7 @@ impl Case<'_> {
     }
 }
 
-/// What came of a call, by lane: the pads' too.
+/// The result of a call, by lane, including pads.
 struct Outcome {
     losses: Vec<f64>,
     weights: Vec<f64>,

@@ -1,4 +1,4 @@
-//! Whether a layer, a loss or an optimizer keeps everything that the rest of the crate relies on.
+//! Checks that a layer, a loss or an optimizer keeps everything that the rest of the crate relies on.
 
 mod layer;
 mod loss;
@@ -14,7 +14,7 @@ use crate::nn::{Description, Layer};
 use crate::optim::Optimizer;
 use crate::{Error, Result, Shape};
 
-/// Holds a layer to everything that a layer must keep, by default settings; see [`Conform::layer`].
+/// Checks everything that a layer must keep, with default settings; see [`Conform::layer`].
 ///
 /// # Errors
 /// [`Error::Mismatch`](crate::Error::Mismatch) naming the property that does not hold.
@@ -64,7 +64,7 @@ pub struct Conform {
 }
 
 impl Default for Conform {
-    /// Gradients by the default [`GradCheck`] to 1e-6, seed 1, inputs in (−1, 1), built-in layers.
+    /// Gradients by the default [`GradCheck`], to 1e-6; seed 1; inputs in (−1, 1); built-in layers.
     fn default() -> Self {
         Self { check: GradCheck::default(), tolerance: 1e-6, seed: 1, indices: None, load: |_| None }
     }
@@ -77,7 +77,7 @@ impl Conform {
         self
     }
 
-    /// Steps so short that hardly a value crosses a kink, for layers that have some, such as a ReLU.
+    /// Uses steps so short that hardly any value crosses a kink, for layers that have kinks, such as a ReLU.
     pub fn kinks(self) -> Self {
         self.gradients(GradCheck::default().step(1e-5).floor(1e-2))
     }
@@ -88,7 +88,7 @@ impl Conform {
         self
     }
 
-    /// Draws integer inputs in `0..n`, of which there is no gradient.
+    /// Draws integer inputs in `0..n`, with respect to which there is no gradient.
     pub fn indices(mut self, n: usize) -> Self {
         self.indices = Some(n);
         self
@@ -100,27 +100,27 @@ impl Conform {
         self
     }
 
-    /// Holds a layer, or a stack of a cell, to everything that a layer must keep. `make` returns it, the same every
-    /// time; `input` should have at least three steps, where the layer has time steps at all.
+    /// Checks everything that a layer, or a stack of a cell, must keep. `make` returns the same layer each time; `input`
+    /// should have at least three steps, if the layer works on time steps.
     ///
     /// In the order in which they are checked:
     ///
     /// - `length`: what `build` says of the output agrees with `Layer::length`, for `input` and for shorter sequences;
-    /// - `output overwritten`, `cache`, `input gradient overwritten`: what the buffers held before changes nothing;
-    /// - `gradients added`: parameters' gradients are added to those that are there, whether or not a gradient with
-    ///   respect to the input is wanted;
+    /// - `output overwritten`, `cache`, `input gradient overwritten`: the earlier content of the buffers changes nothing;
+    /// - `gradients added`: parameters' gradients are added to the content of their buffer, whether or not the gradient with
+    ///   respect to the input is computed;
     /// - `pads`: lanes without a sample change nothing, and their gradient is 0;
-    /// - `padding`: steps beyond a sample's length change nothing, NaN included, and their gradient is 0; a short
-    ///   sequence has the outputs, states and gradients that it has by itself;
+    /// - `padding`: steps after a sample's length change nothing, even if they are NaN, and their gradient is 0; a short
+    ///   sequence has the same outputs, states and gradients as by itself;
     /// - `tiles`: a sample has the same bits in any tile;
     /// - `inference`: a pass that keeps no history has the same bits;
-    /// - `one lane`: so has one sample alone, where the layer [takes one lane](Layer::takes_one_lane);
-    /// - `stream`: so have steps one after another, where the layer [streams](Layer::streams);
+    /// - `one lane`: a single sample has the same bits, if the layer [takes one lane](Layer::takes_one_lane);
+    /// - `stream`: single steps have the same bits, if the layer [streams](Layer::streams);
     /// - `gradients`: they agree with central differences in f64, for one step, one sample, more samples than lanes, an
     ///   odd number of features, and sequences of different lengths;
-    /// - `saving`: it comes back from its description, the same in training and inference.
+    /// - `saving`: the layer made from its description is the same in training and inference.
     ///
-    /// All that is a matter of bits is checked in f64 and f32.
+    /// Everything that must hold to the bit is checked in f64 and f32.
     ///
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) naming the first property that does not hold, what was found and what
@@ -138,11 +138,11 @@ impl Conform {
         Ok(held)
     }
 
-    /// Holds a loss to everything that a loss must keep, for outputs and targets of these shapes.
+    /// Checks everything that a loss must keep, for outputs and targets of these shapes.
     ///
     /// - `gradients`: they agree with central differences, for one sample, some, and more than lanes;
-    /// - `gradient overwritten`: what was in its place changes nothing;
-    /// - `pads`, `padding`: lanes without a sample, and steps beyond a sample's length, have no tally and a gradient of 0;
+    /// - `gradient overwritten`: the earlier content of its buffer changes nothing;
+    /// - `pads`, `padding`: lanes without a sample, and steps after a sample's length, have no tally and a gradient of 0;
     /// - `tallies`: each lane's tally and gradient are those of the sample by itself;
     /// - `missing targets`: a value that is NaN, or a class that does not [count](Loss::counts), has neither;
     /// - `extreme outputs`: at 1000 and −1000, loss and gradient are finite.
@@ -156,7 +156,7 @@ impl Conform {
         Ok(held)
     }
 
-    /// Holds an optimizer to everything that an optimizer must keep.
+    /// Checks everything that an optimizer must keep.
     ///
     /// - `settings`: they are valid, and the moments at most [`MAX_MOMENTS`](crate::optim::MAX_MOMENTS);
     /// - `pieces`: parameters have the same bits, updated all at once or in pieces;
@@ -173,7 +173,7 @@ impl Conform {
     }
 }
 
-/// The properties that were found to hold; prints as a table.
+/// The properties that hold; prints as a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conformance {
@@ -210,7 +210,7 @@ impl Conformance {
         Error::mismatch(format!("{}: {property}: {place}", self.subject), found, expected)
     }
 
-    /// Checks that two results are the same, to a relative tolerance or, if that is 0, to the bit. NaN is no result.
+    /// Checks that two results are the same, to a relative tolerance or, if that is 0, to the bit. NaN is a fault.
     fn same(
         &mut self,
         property: &'static str,

@@ -6,7 +6,7 @@ use super::{Conform, Conformance};
 use crate::optim::{MAX_MOMENTS, Optimizer, Update};
 use crate::{Result, rng};
 
-/// Parameters: no multiple of a vector's lanes.
+/// The number of parameters, which is not a multiple of a vector's lanes.
 const COUNT: usize = 37;
 
 pub(super) fn check(conform: &Conform, optimizer: &dyn Optimizer<f64>, held: &mut Conformance) -> Result<()> {

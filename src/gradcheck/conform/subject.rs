@@ -1,4 +1,4 @@
-//! A layer without a model around it, called on tiles of every kind.
+//! A layer without a model, called on tiles of every kind.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(super) enum Stale {
     InputGradient,
 }
 
-/// One pass: which samples, and all that must not matter to their results.
+/// One pass: its samples, and everything that must not affect their results.
 #[derive(Clone, Debug)]
 pub(super) struct Case<'a> {
     pub samples: Range<usize>,
@@ -22,18 +22,18 @@ pub(super) struct Case<'a> {
     pub first: usize,
     /// Each sample's length, where they differ.
     pub lens: Option<&'a [usize]>,
-    /// Each sample's initial state, where it is not its own.
+    /// Each sample's initial state, where it is not the default.
     pub states: Option<&'a [Vec<f64>]>,
     pub mode: Mode,
-    /// Whether the one sample has the one lane.
+    /// Whether a single sample has a single lane.
     pub alone: bool,
-    /// Which buffer is full of NaN at first.
+    /// Which buffer is filled with NaN at first.
     pub stale: Stale,
     /// What is in pads and in padding.
     pub pad: f64,
     /// What the gradients are at first.
     pub grads: f64,
-    /// Whether a gradient with respect to the input is wanted.
+    /// Whether the gradient with respect to the input is computed.
     pub input_gradient: bool,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Subject<R> {
     pub indices: Option<usize>,
 }
 
-/// What a random value is for.
+/// The purpose of a random value.
 #[derive(Clone, Copy)]
 enum Draw {
     Input,
@@ -92,7 +92,7 @@ enum Draw {
 }
 
 impl<R: Real> Subject<R> {
-    /// The layer, with parameters that are none of those it starts with.
+    /// The layer, with parameters that differ from its initial ones.
     pub fn new(layer: Box<dyn Layer<R>>, input: Shape, seed: u64, indices: Option<usize>) -> Result<Self> {
         let mut model = Model::builder(input).boxed("layer", layer).build(seed)?;
         let mut noise = vec![R::ZERO; model.parameter_count()];
@@ -160,7 +160,7 @@ impl<R: Real> Subject<R> {
         }
     }
 
-    /// Passes the samples through the layer, and back where the mode keeps what that needs.
+    /// Passes the samples through the layer, and back if the mode keeps what the backward pass needs.
     pub fn run(&self, case: &Case<'_>) -> Outcome {
         let (slot, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
         let (input, output, sizes) = (slot.input, slot.output.shape, slot.sizes);
@@ -197,7 +197,7 @@ impl<R: Real> Subject<R> {
         outcome
     }
 
-    /// The pass back, which the forward pass has left all but the gradients.
+    /// The backward pass, for which the forward pass has left everything but the gradients.
     fn back(&self, case: &Case<'_>, pass: Backward<'_, R>, outcome: &mut Outcome) {
         let (slot, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
         let (input, output, sizes) = (slot.input, slot.output.shape, slot.sizes);

@@ -1,4 +1,4 @@
-//! Prediction again and again, with the same buffers.
+//! Repeated prediction with the same buffers.
 
 use std::ops::Deref;
 
@@ -12,9 +12,9 @@ use crate::{Error, Real, Result};
 
 /// A model and the buffers of its predictions, kept from call to call, for servers.
 ///
-/// [`predict`](Self::predict) returns the bits of [`Model::predict`]. It works on the caller's thread alone and
-/// allocates nothing, once it has seen as many samples. Any number of predictors share one model, on any threads: `M` is
-/// a `&Model` or an `Arc<Model>`. For streams, step by step, there is [`Session`](super::Session).
+/// [`predict`](Self::predict) returns the same bits as [`Model::predict`]. It works only on the caller's thread, and allocates
+/// nothing once it has seen as many samples. Any number of predictors can share one model, on any threads: `M` is a `&Model`
+/// or an `Arc<Model>`. For streams, step by step, use [`Session`](super::Session).
 ///
 /// # Examples
 /// ```
@@ -35,9 +35,9 @@ use crate::{Error, Real, Result};
 #[derive(Clone, Debug)]
 pub struct Predictor<M, R> {
     model: M,
-    /// For one sample at a time.
+    /// The workspace for one sample.
     alone: Workspace<R>,
-    /// For as many samples as a tile can have.
+    /// The workspace for as many samples as a tile can have.
     tile: Workspace<R>,
     /// `[n, T', F']` of the largest n so far.
     output: Vec<R>,
@@ -67,7 +67,7 @@ impl<R: Real, M: Deref<Target = Model<R>>> Predictor<M, R> {
     /// The outputs for raw samples, `[n, T', F']`, as [`Model::predict`] returns them.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or the first layer cannot take one.
+    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or the first layer does not accept one.
     pub fn predict(&mut self, samples: impl Dataset<Elem = R>) -> Result<ArrayView3<'_, R>> {
         let (n, output) = (samples.len(), self.model.output_shape());
         self.model.check_samples(&samples)?;

@@ -18,7 +18,7 @@ const SHARES: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiles {
     samples: usize,
-    /// Samples of a tile; the last may have fewer.
+    /// Samples per tile; the last may have fewer.
     pub(super) size: usize,
     pub(super) shares: usize,
 }
@@ -28,8 +28,8 @@ impl Tiles {
         Self { samples, size, shares: samples.div_ceil(size).min(SHARES) }
     }
 
-    /// The tiles of inference: with as many samples as fill the registers twice, unless there are fewer; and each
-    /// sample alone where there are so few that most lanes would be empty.
+    /// The tiles of inference: with as many samples as fill two vectors, unless there are fewer. If there are so few that
+    /// most lanes would be empty, each passes alone.
     pub(super) fn for_inference<R: Real>(samples: usize) -> Self {
         let size = if samples < FEW {
             1
@@ -39,7 +39,7 @@ impl Tiles {
         Self::new(samples, size)
     }
 
-    /// As [`for_inference`](Self::for_inference), but in whole vectors, as losses work on.
+    /// As [`for_inference`](Self::for_inference), but in whole vectors, which losses need.
     pub(super) fn for_losses<R: Real>(samples: usize) -> Self {
         Self::new(samples, Self::for_inference::<R>(samples).size.max(R::QUANTUM))
     }
