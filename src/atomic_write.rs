@@ -1,4 +1,4 @@
-//! Files that are either whole or not there.
+//! Files that are either whole or do not exist.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -11,29 +11,28 @@ use std::time::Duration;
 
 use crate::{Error, Result, rng};
 
-/// Links followed before a path counts as a circle, as many as Linux follows.
+/// The most links that are followed before a path counts as a cycle; the limit of Linux.
 const MAX_LINKS: usize = 40;
-/// How often a save starts again because its temporary file was taken away.
+/// How often a save is tried again because its temporary file was removed.
 const ATTEMPTS: usize = 3;
-/// How long ago a temporary file was last written before it counts as left behind, whichever machine wrote it.
+/// The age after which a temporary file counts as left behind, whichever machine wrote it.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The temporary files of this process, numbered.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// Writes `bytes` to a temporary file beside `path` and renames it: a reader of `path` finds the old file or the new
-/// one, never a part of either, whatever else writes there, and whenever the program is killed.
+/// Writes `bytes` to a temporary file beside `path` and renames it: a reader of `path` finds the old file or the new one,
+/// never a part of either, even if other writers are active or the program is killed.
 ///
-/// Everything that this crate saves is written like this. A file that is replaced leaves its mode and, where the system
-/// permits, its owner to the new one. A symbolic link stays, and the file that it points to is replaced. The content and,
-/// on Unix, the folder are on the disk when this returns.
+/// Everything that this crate saves is written by it. The new file keeps the mode of the one that it replaces and, where
+/// the system permits, its owner. A symbolic link is kept, and the file that it points to is replaced. The content and, on
+/// Unix, the folder are on the disk when this returns.
 ///
-/// The temporary file is called `.bptt-….part`. One that a killed process left in the folder is removed by a later
-/// write to the folder.
+/// The temporary file is called `.bptt-….part`. If a killed process left one in the folder, a later write to the folder
+/// removes it.
 ///
 /// # Errors
-/// [`Error::Io`] naming the file; also if there is something at `path` that is not a regular file, such as a folder or
-/// a device.
+/// [`Error::Io`] naming the file; also if `path` is not a regular file, but a folder or a device, for example.
 ///
 /// # Examples
 /// ```
@@ -64,7 +63,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
             temporary.rename(&path)
         });
         match written {
-            // Another machine may take a program for dead that slept between writing and renaming.
+            // Another machine may have removed the file, if this program slept between writing and renaming.
             Err(e) if e.kind() == ErrorKind::NotFound && attempt < ATTEMPTS && folder.is_dir() => {
                 attempt += 1
             }
@@ -74,7 +73,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The path behind symbolic links, which need not lead to a file that exists.
+/// The path to which symbolic links lead; the file need not exist.
 fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -90,10 +89,10 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other(format!("found more than {MAX_LINKS} symbolic links, one to the next")))
 }
 
-/// What is known of the file at `path`, if there is one.
+/// The metadata of the file at `path`, if there is one.
 ///
 /// # Errors
-/// If it is not a regular file: to replace a folder, a device or a pipe by a file is never meant.
+/// If it is not a regular file: nobody means to replace a folder, a device or a pipe by a file.
 fn replaceable(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => Ok(Some(found)),
@@ -106,7 +105,7 @@ fn replaceable(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// A file that is removed again unless it is renamed.
+/// A file that is removed unless it is renamed.
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -114,8 +113,8 @@ struct Temporary {
 }
 
 impl Temporary {
-    /// A file that no one else has: another process may bear the same number, in a container or on another machine
-    /// that shares the folder, so one that exists is passed over.
+    /// A new file, which no other process has. A process with the same number, in a container or on another machine that
+    /// shares the folder, may have used the same name, so names that exist are skipped.
     fn new(folder: &Path) -> io::Result<Self> {
         loop {
             let path = folder.join(name(&HERE, process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
@@ -145,14 +144,14 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {
-            // The error that led here is what the caller should hear of.
+            // The caller should see the error that led here, not this one.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Gives the file the owner and group of the one that it replaces. Only root may give a file away; for everyone else
-/// this does nothing, unless the group is another of their own.
+/// Gives the file the owner and group of the one that it replaces. Only root may change the owner; for other users this has
+/// an effect only if they are members of the group.
 #[cfg(unix)]
 fn keep_owner(file: &File, old: &Metadata) {
     use std::os::unix::fs::{MetadataExt, fchown};
@@ -164,8 +163,8 @@ fn keep_owner(file: &File, old: &Metadata) {
 #[cfg(not(unix))]
 fn keep_owner(_: &File, _: &Metadata) {}
 
-/// Has the folder's entries on the disk, so that a new name survives a power cut. Elsewhere than on Unix a folder cannot
-/// be opened as a file.
+/// Writes the folder's entries to the disk, so that a new name survives a power cut. Only on Unix can a folder be opened as
+/// a file.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // A folder that may be written but not read cannot be opened, and some file systems have no such call.
@@ -183,7 +182,8 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 
 // --- what killed processes leave behind ---
 
-/// Where process numbers mean the same: this start of this machine, and this container. `None` where that is not known.
+/// Identifies where process numbers have the same meaning: this boot of this machine, and this container. `None` if that is
+/// not known.
 static HERE: LazyLock<Option<u32>> = LazyLock::new(|| {
     let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
@@ -191,13 +191,13 @@ static HERE: LazyLock<Option<u32>> = LazyLock::new(|| {
     Some(bytes.iter().fold(0, |key, &byte| rng::extend(key, u64::from(byte))) as u32)
 });
 
-/// A temporary file's name: short, whatever the name of the file that it becomes.
+/// A temporary file's name, which is short even if the name of the final file is long.
 fn name(here: &Option<u32>, process: u32, number: u64) -> String {
     let here = here.map_or_else(|| "any".to_owned(), |here| format!("{here:08x}"));
     format!(".bptt-{here}-{process}-{number}.part")
 }
 
-/// Place and process in a temporary file's name; `None` for any other name.
+/// The machine and process in a temporary file's name; `None` for any other name.
 fn parse(name: &str) -> Option<(Option<u32>, u32)> {
     let mut parts = name.strip_prefix(".bptt-")?.strip_suffix(".part")?.split('-');
     let (here, process, number) = (parts.next()?, parts.next()?, parts.next()?);
@@ -206,7 +206,7 @@ fn parse(name: &str) -> Option<(Option<u32>, u32)> {
     (parts.next().is_none() && self::name(&here, process, number) == name).then_some((here, process))
 }
 
-/// Removes the temporary files that killed processes left in the folder, once a folder and process.
+/// Removes the temporary files that killed processes left in the folder, once per folder and process.
 fn remove_abandoned(folder: &Path) {
     static SEEN: LazyLock<Mutex<HashSet<PathBuf>>> = LazyLock::new(Mutex::default);
     let Ok(whole) = folder.canonicalize() else { return };
@@ -226,7 +226,7 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// Whether the process is known to have ended. It is not where its number may mean another process than here.
+/// Whether the process is known to have ended. It is not known if its number may mean a different process here.
 fn is_dead(here: Option<u32>, process: u32) -> bool {
     here.is_some() && here == *HERE && !Path::new("/proc").join(process.to_string()).exists()
 }
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(entries(folder.path()), ["model"]);
     }
 
-    /// As of another process of the same number: two containers that share a folder both have a process 1.
+    /// Such as that of another process with the same number: two containers that share a folder both have a process 1.
     #[test]
     fn a_temporary_file_that_exists_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
@@ -278,7 +278,7 @@ mod tests {
         for length in 240..=255 {
             atomic_write(folder.path().join("n".repeat(length)), "x").unwrap();
         }
-        // `file` alone lies in the current folder.
+        // A bare `file` is in the current folder.
         let message = atomic_write("", "x").unwrap_err().to_string();
         assert!(!message.is_empty());
     }
@@ -375,7 +375,7 @@ mod tests {
         ];
         kept.iter().for_each(|name| put(name));
         put(&dead);
-        // One of another machine, last written two days ago.
+        // A file of another machine, last written two days ago.
         let old = name(&Some(1), 1, 1);
         let file = File::create(folder.path().join(&old)).unwrap();
         file.set_modified(std::time::SystemTime::now() - 2 * ABANDONED).unwrap();

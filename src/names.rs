@@ -37,10 +37,7 @@ pub(crate) fn check_classes<S: AsRef<str>>(names: &[S]) -> Result<()> {
     for name in names.iter().map(AsRef::as_ref) {
         check("classes", name)?;
         if !seen.insert(name) {
-            return Err(Error::config(
-                "classes",
-                format!("found `{name}` twice, expected different names"),
-            ));
+            return Err(Error::config("classes", format!("found `{name}` twice, expected different names")));
         }
     }
     Ok(())

@@ -6,7 +6,7 @@
 //! Backward, with dc the gradient that comes from the cell of the next step:
 //! dc' = dc + dh' ⊙ o ⊙ (1 − tanh²(c'));
 //! da_i = dc' ⊙ g ⊙ i ⊙ (1 − i); da_f = dc' ⊙ c ⊙ f ⊙ (1 − f); da_g = dc' ⊙ i ⊙ (1 − g²);
-//! da_o = dh' ⊙ tanh(c') ⊙ o ⊙ (1 − o); and dc = dc' ⊙ f goes on to the step before.
+//! da_o = dh' ⊙ tanh(c') ⊙ o ⊙ (1 − o); and dc = dc' ⊙ f passes to the step before.
 //!
 //! Source: Hochreiter & Schmidhuber 1997; Gers et al. 2000 for the forget gate; Graves 2013, eq. 7–11 without
 //! peepholes.

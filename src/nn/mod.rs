@@ -93,7 +93,7 @@
 //! - A forward pass overwrites `y`. A backward pass *adds* to `grads`, *overwrites* `dx`, and may use up `cache`. Pads, the
 //!   lanes from [`valid`](Context::valid) to the last, hold finite numbers in the forward pass and a gradient of 0 in the
 //!   backward pass; a layer that treats all lanes alike keeps this by itself.
-//! - What backward needs besides x and y goes into `cache`, whose size [`Built::cache`] declares, and only if
+//! - What backward needs in addition to x and y goes into `cache`, whose size [`Built::cache`] declares, and only if
 //!   [`Mode::keeps_history`]. A recurrent state goes into `state` ([`Built::state`]): initial on entry, final on return, and
 //!   its gradient in `dstate` the other way.
 //! - Where [`lens`](Context::lens) is given, a sample's steps after its length change neither its state nor its gradients.
