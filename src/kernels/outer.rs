@@ -59,15 +59,15 @@ impl<R: Num> WithSimd for Outer<'_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         // In pairs of vectors where the lanes allow: half the addresses to compute.
         if (self.lanes / R::lanes::<S>()).is_multiple_of(2) {
-            Tiles::<R, S, 2>::new(s, &self).all(self.dw);
+            OuterTiles::<R, S, 2>::new(s, &self).all(self.dw);
         } else {
-            Tiles::<R, S, 1>::new(s, &self).all(self.dw);
+            OuterTiles::<R, S, 1>::new(s, &self).all(self.dw);
         }
     }
 }
 
 /// Both factors as groups of P vectors.
-struct Tiles<'a, R: Num, S: Simd, const P: usize> {
+struct OuterTiles<'a, R: Num, S: Simd, const P: usize> {
     s: S,
     /// The rows of every step, and the distance from step to step.
     dy: &'a [[R::V<S>; P]],
@@ -81,7 +81,7 @@ struct Tiles<'a, R: Num, S: Simd, const P: usize> {
     row: usize,
 }
 
-impl<'a, R: Num, S: Simd, const P: usize> Tiles<'a, R, S, P> {
+impl<'a, R: Num, S: Simd, const P: usize> OuterTiles<'a, R, S, P> {
     #[inline(always)]
     fn new(s: S, Outer { dy, x, columns, lanes, .. }: &Outer<'a, R>) -> Self {
         let row = lanes / R::lanes::<S>() / P;

@@ -24,7 +24,7 @@ pub(super) fn check(
         }
         held.count("gradients", report.entries.iter().map(|entry| entry.count).sum());
     }
-    let subject = Subject { loss, output, targets, seed: conform.seed };
+    let subject = LossSubject { loss, output, targets, seed: conform.seed };
     subject.overwrites(held)?;
     subject.pads(held)?;
     subject.padding(held)?;
@@ -37,7 +37,7 @@ pub(super) fn check(
 const SAMPLES: usize = f64::QUANTUM + 3;
 
 /// A loss and the shapes that it is called with.
-struct Subject<'a> {
+struct LossSubject<'a> {
     loss: &'a dyn Loss<f64>,
     output: Shape,
     targets: TargetShape,
@@ -46,7 +46,7 @@ struct Subject<'a> {
 
 /// A call: which samples, and what must not matter.
 #[derive(Clone)]
-struct Case<'a> {
+struct LossCase<'a> {
     samples: Range<usize>,
     lens: Option<&'a [usize]>,
     /// The factor of the outputs.
@@ -59,20 +59,20 @@ struct Case<'a> {
     missing: bool,
 }
 
-impl Case<'_> {
+impl LossCase<'_> {
     fn new(samples: Range<usize>) -> Self {
         Self { samples, lens: None, scale: 1.0, pad: 0.0, stale: 0.0, missing: false }
     }
 }
 
 /// The result of a call, by lane, including pads.
-struct Outcome {
+struct LossOutcome {
     losses: Vec<f64>,
     weights: Vec<f64>,
     dy: Vec<Vec<f64>>,
 }
 
-impl Subject<'_> {
+impl LossSubject<'_> {
     fn draw(&self, what: u64, sample: usize, i: usize) -> f64 {
         let key = rng::key(&[self.seed, what, sample as u64, i as u64]);
         (key >> 11) as f64 / (1u64 << 52) as f64 - 1.0
@@ -83,7 +83,7 @@ impl Subject<'_> {
         [-1, -100].into_iter().chain(0..self.output.f as i64).find(|&class| !self.loss.counts(class))
     }
 
-    fn run(&self, case: &Case<'_>) -> Outcome {
+    fn run(&self, case: &LossCase<'_>) -> LossOutcome {
         let Shape { t, f } = self.output;
         let n = case.samples.len();
         let lanes = n.next_multiple_of(f64::QUANTUM);
@@ -128,7 +128,7 @@ impl Subject<'_> {
         let mut call = Tile::new(Seq::new(&y, self.output, lanes), targets, n, dy_out, &mut tallies);
         call.lens = case.lens.map(|_| &*lens);
         self.loss.tile(call);
-        Outcome {
+        LossOutcome {
             losses: tallies.iter().map(|tally| tally.loss).collect(),
             weights: tallies.iter().map(|tally| tally.weight).collect(),
             dy: (0..lanes).map(|lane| dy[lane..].iter().step_by(lanes).copied().collect()).collect(),
@@ -139,7 +139,7 @@ impl Subject<'_> {
         held: &mut Conformance,
         property: &'static str,
         place: &str,
-        (found, expected): (&Outcome, &Outcome),
+        (found, expected): (&LossOutcome, &LossOutcome),
     ) -> Result<()> {
         let at = |name: &str| format!("{place}: {name}");
         held.same(property, &at("gradient"), (&found.dy.concat(), &expected.dy.concat()), 0.0)?;
@@ -148,14 +148,14 @@ impl Subject<'_> {
     }
 
     fn overwrites(&self, held: &mut Conformance) -> Result<()> {
-        let case = Case::new(0..SAMPLES);
-        let (found, expected) = (self.run(&Case { stale: f64::NAN, ..case.clone() }), self.run(&case));
+        let case = LossCase::new(0..SAMPLES);
+        let (found, expected) = (self.run(&LossCase { stale: f64::NAN, ..case.clone() }), self.run(&case));
         Self::same(held, "gradient overwritten", "after NaN in its place", (&found, &expected))
     }
 
     fn pads(&self, held: &mut Conformance) -> Result<()> {
-        let case = Case::new(0..SAMPLES);
-        let (found, expected) = (self.run(&Case { pad: 300.0, ..case.clone() }), self.run(&case));
+        let case = LossCase::new(0..SAMPLES);
+        let (found, expected) = (self.run(&LossCase { pad: 300.0, ..case.clone() }), self.run(&case));
         Self::same(held, "pads", "with other values in them", (&found, &expected))?;
         held.zero("pads", "their gradient", &found.dy[SAMPLES..].concat())?;
         held.zero("pads", "their losses", &found.losses[SAMPLES..])?;
@@ -169,8 +169,8 @@ impl Subject<'_> {
             return Ok(());
         }
         let lens: Vec<usize> = (0..SAMPLES).map(|i| 1 + (i + 1) % t).collect();
-        let case = Case { lens: Some(&lens), ..Case::new(0..SAMPLES) };
-        let (found, expected) = (self.run(&Case { pad: 300.0, ..case.clone() }), self.run(&case));
+        let case = LossCase { lens: Some(&lens), ..LossCase::new(0..SAMPLES) };
+        let (found, expected) = (self.run(&LossCase { pad: 300.0, ..case.clone() }), self.run(&case));
         Self::same(held, "padding", "with other values in it", (&found, &expected))?;
         let beyond = found.dy.iter().zip(&lens).flat_map(|(dy, &len)| &dy[len * f..]);
         held.zero("padding", "its gradient", &beyond.copied().collect::<Vec<_>>())
@@ -182,8 +182,8 @@ impl Subject<'_> {
             TargetShape::Classes { .. } if self.uncounted().is_none() => return Ok(()),
             TargetShape::Classes { .. } | TargetShape::Values(_) => {}
         }
-        let case = Case::new(0..SAMPLES);
-        let (found, full) = (self.run(&Case { missing: true, ..case.clone() }), self.run(&case));
+        let case = LossCase::new(0..SAMPLES);
+        let (found, full) = (self.run(&LossCase { missing: true, ..case.clone() }), self.run(&case));
         for lane in 0..SAMPLES {
             let own = [&[found.losses[lane], found.weights[lane]][..], &found.dy[lane]].concat();
             let place = format!("sample {lane}");
@@ -198,9 +198,9 @@ impl Subject<'_> {
     }
 
     fn tallies(&self, held: &mut Conformance) -> Result<()> {
-        let whole = self.run(&Case::new(0..SAMPLES));
+        let whole = self.run(&LossCase::new(0..SAMPLES));
         for lane in 0..SAMPLES {
-            let own = self.run(&Case::new(lane..lane + 1));
+            let own = self.run(&LossCase::new(lane..lane + 1));
             let place = format!("sample {lane} by itself");
             held.same(
                 "tallies",
@@ -214,7 +214,7 @@ impl Subject<'_> {
     }
 
     fn extremes(&self, held: &mut Conformance) -> Result<()> {
-        let found = self.run(&Case { scale: 1000.0, ..Case::new(0..SAMPLES) });
+        let found = self.run(&LossCase { scale: 1000.0, ..LossCase::new(0..SAMPLES) });
         for (name, values) in [("loss", &found.losses), ("gradient", &found.dy.concat())] {
             if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
                 return Err(held.fault("extreme outputs", name, bad, "a finite number"));

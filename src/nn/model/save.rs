@@ -37,7 +37,7 @@ struct Header {
 
 /// The one field that every version has.
 #[derive(Deserialize)]
-struct Version {
+struct ModelVersion {
     version: u32,
 }
 
@@ -55,7 +55,7 @@ impl Header {
             Error::file(path, fault)
         };
         // Before anything else: a later version may have other fields.
-        let Version { version } = serde_json::from_str(json).map_err(bad)?;
+        let ModelVersion { version } = serde_json::from_str(json).map_err(bad)?;
         if version != VERSION {
             return Err(Error::file(path, format!("found version {version}, expected {VERSION}")));
         }
