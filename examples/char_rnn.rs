@@ -1,8 +1,8 @@
 //! A network that learns to write, letter by letter, from the first volume of Pride and Prejudice.
 //!
-//! The text is cut into streams that lie side by side in a batch; each step of training goes back through 64 letters
-//! and hands its states on to the next (truncated backpropagation through time). A session then measures letters that
-//! were not learnt from, and writes.
+//! The text is cut into streams that lie side by side in a batch; each step of training goes back through 64 letters and
+//! carries its states to the next step (truncated backpropagation through time). A session then measures letters that were
+//! held out, and writes text.
 
 #[path = "shared/program.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
@@ -27,7 +27,7 @@ const T: usize = 64;
 #[derive(Parser)]
 #[command(about = "Learns to write letter by letter, from the first volume of Pride and Prejudice")]
 struct Args {
-    /// Times that the text is read
+    /// How often the text is read
     #[arg(long, default_value_t = 20)]
     epochs: usize,
     /// Units of the LSTM
@@ -36,18 +36,18 @@ struct Args {
     /// Streams that the text is cut into: the batch size
     #[arg(long, default_value_t = 32)]
     streams: usize,
-    /// Letters to write in the end
+    /// Letters to write at the end
     #[arg(long, default_value_t = 400)]
     letters: usize,
-    /// Below 1 the likely becomes likelier, above 1 the unlikely
+    /// Below 1, likely letters become likelier; above 1, unlikely ones
     #[arg(long, default_value_t = 0.6)]
     temperature: f64,
-    /// Of weights, dropout and writing
+    /// Seed of weights, dropout and writing
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// Windows of T letters, one after another, each with the letters that come next.
+/// Consecutive windows of T letters, each with the letters that follow.
 fn windows(text: &[usize], names: &[String]) -> Result<Arrays> {
     let n = (text.len() - 1) / T;
     let x = Array3::from_shape_fn((n, T, 1), |(i, t, _)| text[i * T + t] as f32);
@@ -70,7 +70,7 @@ fn bits_per_letter(model: &Model, text: &[usize]) -> Result<f64> {
     Ok(bits.sum::<f64>() / (text.len() - 1) as f64 / std::f64::consts::LN_2)
 }
 
-/// Goes on from a beginning, each letter drawn from what the model expects after those before.
+/// Continues a beginning, with each letter drawn from what the model expects after those before it.
 fn write(model: &Model, beginning: &[usize], args: &Args) -> Result<Vec<usize>> {
     let mut stream = model.session()?;
     let mut random = rng::rng(rng::key(&[args.seed]));

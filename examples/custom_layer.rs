@@ -1,4 +1,4 @@
-//! A layer of one's own: a moving average that learns, for each feature, how fast to forget.
+//! A custom layer: a moving average that learns, for each feature, how fast to forget.
 //!
 //! `cargo run --example custom_layer` checks its hand-written backward pass against differences, shows that the check
 //! finds a wrong sign, trains the layer below an LSTM on noisy sequences, and saves and loads the model.
@@ -27,7 +27,7 @@ use program::{End, say};
 /// # Saved      the initial state; the others are y
 #[derive(Debug)]
 struct Average {
-    /// What the gradient of a is multiplied by: −1 is a mistake, made for the check to find.
+    /// A factor for the gradient of a: −1 is a deliberate mistake for the check to find.
     sign: f64,
 }
 
@@ -43,7 +43,7 @@ impl<R: Real> Layer<R> for Average {
         Ok(Built::new(input.clone()).cache(features).state(features).packed(features))
     }
 
-    /// Keeps a, so that it is computed once a step and not once a value.
+    /// Stores a, so that it is computed once per update and not once per value.
     fn pack(&self, _: Shape, params: &[R], packed: &mut [R]) {
         packed.iter_mut().zip(params).for_each(|(a, &w)| *a = R::ONE / (R::ONE + (-w).exp()));
     }
@@ -61,7 +61,7 @@ impl<R: Real> Layer<R> for Average {
         }
     }
 
-    /// dh' = dy + what comes from the step after; da = Σ dh' ⊙ (h − x); dx = (1 − a) ⊙ dh'; dh = a ⊙ dh'
+    /// dh' = dy + the gradient from the step after; da = Σ dh' ⊙ (h − x); dx = (1 − a) ⊙ dh'; dh = a ⊙ dh'
     fn backward(&self, pass: Backward<'_, R>) {
         let Backward { cx, x, y, dy, mut dx, dstate, cache, grads, .. } = pass;
         for t in (0..x.shape.t).rev() {
@@ -96,10 +96,10 @@ fn main() -> ExitCode {
 
 fn run() -> program::Result<End> {
     let report = GradCheck::default().layer(Average { sign: 1.0 }, Shape::new(6, 3))?;
-    say(format!("the layer as it should be\n{report}"));
+    say(format!("the correct layer\n{report}"));
     report.assert_below(1e-6);
     let report = GradCheck::default().layer(Average { sign: -1.0 }, Shape::new(6, 3))?;
-    say(format!("with one sign turned round: w is 200 % off, all else is right\n{report}"));
+    say(format!("with one sign reversed: w is 200 % off, everything else is correct\n{report}"));
     assert!(report.max_error() > 1.0);
 
     let (train, test) = (above_or_below(600, 1)?, above_or_below(300, 2)?);
@@ -116,7 +116,7 @@ fn run() -> program::Result<End> {
     }
     say(model.evaluate(&test)?.confusion().expect("the targets are classes"));
 
-    // The file names the kind of each layer; who knows how to build it says so.
+    // The file has the kind of each layer; this closure makes the layers that it knows.
     let path = std::env::temp_dir().join("bptt-custom-layer.safetensors");
     model.save(&path)?;
     let known = |d: &Description| (d.kind == "average").then(|| Box::new(Average { sign: 1.0 }) as _);

@@ -1,7 +1,7 @@
-//! One model, many streams: each thread has its own streams through the one shared model, fed step by step or in
-//! chunks, as data come in. What comes out is what one pass over the whole sequence gives, bit for bit.
+//! One model, many streams: each thread has its own streams through one shared model, fed step by step or in chunks, as
+//! data arrive. The outputs are those of one pass over the whole sequence, bit for bit.
 //!
-//! `cargo run --example streaming` prints how many steps a second there are.
+//! `cargo run --example streaming` prints the number of steps per second.
 
 #[path = "shared/program.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
@@ -25,7 +25,7 @@ const FEATURES: usize = 8;
 #[derive(Parser)]
 #[command(about = "One model, many streams, on all threads")]
 struct Args {
-    /// Streams, dealt out to the threads
+    /// Streams, divided among the threads
     #[arg(long, default_value_t = 16)]
     streams: usize,
     /// Steps of each stream
@@ -36,7 +36,7 @@ struct Args {
     threads: usize,
 }
 
-/// Feeds a sequence to a stream in chunks of these lengths, around and around; 1 is a single step.
+/// Feeds a sequence to a stream in chunks of these lengths, cyclically; 1 is a single step.
 fn feed(stream: &mut Session<Arc<Model>, f32>, steps: ArrayView2<'_, f32>, chunks: &[usize]) -> Array2<f32> {
     let mut out = Array2::zeros((steps.nrows(), 2));
     let (mut start, mut lengths) = (0, chunks.iter().cycle());
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> program::Result<End> {
     let Args { streams, steps, threads } = *args;
     let (streams, steps, threads) = (streams.max(1), steps.max(1), threads.max(1));
-    // Random weights do as well as learnt ones to show what streams are.
+    // Random weights are enough to show streams.
     let model: Model = Model::builder(Shape::new(steps, FEATURES))
         .layer("lstm", Lstm::new(35).layers(2))
         .layer("linear", Linear::new(2))
@@ -100,11 +100,11 @@ fn run(args: &Args) -> program::Result<End> {
             "{what:>29}: {rate:>9.0} steps/s on {threads} threads, {different} of {} values differ",
             whole.len()
         ));
-        // Only where multiply and add are not fused does a lone sample round otherwise.
+        // A single sample rounds differently only where multiply and add are not fused.
         assert!(different == 0 || SimdLevel::current() == SimdLevel::Portable);
     }
 
-    // A state can be taken out of one stream and go on in another, as after a restart or on another machine.
+    // A state can be moved from one stream to another, for example after a restart or on another machine.
     let half = steps / 2;
     let (before, after) = x.index_axis(Axis(0), 0).split_at(Axis(0), half);
     let mut first = Session::new(Arc::clone(&model))?;
@@ -112,6 +112,6 @@ fn run(args: &Args) -> program::Result<End> {
     let mut second = Session::new(Arc::clone(&model))?;
     second.set_state(0, &first.state(0));
     assert_eq!(second.push_all(after), first.push_all(after));
-    say(format!("a stream that was handed over after {half} steps goes on as if nothing had been"));
+    say(format!("a stream whose state was moved after {half} steps continues with the same bits"));
     Ok(End::Finished)
 }

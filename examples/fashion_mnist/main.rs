@@ -4,10 +4,10 @@
 //! for 20 epochs, pruned at 0.03, retrained for 20 epochs. Each of the three is measured once on the 10,000 test
 //! images. The model, two pictures and all figures go to `target/fashion_mnist`. `-- --help` lists what can be changed.
 //!
-//! After every epoch the state of the run goes to `train.ckpt` or `retrain.ckpt` in that folder, and stays there. With
-//! `--resume` a run that was cut short goes on from them and ends with the same bits as if it had not been; one that had
-//! come to its end does so again at once, or goes on if `--epochs` says more. Without `--resume` they are written again from
-//! the start. Ctrl-C ends a run after its epoch, with status 130.
+//! After every epoch the state of the run is written to `train.ckpt` or `retrain.ckpt` in that folder, and kept. With
+//! `--resume` an interrupted run continues from them and ends with the same bits as if it had not been interrupted; a
+//! finished run ends at once, or continues if `--epochs` is larger. Without `--resume` the run begins again. Ctrl-C ends a
+//! run after its epoch, with status 130.
 
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
@@ -54,7 +54,7 @@ struct Args {
     /// Recurrent layers
     #[arg(long, value_name = "N", default_value_t = 2)]
     layers: usize,
-    /// How the model is trained, where no other flag says so
+    /// How the model is trained, unless other flags say otherwise
     #[arg(long, value_enum, default_value_t = Named::Paper)]
     recipe: Named,
     /// How often each image is seen before pruning [default: the recipe's; the paper's is 20]
@@ -72,23 +72,23 @@ struct Args {
     /// Training images, of the official 60,000; the others are for validation [default: 48,000]
     #[arg(long, alias = "patterns", value_name = "N", conflicts_with = "fraction")] // the paper's word
     samples: Option<usize>,
-    /// The same as a share of the 60,000, above 0 to 1
+    /// The same as a share of the 60,000, above 0 and at most 1
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     fraction: Option<f64>,
-    /// Weights of a smaller magnitude are pruned; or none
+    /// Weights with a smaller magnitude are pruned; `none` prunes nothing
     #[arg(long, value_name = "THRESHOLD", default_value = "0.03", value_parser = threshold, allow_negative_numbers = true)]
     prune: Threshold,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Threads; they change the time, not the result [default: one a core]
+    /// Threads; they change the time, not the result [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Folder for the model, the pictures and metrics.json
     #[arg(long, value_name = "DIR", default_value = "target/fashion_mnist")]
     #[serde(skip)]
     out: PathBuf,
-    /// Go on with a run that was cut short, with the same settings and in the same folder
+    /// Resume an interrupted run, with the same settings and in the same folder
     #[arg(long)]
     #[serde(skip)]
     resume: bool,
@@ -103,7 +103,7 @@ enum Named {
     Tuned,
 }
 
-/// Where to prune, if at all. (clap takes an `Option` for a flag that may be left out.)
+/// Where to prune, if at all. (clap uses `Option` for a flag that may be left out.)
 #[derive(Clone, Copy, Serialize)]
 struct Threshold(Option<f64>);
 
@@ -112,7 +112,7 @@ fn threshold(text: &str) -> Result<Threshold, String> {
         return Ok(Threshold(None));
     }
     let number = text.parse().ok().filter(|number| (0.0..f64::INFINITY).contains(number));
-    number.map(|number| Threshold(Some(number))).ok_or_else(|| "expected a number from 0 on, or none".into())
+    number.map(|n| Threshold(Some(n))).ok_or_else(|| "expected a number of at least 0, or none".into())
 }
 
 impl Args {
@@ -134,7 +134,7 @@ impl Args {
         }
     }
 
-    /// Training images, of so many.
+    /// The number of training images, of so many official ones.
     fn samples(&self, official: usize) -> Result<usize, String> {
         let samples = match self.fraction {
             Some(share) if share > 0.0 && share <= 1.0 => (share * official as f64).round() as usize,
@@ -230,7 +230,7 @@ mod tests {
         for part in ["stopped", "model.safetensors", "train.ckpt", "--resume"] {
             assert!(saved.contains(part), "{saved}");
         }
-        assert!(!cut.join("metrics.json").exists(), "no test image is looked at before training is done");
+        assert!(!cut.join("metrics.json").exists(), "no test image is used before training is done");
         go(&cut, false, "--resume --epochs 2 --retrain-epochs 1").unwrap();
         let model = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();
         assert_ne!(model(&cut), model(&whole));
@@ -255,7 +255,7 @@ mod tests {
         assert!(phases[1]["sparsity"].as_f64().unwrap() > 0.0);
         assert_eq!(phases[2]["epochs"].as_array().unwrap().len(), 2);
 
-        // An epoch more of training makes another model to prune: what was retrained is void.
+        // Another epoch of training makes another model to prune, so the retraining begins again.
         go(&whole, false, "--epochs 3 --retrain-epochs 1").unwrap();
         go(&cut, false, "--resume --epochs 3 --retrain-epochs 1").unwrap();
         assert_eq!(model(&cut), model(&whole));

@@ -30,7 +30,7 @@ pub struct Phases<'a> {
     pub stop: Arc<AtomicBool>,
 }
 
-/// What the phases learn from.
+/// The data of the phases.
 #[derive(Clone, Copy)]
 pub struct Images<'a> {
     pub train: Data<'a>,
@@ -38,12 +38,12 @@ pub struct Images<'a> {
 }
 
 impl Phases<'_> {
-    /// The file of the model, which is there after the first epoch.
+    /// The file of the model, which exists after the first epoch.
     pub fn saved(&self) -> PathBuf {
         self.folder.path().join("model.safetensors")
     }
 
-    /// The file that a phase goes on from, which is there after its first epoch.
+    /// The file from which a phase is resumed, which exists after its first epoch.
     pub fn checkpoint(&self, phase: Phase) -> PathBuf {
         self.folder.path().join(match phase {
             Phase::Train => "train.ckpt",
@@ -51,7 +51,7 @@ impl Phases<'_> {
         })
     }
 
-    /// Trains, from the phase's checkpoint on if asked for; `None` if it was stopped.
+    /// Trains, or resumes the phase if `--resume` is set; `None` if it was stopped.
     pub fn fit(&self, phase: Phase, model: &mut Model, images: Images<'_>) -> bptt::Result<Option<History>> {
         let Self { args, recipe, .. } = self;
         let mut trainer = recipe
@@ -63,7 +63,7 @@ impl Phases<'_> {
             .with(progress::Bars::new());
         let retrained = self.checkpoint(Phase::Retrain);
         trainer = match phase {
-            // An epoch more of training, and whatever was retrained was another model.
+            // After another epoch of training, the model that was retrained is a different one.
             Phase::Train => trainer.with(move |_: &Epoch| {
                 let _ = fs::remove_file(&retrained);
                 Flow::Continue
@@ -77,13 +77,13 @@ impl Phases<'_> {
         Ok((!self.stop.load(Ordering::Relaxed)).then_some(history))
     }
 
-    /// What is said of a run that was stopped.
+    /// The message of a run that was stopped.
     pub fn stopped(&self) -> End {
         let phases = [Phase::Retrain, Phase::Train].map(|phase| self.checkpoint(phase));
         let checkpoint = phases.iter().find(|path| path.exists()).unwrap_or(&phases[1]);
         End::Stopped(format!(
             "stopped: the model of the last whole epoch is in {}, the state of the run in {}; the same command with \
-             --resume goes on from there",
+             --resume continues from there",
             self.saved().display(),
             checkpoint.display(),
         ))
@@ -104,7 +104,7 @@ impl Callback<f32> for Threshold {
     }
 }
 
-/// What came of the phases.
+/// The results of the phases.
 pub struct Report<'a> {
     args: &'a Args,
     recipe: &'a Recipe,
@@ -133,7 +133,7 @@ impl<'a> Report<'a> {
         Self { args, recipe, test, phases: Vec::new() }
     }
 
-    /// Adds a phase, and measures the model that it led to. It is the one look at the test images that it has.
+    /// Adds a phase, and evaluates its model on the test images, which is their only use.
     pub fn add(&mut self, name: &'static str, history: Option<&History>, model: &Model) -> bptt::Result<()> {
         let confusion = model.evaluate(self.test)?.confusion().cloned().expect("the targets are classes");
         let epochs = history.map(|history| history.epochs.clone()).unwrap_or_default();
@@ -151,7 +151,7 @@ impl<'a> Report<'a> {
             let (names, rows) = (FashionMnist::CLASSES, confusion.rows());
             folder.write("confusion.svg", &plots::confusion(&names, &rows, confusion.accuracy())?)?;
         }
-        // What no flag said is what it came to.
+        // Settings that no flag gives have the recipe's values.
         let (mut config, recipe) = (json!(self.args), json!(self.recipe));
         for name in ["batch_size", "epochs", "lr", "retrain_epochs"] {
             config[name] = recipe[name].clone();
@@ -168,7 +168,7 @@ impl<'a> Report<'a> {
         Ok(folder.write("metrics.json", &(serde_json::to_string_pretty(&metrics)? + "\n"))?)
     }
 
-    /// How many epochs there were before pruning, if it came to that.
+    /// How many epochs there were before pruning, if the model was pruned.
     fn pruned_after(&self) -> Option<usize> {
         self.phases.iter().any(|phase| phase.name == "prune").then(|| self.phases[0].epochs.len())
     }
@@ -206,7 +206,7 @@ impl<'a> Report<'a> {
         json
     }
 
-    /// What the paper has for the model of a phase.
+    /// The paper's figures for the model of a phase.
     fn paper(&self, phase: &str) -> Option<Known> {
         let Args { cell, hidden, layers, prune: Threshold(threshold), .. } = *self.args;
         let samples = self.args.samples(OFFICIAL).ok()?;

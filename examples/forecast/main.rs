@@ -1,7 +1,7 @@
-//! Forecasts of a real series: monthly CO₂ at Mauna Loa, up to a year ahead, against forecasts that need no learning.
+//! Forecasts of a real series: monthly CO₂ at Mauna Loa, up to a year ahead, compared with naive forecasts.
 //!
-//! The series is split by time: settings are chosen on the years after those learnt from, and the last years, which
-//! nothing was chosen on, say how good the forecasts are.
+//! The series is split by time: settings are chosen on the years after the training years, and the last years, which
+//! nothing depends on, measure the forecasts.
 
 mod plot;
 #[path = "../shared/program.rs"]
@@ -29,18 +29,18 @@ const SCALE: f32 = 4.0;
 #[derive(Parser)]
 #[command(about = "Forecasts CO2 at Mauna Loa up to a year ahead, against naive forecasts")]
 struct Args {
-    /// Epochs at the most; the best one on the validation years is kept
+    /// The most epochs; the best one on the validation years is kept
     #[arg(long, default_value_t = 400)]
     epochs: usize,
-    /// Of weights and shuffles
+    /// Seed of weights and shuffles
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the picture goes
+    /// Folder for the picture
     #[arg(long, default_value = "target/forecast")]
     out: PathBuf,
 }
 
-/// Means of months out of those of weeks, `yyyymmdd,value`; the few months without a value lie on a straight line.
+/// Monthly means from weekly ones, `yyyymmdd,value`; the few months without a value are interpolated linearly.
 fn months(path: &Path) -> Result<Vec<f32>> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     let mut weeks: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
@@ -64,8 +64,8 @@ fn months(path: &Path) -> Result<Vec<f32>> {
     Ok(known.windows(2).flat_map(between).chain([last]).collect())
 }
 
-/// The months of a year ahead of each month from `from` on that lie before `to`, with the `window` months before
-/// them: `[n, window, 1]` and `[n, AHEAD]`, as differences from the last month known.
+/// For each year that begins at `from` or later and ends before `to`, its months and the `window` months before it:
+/// `[n, window, 1]` and `[n, AHEAD]`, as differences from the last known month.
 fn windows(series: &[f32], window: usize, from: usize, to: usize) -> (Array3<f32>, Array2<f32>) {
     let first = from.max(window);
     let at = |i: usize, t: usize| (series[first + i - window + t] - series[first + i - 1]) / SCALE;
@@ -135,7 +135,7 @@ fn run(args: &Args) -> program::Result<End> {
 
     let (window, model) = choose(args, &series)?;
 
-    // What the years that nothing was chosen on say. Differences from the last month known, here and above.
+    // The years that nothing was chosen on. Differences from the last known month, here and above.
     let (x, truth) = windows(&series, window, test_from, series.len());
     let lstm = model.predict(&x)?.remove_axis(Axis(1));
     let year_ago = |i: usize, k: usize| (series[test_from + i + k - 12] - series[test_from + i - 1]) / SCALE;

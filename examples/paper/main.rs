@@ -4,7 +4,7 @@
 //! `target/paper/index.html`, all figures as `results.json`, and the charts as pictures. `-- --quick` does about a tenth
 //! of it; `-- --only table2,fig3` some of its sections; `-- --help` lists more.
 //!
-//! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted, as by Ctrl-C, goes on
+//! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted, for example by Ctrl-C, resumes
 //! from there when it is started again. Delete the file to start from the beginning, as after a change of the code.
 
 mod charts;
@@ -45,7 +45,7 @@ struct Args {
     /// A fifth of the patterns, half the epochs, fewer repeats: a look at the page, not a reproduction
     #[arg(long)]
     quick: bool,
-    /// Seeds of tables 2 and 3 and of the final models; the other studies have 2 at the most [default: 5, quick 2]
+    /// Seeds of tables 2 and 3 and of the final models; the other studies have at most 2 [default: 5, quick 2]
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
     /// Folder for the page, results.json and runs.jsonl [default: target/paper, or target/paper-quick]
@@ -78,7 +78,7 @@ fn run(args: &Args) -> program::Result<End> {
         .unwrap_or_else(|| if args.quick { "target/paper-quick" } else { "target/paper" }.into());
     let folder = Folder::open(&out)?;
 
-    // Without threads there is one worker, whatever is asked for.
+    // Without threads there is one worker.
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let workers = if cfg!(feature = "rayon") { args.workers.unwrap_or(cores) } else { 1 };
     let (count, path) = (runs.len(), out.join("runs.jsonl"));
@@ -89,7 +89,7 @@ fn run(args: &Args) -> program::Result<End> {
         path.display()
     ));
     let kept = format!(
-        "stopped: the runs that are done are in {}; the same command goes on from there",
+        "stopped: the runs that are done are in {}; the same command continues from there",
         path.display()
     );
     program::exit_on_ctrl_c(kept)?;
