@@ -4,8 +4,9 @@
 //! `target/paper/index.html`, all figures as `results.json`, and the charts as pictures. `-- --quick` does about a tenth
 //! of it; `-- --only table2,fig3` some of its sections; `-- --help` lists more.
 //!
-//! Each run is kept in `runs.jsonl` in that folder as soon as it is done: a study that was interrupted, for example by Ctrl-C, resumes
-//! from there when it is started again. Delete the file to start from the beginning, as after a change of the code.
+//! Each run is written to `runs.jsonl` in that folder as soon as it is done: a study that was interrupted, for example by
+//! Ctrl-C, resumes from there when it is started again. Delete the file to begin again, for example after a change of the
+//! code.
 
 mod charts;
 #[path = "../shared/fashion_mnist.rs"]

@@ -142,7 +142,7 @@ impl Export {
         Ok(file.encode_to_vec())
     }
 
-    /// Writes an ONNX file, by [`atomic_write`](crate::atomic_write).
+    /// Writes an ONNX file, by [`atomic_write`].
     ///
     /// # Errors
     /// As for [`to_bytes`](Self::to_bytes), and [`Error::Io`] naming the file.
