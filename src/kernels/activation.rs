@@ -102,6 +102,46 @@ impl<R: Num> WithSimd for Activate<'_, R> {
     }
 }
 
+/// x ← f(x), element by element.
+pub struct ActivateInPlace<'a, R> {
+    /// f
+    pub curve: Curve,
+    /// Any length.
+    pub x: &'a mut [R],
+}
+
+impl<R: Num> WithSimd for ActivateInPlace<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { curve, x } = self;
+        match curve {
+            Curve::Relu => map(
+                s,
+                [],
+                [x],
+                #[inline(always)]
+                |[], [x]| [R::vmax(s, R::splat(s, R::ZERO), x)],
+            ),
+            Curve::Tanh => map(
+                s,
+                [],
+                [x],
+                #[inline(always)]
+                |[], [x]| [tanh::<R, S>(s, x)],
+            ),
+            Curve::Sigmoid => map(
+                s,
+                [],
+                [x],
+                #[inline(always)]
+                |[], [x]| [sigmoid::<R, S>(s, x)],
+            ),
+        }
+    }
+}
+
 /// dx = dy ⊙ f'(x), computed from y = f(x).
 #[inline(always)]
 pub fn activate_backward<R: Num>(curve: Curve, y: &[R], dy: &[R], dx: &mut [R]) {

@@ -39,9 +39,52 @@ impl<R: Num> Norm<'_, R> {
     }
 }
 
+/// The mean and 1 / √(σ² + ε) of each lane of x `[features, lanes]`, `[2, lanes]`.
+#[inline(always)]
+pub(super) fn moments<R: Num, S: Simd>(s: S, x: &[R], eps: R, lanes: usize, stats: &mut [R]) {
+    let width = lanes / R::lanes::<S>();
+    if !lanes.is_multiple_of(R::lanes::<S>()) {
+        return moments_by_lane(x, eps, lanes, stats);
+    }
+    let n = R::splat(s, R::from_f64((x.len() / lanes) as f64));
+    let x = R::vectors::<S>(x);
+    let (mean, rstd) = stats.split_at_mut(lanes);
+    for (v, (mean, variance)) in R::vectors_mut(mean).iter_mut().zip(R::vectors_mut(rstd)).enumerate() {
+        let (mut sum, mut squares) = (R::splat(s, R::ZERO), R::splat(s, R::ZERO));
+        for i in (v..x.len()).step_by(width) {
+            sum = R::vadd(s, sum, x[i]);
+        }
+        let center = R::vdiv(s, sum, n);
+        for i in (v..x.len()).step_by(width) {
+            let d = R::vsub(s, x[i], center);
+            squares = R::vadd(s, squares, R::vmul(s, d, d));
+        }
+        (*mean, *variance) = (center, R::vdiv(s, squares, n));
+    }
+    for variance in rstd {
+        *variance = R::ONE / (*variance + eps).sqrt();
+    }
+}
+
+/// The same for lanes that fill no vectors, as those of one sample alone.
+fn moments_by_lane<R: Num>(x: &[R], eps: R, lanes: usize, stats: &mut [R]) {
+    let n = R::from_f64((x.len() / lanes) as f64);
+    for lane in 0..lanes {
+        let (mut sum, mut squares) = (R::ZERO, R::ZERO);
+        for x in x[lane..].iter().step_by(lanes) {
+            sum += *x;
+        }
+        let mean = sum / n;
+        for x in x[lane..].iter().step_by(lanes) {
+            squares += (*x - mean) * (*x - mean);
+        }
+        (stats[lane], stats[lanes + lane]) = (mean, R::ONE / (squares / n + eps).sqrt());
+    }
+}
+
 /// (x − mean) · rstd
 #[inline(always)]
-fn hat<R: Num, S: Simd>(s: S, x: R::V<S>, mean: R::V<S>, rstd: R::V<S>) -> R::V<S> {
+pub(super) fn hat<R: Num, S: Simd>(s: S, x: R::V<S>, mean: R::V<S>, rstd: R::V<S>) -> R::V<S> {
     R::vmul(s, R::vsub(s, x, mean), rstd)
 }
 
@@ -62,28 +105,12 @@ impl<R: Num> WithSimd for Forward<'_, R> {
         if !norm.lanes.is_multiple_of(R::lanes::<S>()) {
             return self.lane_by_lane();
         }
-        let (width, n) = norm.sizes::<S>(s);
+        let (width, _) = norm.sizes::<S>(s);
         let steps = self.x.chunks_exact(norm.step()).zip(self.y.chunks_exact_mut(norm.step()));
         for ((x, y), stats) in steps.zip(self.stats.chunks_exact_mut(2 * norm.lanes)) {
+            moments(s, x, norm.eps, norm.lanes, stats);
             let (x, y) = (R::vectors::<S>(x), R::vectors_mut::<S>(y));
-            let (mean, rstd) = stats.split_at_mut(norm.lanes);
-            for (v, (mean, variance)) in R::vectors_mut(mean).iter_mut().zip(R::vectors_mut(rstd)).enumerate()
-            {
-                let (mut sum, mut squares) = (R::splat(s, R::ZERO), R::splat(s, R::ZERO));
-                for i in (v..x.len()).step_by(width) {
-                    sum = R::vadd(s, sum, x[i]);
-                }
-                let center = R::vdiv(s, sum, n);
-                for i in (v..x.len()).step_by(width) {
-                    let d = R::vsub(s, x[i], center);
-                    squares = R::vadd(s, squares, R::vmul(s, d, d));
-                }
-                (*mean, *variance) = (center, R::vdiv(s, squares, n));
-            }
-            for variance in &mut *rstd {
-                *variance = R::ONE / (*variance + norm.eps).sqrt();
-            }
-            let (mean, rstd) = (R::vectors::<S>(mean), R::vectors::<S>(rstd));
+            let (mean, rstd) = R::vectors::<S>(stats).split_at(width);
             let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
             for (f, (x, y)) in rows.enumerate() {
                 let w = norm.weight::<S>(s, f);
@@ -100,26 +127,17 @@ impl<R: Num> Forward<'_, R> {
     /// The same for lanes that do not fill a vector, such as the single lane of one sample.
     fn lane_by_lane(self) {
         let Norm { weight, bias, features, eps, lanes } = self.norm;
-        let n = R::from_f64(features as f64);
         let steps = self.x.chunks_exact(self.norm.step()).zip(self.y.chunks_exact_mut(self.norm.step()));
         for ((x, y), stats) in steps.zip(self.stats.chunks_exact_mut(2 * lanes)) {
+            moments_by_lane(x, eps, lanes, stats);
             for lane in 0..lanes {
-                let (mut sum, mut squares) = (R::ZERO, R::ZERO);
-                for x in x[lane..].iter().step_by(lanes) {
-                    sum += *x;
-                }
-                let mean = sum / n;
-                for x in x[lane..].iter().step_by(lanes) {
-                    squares += (*x - mean) * (*x - mean);
-                }
-                let rstd = R::ONE / (squares / n + eps).sqrt();
+                let (mean, rstd) = (stats[lane], stats[lanes + lane]);
                 for f in 0..features {
                     let w = weight.get(f).copied().unwrap_or(R::ONE);
                     let b = bias.get(f).copied().unwrap_or(R::ZERO);
                     let i = f * lanes + lane;
                     y[i] = (x[i] - mean) * rstd * w + b;
                 }
-                (stats[lane], stats[lanes + lane]) = (mean, rstd);
             }
         }
     }

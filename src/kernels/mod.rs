@@ -10,9 +10,12 @@ mod dropout;
 mod elementwise;
 mod embedding;
 pub mod gru;
+pub mod gru_reset;
 mod layer_norm;
+pub mod layer_norm_lstm;
 pub mod lstm;
 mod outer;
+pub mod peephole;
 pub mod pool;
 mod product;
 pub mod simd;
@@ -22,7 +25,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use activation::{Activate, Curve};
+use activation::{Activate, ActivateInPlace, Curve};
 pub use aligned::Aligned;
 pub use embedding::Lookup;
 pub use layer_norm::Norm;
@@ -57,9 +60,27 @@ pub trait Kernels: simd::Num {
     fn gru_forward(step: gru::Forward<Self>);
     /// One step back through a GRU's pointwise part.
     fn gru_backward(step: gru::Backward<Self>);
+    /// The first half of a step of a GRU whose reset gate comes before the product.
+    fn gru_reset(step: gru_reset::Reset<Self>);
+    /// The second half.
+    fn gru_reset_forward(step: gru_reset::Forward<Self>);
+    /// One step back through the second half.
+    fn gru_reset_backward(step: gru_reset::Backward<Self>);
+    /// One step back through the first half.
+    fn gru_reset_back(step: gru_reset::ResetBack<Self>);
+    /// One step of the pointwise part of an LSTM with peepholes.
+    fn peephole_forward(step: peephole::Forward<Self>);
+    /// One step back through the pointwise part of an LSTM with peepholes.
+    fn peephole_backward(step: peephole::Backward<Self>);
+    /// One step of the pointwise part of an LSTM with layer normalisation.
+    fn layer_norm_lstm_forward(step: layer_norm_lstm::Forward<Self>);
+    /// One step back through the pointwise part of an LSTM with layer normalisation.
+    fn layer_norm_lstm_backward(step: layer_norm_lstm::Backward<Self>);
 
     // Layers and losses that are not matrix products.
 
+    /// x ← f(x)
+    fn activate_in_place(curve: Curve, x: &mut [Self]);
     /// y = f(x)
     fn activate(curve: Curve, x: &[Self], y: &mut [Self]);
     /// dx = dy ⊙ f'(x), computed from y.
@@ -138,6 +159,33 @@ macro_rules! kernels {
             }
             fn gru_backward(step: gru::Backward<Self>) {
                 simd::dispatch(step);
+            }
+            fn gru_reset(step: gru_reset::Reset<Self>) {
+                simd::dispatch(step);
+            }
+            fn gru_reset_forward(step: gru_reset::Forward<Self>) {
+                simd::dispatch(step);
+            }
+            fn gru_reset_backward(step: gru_reset::Backward<Self>) {
+                simd::dispatch(step);
+            }
+            fn gru_reset_back(step: gru_reset::ResetBack<Self>) {
+                simd::dispatch(step);
+            }
+            fn peephole_forward(step: peephole::Forward<Self>) {
+                simd::dispatch(step);
+            }
+            fn peephole_backward(step: peephole::Backward<Self>) {
+                simd::dispatch(step);
+            }
+            fn layer_norm_lstm_forward(step: layer_norm_lstm::Forward<Self>) {
+                simd::dispatch(step);
+            }
+            fn layer_norm_lstm_backward(step: layer_norm_lstm::Backward<Self>) {
+                simd::dispatch(step);
+            }
+            fn activate_in_place(curve: Curve, x: &mut [Self]) {
+                simd::dispatch(ActivateInPlace { curve, x });
             }
             fn activate(curve: Curve, x: &[Self], y: &mut [Self]) {
                 simd::dispatch(Activate { curve, x, y });

@@ -1,4 +1,4 @@
-//! The loop of every kernel that works element by element.
+//! The loops of every kernel that works element by element.
 
 use pulp::Simd;
 
@@ -59,5 +59,93 @@ pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
         for b in 0..B {
             R::store_part(s, &mut write[b][done..], y[b]);
         }
+    }
+}
+
+/// Values that are the same along each row of `[rows, lanes]`, and values that are the same down each lane.
+pub struct Spread<'a, R, const P: usize, const L: usize> {
+    /// A multiple of the vector's lanes; or 1, for one sample alone.
+    pub lanes: usize,
+    /// `[rows]` each
+    pub of_row: [&'a [R]; P],
+    /// `[lanes]` each
+    pub of_lane: [&'a [R]; L],
+}
+
+/// As [`map`] over `[rows, lanes]`, where `f` is also given the values of the row and of the lane:
+/// `write[..][i] = f(of_row[..], of_lane[..], read[..][i], write[..][i])`.
+///
+/// # Panics
+/// If the slices are not of one length.
+#[inline(always)]
+pub fn map_rows<R: Num, S: Simd, const P: usize, const L: usize, const A: usize, const B: usize>(
+    s: S,
+    Spread { lanes, of_row, of_lane }: Spread<'_, R, P, L>,
+    read: [&[R]; A],
+    write: [&mut [R]; B],
+    f: impl Fn([R::V<S>; P], [R::V<S>; L], [R::V<S>; A], [R::V<S>; B]) -> [R::V<S>; B],
+) {
+    let (n, width) = (write[0].len(), R::lanes::<S>());
+    let zero = R::splat(s, R::ZERO);
+    let (mut row, mut lane, mut x, mut y) = ([zero; P], [zero; L], [zero; A], [zero; B]);
+    if lanes == 1 {
+        // One sample alone: rows lie side by side, and are the lanes of a vector.
+        for l in 0..L {
+            lane[l] = R::splat(s, of_lane[l][0]);
+        }
+        for from in (0..n).step_by(width) {
+            let at = from..n.min(from + width);
+            for p in 0..P {
+                row[p] = load(s, &of_row[p][at.clone()]);
+            }
+            for a in 0..A {
+                x[a] = load(s, &read[a][at.clone()]);
+            }
+            for b in 0..B {
+                y[b] = load(s, &write[b][at.clone()]);
+            }
+            let y = f(row, lane, x, y);
+            for b in 0..B {
+                store(s, &mut write[b][at.clone()], y[b]);
+            }
+        }
+        return;
+    }
+    for r in 0..n / lanes {
+        for p in 0..P {
+            row[p] = R::splat(s, of_row[p][r]);
+        }
+        for from in (0..lanes).step_by(width) {
+            let at = r * lanes + from..r * lanes + from + width;
+            for l in 0..L {
+                lane[l] = load(s, &of_lane[l][from..from + width]);
+            }
+            for a in 0..A {
+                x[a] = load(s, &read[a][at.clone()]);
+            }
+            for b in 0..B {
+                y[b] = load(s, &write[b][at.clone()]);
+            }
+            let y = f(row, lane, x, y);
+            for b in 0..B {
+                store(s, &mut write[b][at.clone()], y[b]);
+            }
+        }
+    }
+}
+
+/// A vector of at most its lanes' values, 0 in the rest.
+#[inline(always)]
+fn load<R: Num, S: Simd>(s: S, x: &[R]) -> R::V<S> {
+    if x.len() == R::lanes::<S>() { R::vectors::<S>(x)[0] } else { R::load_part(s, x) }
+}
+
+/// The first values of a vector.
+#[inline(always)]
+fn store<R: Num, S: Simd>(s: S, x: &mut [R], v: R::V<S>) {
+    if x.len() == R::lanes::<S>() {
+        R::vectors_mut::<S>(x)[0] = v;
+    } else {
+        R::store_part(s, x, v);
     }
 }

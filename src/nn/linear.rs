@@ -19,7 +19,7 @@ const MAX_FEATURES: usize = 1 << 24;
 /// # Shapes
 /// x `[T, in, B]` → y `[T, out, B]`
 /// # Parameters
-/// `weight [out, in]`, `bias [out]`; both U(±1/√in), as in PyTorch
+/// `weight [out, in]`, `bias [out]`; both U(±1/√in), as in PyTorch; no bias after [`bias(false)`](Linear::bias)
 /// # Saved
 /// Nothing: backward reads x again.
 /// # Examples
@@ -34,13 +34,26 @@ const MAX_FEATURES: usize = 1 << 24;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
+    // Absent where it is true, as it is in files that were written before there was a choice.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    bias: bool,
     out_features: usize,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Linear {
     /// A layer with `out_features` outputs; the number of inputs is inferred from the preceding layer.
     pub fn new(out_features: usize) -> Self {
-        Self { out_features }
+        Self { bias: true, out_features }
+    }
+
+    /// Whether there is a bias; true by default.
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
     }
 }
 
@@ -57,7 +70,9 @@ impl<R: Real> Layer<R> for Linear {
         let Features { shape, units } = build.input();
         let out = Axis::units(build.prefix(), self.out_features, 1);
         build.tensor("weight", [out.clone(), units.clone()], Init::pytorch(shape.f))?;
-        build.tensor("bias", [out.clone()], Init::pytorch(shape.f))?;
+        if self.bias {
+            build.tensor("bias", [out.clone()], Init::pytorch(shape.f))?;
+        }
         let packed = packed_len(self.out_features, shape.f) + packed_len(shape.f, self.out_features);
         Ok(Built::new(Features::of(shape.t, out)).packed(packed))
     }
@@ -70,7 +85,8 @@ impl<R: Real> Layer<R> for Linear {
         let (weight, bias) = params.split_at(self.out_features * input.f);
         let (forward, backward) = packed.split_at_mut(packed_len(self.out_features, input.f));
         let matrix = Matrix::new(weight, self.out_features, input.f);
-        R::pack(&[matrix], &[bias], forward);
+        let biases = [bias];
+        R::pack(&[matrix], if self.bias { &biases } else { &[] }, forward);
         R::pack(&[matrix.transposed()], &[], backward);
     }
 
@@ -86,7 +102,9 @@ impl<R: Real> Layer<R> for Linear {
         let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
         let (band, x_band) = (Band::new(dy.data, dy.shape.f), Band::new(x.data, x.shape.f));
         R::outer(band.clone(), x_band, dweight, (x.shape.f, 0), x.lanes);
-        R::row_sums(band, [dbias, &mut []], x.lanes);
+        if self.bias {
+            R::row_sums(band, [dbias, &mut []], x.lanes);
+        }
         if let Some(mut dx) = dx {
             let packed = &cx.packed[packed_len(self.out_features, x.shape.f)..];
             for t in 0..x.shape.t {
@@ -97,9 +115,13 @@ impl<R: Real> Layer<R> for Linear {
 
     #[cfg(feature = "onnx")]
     fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
-        let (weight, bias) = (graph.param("weight")?, graph.param("bias")?);
+        let weight = graph.param("weight")?;
         let transposed = graph.node("Transpose", &[&weight], &[("perm", Attribute::Ints(&[1, 0]))]);
         let product = graph.node("MatMul", &[&x, &transposed], &[]);
+        if !self.bias {
+            return Ok(product);
+        }
+        let bias = graph.param("bias")?;
         Ok(graph.node("Add", &[&product, &bias], &[]))
     }
 }

@@ -110,8 +110,48 @@
 //!
 //! # How to write a cell
 //!
-//! A custom recurrent layer needs only a [cell](rnn::Cell), its pointwise part: stacking, both directions, lengths and
-//! weight gradients are those of the stack.
+//! A custom recurrent layer needs only a [cell](rnn::cell), its pointwise part: stacking, both directions, lengths and
+//! weight gradients are those of the stack. This one is h' = tanh(W x + U h + b) + s ⊙ h, with a scale s for each unit:
+//!
+//! ```
+//! use bptt::gradcheck::Conform;
+//! use bptt::nn::rnn::cell::{self, Cell, CellStep, CellStepBack, CellTensor};
+//! use bptt::nn::rnn::Recurrent;
+//! use bptt::{Init, Real, Shape};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+//! struct Skip;
+//!
+//! impl Cell for Skip {
+//!     const KIND: &'static str = "skip";
+//!     const GATES: usize = 1;
+//!     const HAS_CELL: bool = false;
+//!     const TENSORS: &'static [CellTensor] =
+//!         &[CellTensor { name: "weight_skip", blocks: 1, init: |_| Init::Constant(0.5) }];
+//!
+//!     fn forward<R: Real>(&self, step: CellStep<'_, R>) {
+//!         cell::tanh(step.gates); // of a = W x + U h + b; left there for backward
+//!         for (i, h) in step.h.iter_mut().enumerate() {
+//!             *h = step.gates[i] + step.params[i / step.lanes] * step.h_prev[i];
+//!         }
+//!     }
+//!
+//!     fn backward<R: Real>(&self, step: CellStepBack<'_, R>) {
+//!         for (i, &dh) in step.dh.iter().enumerate() {
+//!             step.gates[i] = dh * (R::ONE - step.gates[i] * step.gates[i]); // da
+//!             step.dh_prev[i] += dh * step.params[i / step.lanes];
+//!             step.grads[i] += dh * step.h_prev[i]; // lane by lane
+//!         }
+//!     }
+//! }
+//!
+//! let conform = Conform::default().load(Recurrent::<Skip>::from_description);
+//! conform.layer(|| Recurrent::with_cell(Skip, 3).layers(2), Shape::new(5, 2))?;
+//! # Ok::<(), bptt::Error>(())
+//! ```
+//!
+//! [`rnn::cell`] has the rules; `examples/custom_cell.rs` trains one.
 
 mod activation;
 mod dropout;
@@ -139,4 +179,4 @@ pub(crate) use model::LayerSlot;
 pub(crate) use model::same_mask;
 pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Workspace};
 pub use pool::Pool;
-pub use rnn::{Gru, Lstm, Rnn};
+pub use rnn::{Gru, LayerNormLstm, Lstm, PeepholeLstm, Rnn};

@@ -1,7 +1,7 @@
 //! Making built-in layers from their saved descriptions.
 
 use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
-use super::{Dropout, Embedding, LayerNorm, Pool};
+use super::{Dropout, Embedding, LayerNorm, LayerNormLstm, PeepholeLstm, Pool};
 use crate::{Error, Real, Result};
 
 /// The built-in layer with this description.
@@ -14,6 +14,8 @@ pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Resul
         "lstm" => Box::new(serde_json::from_value::<Lstm>(config).map_err(bad)?),
         "rnn" => Box::new(serde_json::from_value::<Rnn>(config).map_err(bad)?),
         "gru" => Box::new(serde_json::from_value::<Gru>(config).map_err(bad)?),
+        "peephole_lstm" => Box::new(serde_json::from_value::<PeepholeLstm>(config).map_err(bad)?),
+        "layer_norm_lstm" => Box::new(serde_json::from_value::<LayerNormLstm>(config).map_err(bad)?),
         "linear" => Box::new(serde_json::from_value::<Linear>(config).map_err(bad)?),
         "log_softmax" => Box::new(serde_json::from_value::<LogSoftmax>(config).map_err(bad)?),
         "activation" => Box::new(serde_json::from_value::<Activation>(config).map_err(bad)?),

@@ -18,7 +18,7 @@
 //! `states` they start at 0 and are not exposed: an input with a default value would have to know the batch.
 //!
 //! Initializers have the names of the model's parameters, and their shapes except in recurrent layers: there
-//! `weight_ih_lk`, `weight_hh_lk` and `bias_lk` hold both directions, with the gates in ONNX's order, and both biases.
+//! `weight_ih_lk`, `weight_hh_lk`, `bias_lk` and `peephole_lk` hold both directions, with the gates in ONNX's order, and both biases.
 //! Pruned weights are 0. The names of the classes are a JSON list under the key `classes` of the metadata.
 //!
 //! The opset is 17, the first with `LayerNormalization`, and the IR version 8; all operators are of ONNX's default domain.

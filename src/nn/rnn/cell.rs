@@ -1,75 +1,165 @@
-//! What tells one recurrent cell from another: where its pre-activations come from, and its pointwise part.
+//! What distinguishes one recurrent cell from another: which pre-activations it sums, and its pointwise part.
+//!
+//! A stack computes the pre-activations a = b + W x + U h of a step, all blocks of rows by one product; a [`Cell`]
+//! computes the next state from them. Stacking, both directions, sequences of different lengths, chunks and weight
+//! gradients are the stack's, so a cell is two functions over slices.
+//!
+//! # How to write a cell
+//!
+//! 1. Say what it is: [`KIND`](Cell::KIND), [`GATES`](Cell::GATES), [`HAS_CELL`](Cell::HAS_CELL), and
+//!    [`TENSORS`](Cell::TENSORS) if it has parameters besides W, U and b.
+//! 2. [`forward`](Cell::forward): read `gates`, `h_prev` and `c_prev`, write `h` and `c`, and leave in `gates` and `kept`
+//!    what backward needs. Slices are `[rows, lanes]`: value i belongs to row i / lanes. [`sigmoid`] and [`tanh`] work on
+//!    whole slices, at the speed of the built-in cells.
+//! 3. [`backward`](Cell::backward): from `dh` and `dc`, replace `gates` by the gradients of the pre-activations, replace
+//!    `dc` by the gradient of the cell state before, add to `dh_prev` what reaches h without passing U, and add to `grads`
+//!    the gradients of the cell's own parameters, lane by lane.
+//! 4. Build a layer of it by [`Recurrent::with_cell`](super::Recurrent::with_cell), hold it to
+//!    [`gradcheck`](crate::gradcheck), and load models with
+//!    [`Recurrent::from_description`](super::Recurrent::from_description).
+//!
+//! `examples/custom_cell.rs` does all of it.
 
 use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Real;
+#[cfg(feature = "onnx")]
+use crate::Error;
+use crate::kernels::activation::Curve;
 #[cfg(feature = "onnx")]
 use crate::onnx::Attribute;
+use crate::{Init, Real, Result};
 
-/// One time step of a cell, after W x + U h + b. All but `gates` are `[H, lanes]`.
+/// One time step of a cell, after a = b + W x + U h. Slices are `[H, lanes]` where nothing else is said.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CellStep<'a, R> {
     /// `[blocks · H, lanes]`: pre-activations in; what backward needs of the gates out.
     pub gates: &'a mut [R],
     /// The hidden state before.
     pub h_prev: &'a [R],
-    /// The cell before; empty where there is none.
+    /// The cell state before; empty where there is none.
     pub c_prev: &'a [R],
-    /// The cell after.
+    /// The cell state after; empty where there is none.
     pub c: &'a mut [R],
     /// `[kept, lanes]`, with [`Cell::kept`] rows: what else backward needs.
     pub kept: &'a mut [R],
     /// The hidden state after.
     pub h: &'a mut [R],
+    /// The cell's own parameters, one of [`Cell::TENSORS`] after another; the same for all lanes.
+    pub params: &'a [R],
     /// Samples side by side.
     pub lanes: usize,
 }
 
-/// One time step back. All but `gates` are `[H, lanes]`.
+/// One time step back. Slices are `[H, lanes]` where nothing else is said.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CellStepBack<'a, R> {
     /// `[blocks · H, lanes]`: as forward left them in; gradients of the pre-activations out.
     pub gates: &'a mut [R],
     /// The hidden state before.
     pub h_prev: &'a [R],
-    /// The cell before.
+    /// The cell state before.
     pub c_prev: &'a [R],
-    /// What else forward kept; may be overwritten.
+    /// The cell state after.
+    pub c: &'a [R],
+    /// `[kept, lanes]`: what else forward kept; may be overwritten.
     pub kept: &'a mut [R],
     /// The hidden state after.
     pub h: &'a [R],
     /// The gradient of the hidden state after.
     pub dh: &'a [R],
-    /// The gradient of the hidden state before: what goes past the weights is added here.
+    /// The gradient of the hidden state before: what does not pass U is added here, and the stack adds Uᵀ da.
     pub dh_prev: &'a mut [R],
-    /// The gradient of the cell: after in, before out.
+    /// The gradient of the cell state: after in, before out.
     pub dc: &'a mut [R],
+    /// The cell's own parameters, one of [`Cell::TENSORS`] after another.
+    pub params: &'a [R],
+    /// `[parameters, lanes]`: the gradients of the cell's own parameters, to be added to. Each lane has its own, and the
+    /// stack adds these up after the last step: so the order of summation does not depend on the cell.
+    pub grads: &'a mut [R],
     /// Samples side by side.
     pub lanes: usize,
 }
 
+/// The step of a cell with a [gated block](Block::gated), between its two products. Slices are `[H, lanes]` where
+/// nothing else is said.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct GateStep<'a, R> {
+    /// `[blocks · H, lanes]`: pre-activations, complete but for the gated block.
+    pub gates: &'a mut [R],
+    /// The hidden state before.
+    pub h_prev: &'a [R],
+    /// What the rows of U of the gated block are multiplied with, to be written.
+    pub m: &'a mut [R],
+}
+
+/// The same step back, after [`Cell::backward`]. Slices are `[H, lanes]` where nothing else is said.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct GateStepBack<'a, R> {
+    /// `[blocks · H, lanes]`: as [`Cell::backward`] left them in; gradients of the pre-activations out.
+    pub gates: &'a mut [R],
+    /// The hidden state before.
+    pub h_prev: &'a [R],
+    /// The gradient of m: Uᵀ da over the rows of the gated block.
+    pub dm: &'a [R],
+    /// The gradient of the hidden state before: what reaches it through m is added here.
+    pub dh_prev: &'a mut [R],
+}
+
 /// A block of H pre-activations: which block of the rows of `weight_ih` and which of `weight_hh` it sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Block {
     /// The block of `weight_ih` and `bias_ih`.
     pub ih: Option<usize>,
     /// The block of `weight_hh` and `bias_hh`.
     pub hh: Option<usize>,
+    /// Whether U is multiplied with what [`Cell::gate`] makes of h rather than with h.
+    pub gated: bool,
 }
 
 impl Block {
     /// Block `i` of both.
     pub const fn both(i: usize) -> Self {
-        Self { ih: Some(i), hh: Some(i) }
+        Self { ih: Some(i), hh: Some(i), gated: false }
     }
+
+    /// Block `i` of W x + b alone.
+    pub const fn input(i: usize) -> Self {
+        Self { ih: Some(i), hh: None, gated: false }
+    }
+
+    /// Block `i` of U h + b' alone.
+    pub const fn hidden(i: usize) -> Self {
+        Self { ih: None, hh: Some(i), gated: false }
+    }
+
+    /// Block `i` of W x + b and of U m + b', where m is what [`Cell::gate`] makes of h. At most one block of a cell.
+    pub const fn gated(i: usize) -> Self {
+        Self { ih: Some(i), hh: Some(i), gated: true }
+    }
+}
+
+/// A tensor of a cell's own, of some blocks of H values.
+#[derive(Clone, Copy, Debug)]
+pub struct CellTensor {
+    /// The beginning of its name: `weight_pi` becomes `weight_pi_l0`, `weight_pi_l0_reverse` and so on.
+    pub name: &'static str,
+    /// How many blocks of H values it has.
+    pub blocks: usize,
+    /// How it is initialised in a layer of H units.
+    pub init: fn(usize) -> Init,
 }
 
 /// What a cell is in ONNX.
 #[cfg(feature = "onnx")]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Operator {
     /// The operator's name.
     pub name: &'static str,
@@ -77,26 +167,61 @@ pub struct Operator {
     pub gates: &'static [usize],
     /// The activation of each direction, where it is not the operator's own.
     pub activation: Option<&'static str>,
-    /// Settings that are the cell's own.
+    /// Further settings.
     pub settings: &'static [(&'static str, Attribute<'static>)],
+    /// Which blocks of the cell's own parameters follow one another in the operator's input P, if it has one.
+    pub peepholes: &'static [usize],
 }
 
-/// A recurrent cell.
+/// A recurrent cell; [how to write one](self).
 pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The layer's kind in saved models.
     const KIND: &'static str;
     /// Blocks of H rows in each weight.
     const GATES: usize;
-    /// The blocks of pre-activations, those of `weight_ih` in its order.
-    const BLOCKS: &'static [Block];
     /// Whether there is a cell state besides the hidden one.
     const HAS_CELL: bool;
+    /// The parameters that the cell has besides weights and biases.
+    const TENSORS: &'static [CellTensor] = &[];
+    /// Whether h may be [projected](super::Recurrent::proj_size): only if forward does not read `h_prev`, backward
+    /// neither `h` nor `h_prev`, and nothing is added to `dh_prev`.
+    const PROJECTS: bool = false;
+
+    /// The blocks of pre-activations, those of `weight_ih` in its order: block i of both weights for each gate, unless
+    /// the cell needs W x and U h apart. A cell of more than eight gates has to say what its blocks are.
+    fn blocks(&self) -> &'static [Block] {
+        const ALL: [Block; 8] = [
+            Block::both(0),
+            Block::both(1),
+            Block::both(2),
+            Block::both(3),
+            Block::both(4),
+            Block::both(5),
+            Block::both(6),
+            Block::both(7),
+        ];
+        &ALL[..Self::GATES]
+    }
 
     /// Rows that forward keeps of a step for backward, besides gates and states, in a layer of `units` units.
-    fn kept(units: usize) -> usize {
-        let _ = units;
+    fn kept(&self, _units: usize) -> usize {
         0
     }
+
+    /// Checks the cell's settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) naming the setting.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes m, what a [gated block](Block::gated) multiplies U with: called before [`forward`](Self::forward), when all
+    /// other blocks are complete. Cells without such a block need not have it.
+    fn gate<R: Real>(&self, _step: GateStep<'_, R>) {}
+
+    /// The same step back: called after [`backward`](Self::backward), which has left the gradient of the gated block.
+    fn gate_back<R: Real>(&self, _step: GateStepBack<'_, R>) {}
 
     /// The pointwise part of a step.
     fn forward<R: Real>(&self, step: CellStep<'_, R>);
@@ -105,6 +230,22 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
     fn backward<R: Real>(&self, step: CellStepBack<'_, R>);
 
     /// What the cell is in ONNX.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if it cannot be exported, as by default.
     #[cfg(feature = "onnx")]
-    fn operator(&self) -> Operator;
+    fn operator(&self) -> Result<Operator> {
+        let fault = format!("found a cell of kind `{}`, expected one that has `Cell::operator`", Self::KIND);
+        Err(Error::config("onnx", fault))
+    }
+}
+
+/// x ← σ(x), value by value.
+pub fn sigmoid<R: Real>(x: &mut [R]) {
+    R::activate_in_place(Curve::Sigmoid, x);
+}
+
+/// x ← tanh(x), value by value.
+pub fn tanh<R: Real>(x: &mut [R]) {
+    R::activate_in_place(Curve::Tanh, x);
 }

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, CellStep, CellStepBack};
+use super::cell::{Cell, CellStep, CellStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
+#[cfg(feature = "onnx")]
+use crate::Result;
 use crate::nn::activation::Function;
 
 /// The pointwise part of an Elman network.
@@ -37,7 +39,7 @@ pub struct RnnCell(pub(super) Function);
 pub type Rnn = Recurrent<RnnCell>;
 
 impl Rnn {
-    /// One layer of `hidden_size` units with tanh that hands out every time step.
+    /// One layer of `hidden_size` units with tanh that returns the output of every time step.
     pub fn new(hidden_size: usize) -> Self {
         Self::with_cell(RnnCell(Function::Tanh), hidden_size)
     }
@@ -52,7 +54,6 @@ impl Rnn {
 impl Cell for RnnCell {
     const KIND: &'static str = "rnn";
     const GATES: usize = 1;
-    const BLOCKS: &'static [Block] = &[Block::both(0)];
     const HAS_CELL: bool = false;
 
     fn forward<R: Real>(&self, step: CellStep<'_, R>) {
@@ -64,7 +65,7 @@ impl Cell for RnnCell {
     }
 
     #[cfg(feature = "onnx")]
-    fn operator(&self) -> Operator {
-        Operator { name: "RNN", gates: &[0], activation: Some(self.0.onnx()), settings: &[] }
+    fn operator(&self) -> Result<Operator> {
+        Ok(Operator { name: "RNN", gates: &[0], activation: Some(self.0.onnx()), ..Operator::default() })
     }
 }

@@ -5,21 +5,25 @@ use super::layout::{Part, StackLayout};
 use super::packing::Weights;
 use super::recurrent::Recurrent;
 use crate::onnx::{Attribute, Graph, Value};
-use crate::{Real, Result};
+use crate::{Error, Real, Result};
 
 impl<C: Cell> Recurrent<C> {
     /// `x` is `[T, batch, I]`, as in ONNX; returns `[T, batch, directions · H]`, or one step of it.
     pub(super) fn export<R: Real>(&self, graph: &mut Graph<'_, R>, mut x: Value) -> Result<Value> {
         let layout = StackLayout::new(self, graph.input());
-        let operator = self.cell.operator();
+        let operator = self.cell.operator()?;
+        if let Some(size) = self.proj_size {
+            let fault = format!("found {size}, expected none: the LSTM of ONNX has no projection");
+            return Err(Error::config("proj_size", fault));
+        }
         let lengths = graph.lengths(&x).unwrap_or(Value::absent());
         let h0 = graph.state("h0", layout.part_count(), layout.width);
         let c0 = if C::HAS_CELL { graph.state("c0", layout.part_count(), layout.cell) } else { None };
         let (mut hn, mut cn) = (Vec::new(), Vec::new());
         for layer in 0..layout.layers {
-            let [w, r, b] = weights::<R, C>(graph, &layout, layer, &operator);
+            let [w, r, b, p] = weights::<R, C>(graph, &layout, layer, &operator);
             let [h0, c0] = [&h0, &c0].map(|state| initial(graph, &layout, layer, state.as_ref()));
-            let inputs = [&x, &w, &r, &b, &lengths, &h0, &c0];
+            let inputs = [&x, &w, &r, &b, &lengths, &h0, &c0, &p];
             let [y, h, c] = node::<R, C>(graph, &layout, &operator, &inputs);
             hn.push(h);
             cn.extend(C::HAS_CELL.then_some(c));
@@ -63,30 +67,37 @@ fn node<R: Real, C: Cell>(
     }
 }
 
-/// W `[directions, gates · H, I]`, R `[directions, gates · H, H]` and B `[directions, 2 · gates · H]` of a layer.
+/// W `[directions, gates · H, I]`, R `[directions, gates · H, H]`, B `[directions, 2 · gates · H]` and, with peepholes, P
+/// `[directions, 3H]` of a layer.
 fn weights<R: Real, C: Cell>(
     graph: &mut Graph<'_, R>,
     layout: &StackLayout,
     layer: usize,
     operator: &Operator,
-) -> [Value; 3] {
-    let (mut w, mut r, mut b) = (Vec::new(), Vec::new(), Vec::new());
-    let reorder = |to: &mut Vec<R>, from: &[R]| {
-        let block = from.len() / C::GATES;
-        operator.gates.iter().for_each(|gate| to.extend_from_slice(&from[gate * block..][..block]));
+) -> [Value; 4] {
+    let (mut w, mut r, mut b, mut p) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let reorder = |to: &mut Vec<R>, from: &[R], order: &[usize], block: usize| {
+        order.iter().for_each(|i| to.extend_from_slice(&from[i * block..][..block]));
     };
+    let gates = |to: &mut Vec<R>, from: &[R]| reorder(to, from, operator.gates, from.len() / C::GATES);
     for &direction in layout.directions() {
-        let Weights { ih, hh, b_ih, b_hh } = Weights::new(layout, Part { layer, direction }, graph.params());
-        reorder(&mut w, ih);
-        reorder(&mut r, hh);
-        reorder(&mut b, b_ih);
-        reorder(&mut b, b_hh);
+        let part = Weights::new(layout, Part { layer, direction }, graph.params());
+        gates(&mut w, part.ih);
+        gates(&mut r, part.hh);
+        gates(&mut b, part.b_ih);
+        gates(&mut b, part.b_hh);
+        reorder(&mut p, part.own, operator.peepholes, layout.units);
     }
     let (d, rows) = (layout.directions().len(), layout.weight_rows());
+    let mut tensor = |name: &str, rows: &[usize], values: &[R]| match values {
+        [] => Value::absent(),
+        _ => graph.tensor(&format!("{name}_l{layer}"), &[&[d], rows].concat(), values),
+    };
     [
-        graph.tensor(&format!("weight_ih_l{layer}"), &[d, rows, layout.features(layer)], &w),
-        graph.tensor(&format!("weight_hh_l{layer}"), &[d, rows, layout.width], &r),
-        graph.tensor(&format!("bias_l{layer}"), &[d, 2 * rows], &b),
+        tensor("weight_ih", &[rows, layout.features(layer)], &w),
+        tensor("weight_hh", &[rows, layout.width], &r),
+        tensor("bias", &[2 * rows], &b),
+        tensor("peephole", &[3 * layout.units], &p),
     ]
 }
 

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::cell::Cell;
+use super::cell::{Block, Cell};
 use super::recurrent::Recurrent;
 use crate::Shape;
 use crate::kernels::packed_len;
@@ -20,7 +20,7 @@ const LINE: usize = 16;
 /// How many rows lie from step to step on a track that `outer` reads: an odd number. Weight gradients read a few rows
 /// of every step; were steps a power of two apart, these would fall on the same few places of a cache and evict each
 /// other.
-const fn odd(rows: usize) -> usize {
+pub(super) const fn odd(rows: usize) -> usize {
     rows | 1
 }
 
@@ -91,6 +91,16 @@ pub(super) struct Part {
     pub(super) direction: Direction,
 }
 
+/// The product that a step may need after a = b + W x + U h. It reads m, H values that the cell writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    None,
+    /// h = W_hr m
+    Projection,
+    /// a += U m, for this block and its rows of U alone
+    Gated(usize),
+}
+
 /// The sizes of one track of a tape, in rows, each of which is a value per lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrackSize {
@@ -115,7 +125,7 @@ pub(super) struct StackLayout {
     input: usize,
     /// H, the rows of a gate and of a cell state.
     pub(super) units: usize,
-    /// The rows of a hidden state, which is what a part outputs.
+    /// The rows of a hidden state, which is what a part outputs: P where h is projected, else H.
     pub(super) width: usize,
     pub(super) layers: usize,
     directions: usize,
@@ -123,10 +133,17 @@ pub(super) struct StackLayout {
     gates: usize,
     /// Blocks of H pre-activations; more than gates where a gate keeps x and h apart.
     blocks: usize,
+    /// Whether the blocks are the gates in their order, so that weights are packed as they are.
+    plain: bool,
     /// Rows of the cell state; 0 where there is none.
     pub(super) cell: usize,
     /// Rows that the cell keeps of a step besides.
     kept: usize,
+    /// Values of the cell's own parameters.
+    own: usize,
+    /// Whether there are biases.
+    pub(super) bias: bool,
+    pub(super) second: Second,
     /// Whether training drops outputs between layers.
     drops: bool,
 }
@@ -134,17 +151,26 @@ pub(super) struct StackLayout {
 impl StackLayout {
     pub(super) fn new<C: Cell>(stack: &Recurrent<C>, input: Shape) -> Self {
         let units = stack.hidden_size;
+        let blocks = stack.cell.blocks();
         Self {
             t: input.t,
             input: input.f,
             units,
-            width: units,
+            width: stack.proj_size.unwrap_or(units),
             layers: stack.layers,
             directions: 1 + usize::from(stack.bidirectional),
             gates: C::GATES,
-            blocks: C::BLOCKS.len(),
+            blocks: blocks.len(),
+            plain: blocks.iter().enumerate().all(|(i, &block)| block == Block::both(i)),
             cell: if C::HAS_CELL { units } else { 0 },
-            kept: C::kept(units),
+            kept: stack.cell.kept(units),
+            own: units * C::TENSORS.iter().map(|tensor| tensor.blocks).sum::<usize>(),
+            bias: stack.bias,
+            second: match blocks.iter().position(|block| block.gated) {
+                Some(block) => Second::Gated(block),
+                None if stack.proj_size.is_some() => Second::Projection,
+                None => Second::None,
+            },
             drops: stack.dropout > 0.0,
         }
     }
@@ -206,9 +232,11 @@ impl StackLayout {
     }
 
     /// Values of a part's tensors, in their order; see [`Weights`](super::packing::Weights).
-    pub(super) fn weights(&self, layer: usize) -> [usize; 4] {
+    pub(super) fn weights(&self, layer: usize) -> [usize; 6] {
         let rows = self.weight_rows();
-        [rows * self.features(layer), rows * self.width, rows, rows]
+        let bias = if self.bias { rows } else { 0 };
+        let projection = if self.second == Second::Projection { self.width * self.units } else { 0 };
+        [rows * self.features(layer), rows * self.width, bias, bias, projection, self.own]
     }
 
     /// The parameters of a part within the stack's.
@@ -217,14 +245,23 @@ impl StackLayout {
     }
 
     /// Values of a part's packs, in their order; see [`Packs`](super::packing::Packs).
-    pub(super) fn packs(&self, layer: usize) -> [usize; 4] {
+    pub(super) fn packs(&self, layer: usize) -> [usize; 6] {
         let (rows, features) = (self.rows(), self.features(layer));
         let (sources, width) = self.sources(layer);
-        let spread = if self.blocks == self.gates { 0 } else { rows * (features + self.width + 2) };
+        let [second, back_second] = match self.second {
+            Second::None => [0, 0],
+            // A cell with a gated block projects nothing, so its width is H.
+            Second::Projection | Second::Gated(_) => {
+                [packed_len(self.width, self.units), packed_len(self.units, self.width)]
+            }
+        };
+        let spread = if self.plain { 0 } else { rows * (features + self.width + 2) };
         [
             packed_len(rows, features + self.width),
             packed_len(self.width, rows),
             sources * packed_len(width, rows),
+            second,
+            back_second,
             // Whole cache lines, so that the packs that follow begin at one.
             spread.next_multiple_of(LINE),
         ]
@@ -269,19 +306,21 @@ impl StackLayout {
 
     // --- the tape ---
 
-    /// The tracks of a part's tape: gates, h, c, and what the cell keeps besides.
+    /// The tracks of a part's tape: gates, h, c, what the cell keeps besides, and m, what the second product reads.
     ///
     /// States have one slot more than there are steps, for the initial one. Inference keeps the outputs of a chunk for
     /// the layer above; of the rest it needs the current step alone, so gates and c are rings of 1 and 2 slots.
-    pub(super) fn tracks(&self, mode: Mode) -> [TrackSize; 4] {
+    pub(super) fn tracks(&self, mode: Mode) -> [TrackSize; 5] {
         let [gates, h, c] =
             if mode.keeps_history() { [self.t, self.t + 1, self.t + 1] } else { [1, self.chunk() + 1, 2] };
+        let [m, m_stride] = if self.second == Second::None { [0, 0] } else { [self.units, odd(self.units)] };
         let track = |steps, rows, stride| TrackSize { steps, stride, rows };
         [
             track(gates, self.rows(), odd(self.rows())),
             track(h, self.width, odd(self.width)),
             track(c, self.cell, self.cell),
             track(gates, self.kept, self.kept),
+            track(gates, m, m_stride),
         ]
     }
 
@@ -302,13 +341,18 @@ impl StackLayout {
 
     // --- the cache ---
 
-    /// The sections of the cache, in rows: the tapes of all parts; for a backward pass, the gradients of outputs and
-    /// those of a cell state; and what dropout keeps of each layer but the top one.
-    pub(super) fn sections(&self, mode: Mode) -> [usize; 4] {
-        let kept = usize::from(mode.keeps_history());
+    /// The sections of the cache, in rows: the tapes of all parts; for a backward pass, the gradients of outputs, that
+    /// of a cell state, that of m, and those of the cell's own parameters; and what dropout keeps of each layer but the
+    /// top one.
+    pub(super) fn sections(&self, mode: Mode) -> [usize; 6] {
+        let tapes = self.part_count() * self.tape(mode);
+        if !mode.keeps_history() {
+            return [tapes, 0, 0, 0, 0, 0];
+        }
         let dh = self.gradient_sets() * self.directions * self.chunk() * self.width;
+        let dm = if self.second == Second::None { 0 } else { self.units };
         let dropped = if self.drops { 2 * self.t * self.outputs() * (self.layers - 1) } else { 0 };
-        [self.part_count() * self.tape(mode), kept * dh, kept * self.units, kept * dropped]
+        [tapes, dh, self.cell, dm, self.own, dropped]
     }
 
     /// The whole cache, in rows.
@@ -318,9 +362,10 @@ impl StackLayout {
 
     /// How many layers' gradients of outputs are held at a time. Where time has one direction, the gradient for the
     /// layer below can replace that of this layer step by step; with two, the second direction still reads what the
-    /// first would have overwritten, so layers take two sets in turn.
+    /// first would have overwritten, and the weights of a projection read all of them after the last step: then layers
+    /// take two sets in turn.
     fn gradient_sets(&self) -> usize {
-        if self.directions == 1 { 1 } else { 2 }
+        if self.directions == 1 && self.second != Second::Projection { 1 } else { 2 }
     }
 
     /// The gradients of a part's outputs within that section, in rows: all steps of a chunk.
@@ -342,7 +387,7 @@ impl StackLayout {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{GruCell, LstmCell, RnnCell};
+    use super::super::{Gru, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
     use super::*;
 
     /// Sizes of a stack: T, I, H, layers; and whether it has two directions, and dropout.
@@ -352,16 +397,27 @@ mod tests {
         (1usize..100, 1usize..40, 1usize..40, 1usize..5, any::<bool>(), any::<bool>())
     }
 
-    fn layout<C: Cell>(cell: C, (t, f, hidden, layers, both, drops): Sizes) -> StackLayout {
-        let mut stack = Recurrent::with_cell(cell, hidden).layers(layers);
+    fn layout<C: Cell>(
+        stack: impl Fn(usize) -> Recurrent<C>,
+        (t, f, hidden, layers, both, drops): Sizes,
+    ) -> StackLayout {
+        let mut stack = stack(hidden).layers(layers);
         stack.bidirectional = both;
         StackLayout::new(&stack.dropout(if drops { 0.5 } else { 0.0 }), Shape::new(t, f))
     }
 
-    /// A layout of each cell: one with a cell state, one that spreads its blocks, one with neither.
-    fn layouts(sizes: Sizes) -> [StackLayout; 3] {
-        let rnn = RnnCell(crate::nn::activation::Function::Tanh);
-        [layout(LstmCell, sizes), layout(GruCell, sizes), layout(rnn, sizes)]
+    /// A layout of each cell, and of both kinds of second product: with and without a cell state, blocks that are
+    /// spread, biases, and parameters of the cell's own.
+    fn layouts(sizes: Sizes) -> [StackLayout; 7] {
+        [
+            layout(Lstm::new, sizes),
+            layout(Gru::new, sizes),
+            layout(|hidden| Gru::new(hidden).reset_after(false), sizes),
+            layout(Rnn::new, sizes),
+            layout(PeepholeLstm::new, sizes),
+            layout(LayerNormLstm::new, sizes),
+            layout(|hidden| PeepholeLstm::new(hidden + 1).proj_size(hidden), sizes),
+        ]
     }
 
     /// One behind another, from 0 to `end`: so they are disjoint, and nothing is left between them.
@@ -378,7 +434,8 @@ mod tests {
         #[test]
         fn parameters_and_packs_cover_theirs(sizes in sizes()) {
             for layout in layouts(sizes) {
-                let all = (0..layout.layers).map(|k| layout.directions * layout.weights(k).iter().sum::<usize>()).sum();
+                let of = |layer| layout.directions * layout.weights(layer).iter().sum::<usize>();
+                let all = (0..layout.layers).map(of).sum();
                 follow_one_another(layout.parts().map(|part| layout.params(part)).collect(), all);
                 let packs: Vec<_> = layout.parts().map(|part| layout.packs_range(part)).collect();
                 follow_one_another(packs.clone(), layout.packed());
@@ -411,10 +468,11 @@ mod tests {
         /// Every step of every track has a slot of its own while it is needed, on an odd stride where `outer` reads it.
         #[test]
         fn tracks_hold_what_is_read_again(sizes in sizes()) {
-            for (layout, mode) in layouts(sizes).into_iter().zip([Mode::Train, Mode::Infer].into_iter().cycle()) {
-                let [gates, h, c, kept] = layout.tracks(mode);
+            let modes = [Mode::Train, Mode::Infer].into_iter().cycle();
+            for (layout, mode) in layouts(sizes).into_iter().zip(modes) {
+                let [gates, h, c, kept, m] = layout.tracks(mode);
                 prop_assert!(gates.stride % 2 == 1 && h.stride % 2 == 1);
-                for track in [gates, h, c, kept] {
+                for track in [gates, h, c, kept, m] {
                     prop_assert!(track.rows <= track.stride && track.stride <= track.rows + 1);
                 }
                 for steps in layout.chunks() {
@@ -430,7 +488,8 @@ mod tests {
                     }
                 }
                 if mode == Mode::Train {
-                    prop_assert!(gates.steps == layout.t && kept.steps == layout.t && c.steps == layout.t + 1);
+                    prop_assert!(gates.steps == layout.t && kept.steps == layout.t);
+                    prop_assert_eq!(c.steps, layout.t + 1);
                 }
             }
         }
@@ -439,7 +498,9 @@ mod tests {
         #[test]
         fn outputs_are_states_after_steps(sizes in sizes()) {
             for layout in layouts(sizes) {
-                for (mode, direction) in [Mode::Train, Mode::Infer].into_iter().flat_map(|mode| layout.directions().iter().map(move |&d| (mode, d))) {
+                let modes = [Mode::Train, Mode::Infer].into_iter();
+                let each = modes.flat_map(|mode| layout.directions().iter().map(move |&d| (mode, d)));
+                for (mode, direction) in each {
                     let [gates, h, ..] = layout.tracks(mode);
                     let track = direction.index() * layout.tape(mode) + gates.all_rows();
                     for steps in layout.chunks() {
@@ -461,18 +522,20 @@ mod tests {
             for layout in layouts(sizes) {
                 let [_, dh, ..] = layout.sections(Mode::Train);
                 for layer in 0..layout.layers {
-                    let parts = |layer: usize| layout.directions().iter().map(move |&direction| Part { layer, direction });
+                    let directions = layout.directions().iter();
+                    let parts = |layer| directions.clone().map(move |&direction| Part { layer, direction });
                     let mut ranges: Vec<_> = parts(layer).map(|part| layout.gradients(part)).collect();
-                    if layer > 0 && layout.directions > 1 {
+                    if layer > 0 && layout.gradient_sets() > 1 {
                         ranges.extend(parts(layer - 1).map(|part| layout.gradients(part)));
                         follow_one_another(ranges, dh);
-                    } else if layout.directions == 1 {
+                    } else if layout.gradient_sets() == 1 {
                         follow_one_another(ranges, dh);
                     }
                     for part in parts(layer) {
                         let steps = (0..layout.chunk()).map(|i| layout.gradient(part, i));
                         let start = layout.gradients(part).start;
-                        follow_one_another(steps.map(|r| r.start - start..r.end - start).collect(), layout.gradients(part).len());
+                        let steps = steps.map(|rows| rows.start - start..rows.end - start);
+                        follow_one_another(steps.collect(), layout.gradients(part).len());
                     }
                 }
             }
@@ -482,7 +545,8 @@ mod tests {
         fn nothing_but_tapes_is_kept_in_inference(sizes in sizes()) {
             for layout in layouts(sizes) {
                 let [tapes, rest @ ..] = layout.sections(Mode::Infer);
-                prop_assert_eq!((tapes, rest.iter().sum::<usize>()), (layout.part_count() * layout.tape(Mode::Infer), 0));
+                prop_assert_eq!(tapes, layout.part_count() * layout.tape(Mode::Infer));
+                prop_assert_eq!(rest.iter().sum::<usize>(), 0);
             }
         }
     }

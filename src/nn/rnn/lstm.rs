@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, CellStep, CellStepBack};
+use super::cell::{Cell, CellStep, CellStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
+#[cfg(feature = "onnx")]
+use crate::Result;
 use crate::kernels::lstm;
 
 /// The pointwise part of an LSTM.
@@ -22,7 +24,8 @@ pub struct LstmCell;
 /// The state is h of every layer, then c of every layer: `[2, layers, H, B]`.
 /// # Parameters
 /// For each layer k: `weight_ih_lk [4H, I]` (`[4H, H]` above the first), `weight_hh_lk [4H, H]`, `bias_ih_lk [4H]`,
-/// `bias_hh_lk [4H]`; gates in the order i, f, g, o; all U(±1/√H): names, order and initialisation are PyTorch's.
+/// `bias_hh_lk [4H]`; gates in the order i, f, g, o; all U(±1/√H): names, order and initialisation are PyTorch's. No biases
+/// after [`bias(false)`](Recurrent::bias); `weight_hr_lk [P, H]` with [`proj_size`](Recurrent::proj_size).
 /// # Saved
 /// Gate activations `[T, 4H, B]`, h and c `[T + 1, H, B]`, tanh c `[T, H, B]`.
 /// # Source
@@ -41,7 +44,7 @@ pub struct LstmCell;
 pub type Lstm = Recurrent<LstmCell>;
 
 impl Lstm {
-    /// One layer of `hidden_size` units that hands out every time step.
+    /// One layer of `hidden_size` units that returns the output of every time step.
     pub fn new(hidden_size: usize) -> Self {
         Self::with_cell(LstmCell, hidden_size)
     }
@@ -50,11 +53,11 @@ impl Lstm {
 impl Cell for LstmCell {
     const KIND: &'static str = "lstm";
     const GATES: usize = 4;
-    const BLOCKS: &'static [Block] = &[Block::both(0), Block::both(1), Block::both(2), Block::both(3)];
     const HAS_CELL: bool = true;
+    const PROJECTS: bool = true;
 
     /// tanh c
-    fn kept(units: usize) -> usize {
+    fn kept(&self, units: usize) -> usize {
         units
     }
 
@@ -67,8 +70,8 @@ impl Cell for LstmCell {
     }
 
     #[cfg(feature = "onnx")]
-    fn operator(&self) -> Operator {
+    fn operator(&self) -> Result<Operator> {
         // i, f, g, o here; i, o, f, c there.
-        Operator { name: "LSTM", gates: &[0, 3, 1, 2], activation: None, settings: &[] }
+        Ok(Operator { name: "LSTM", gates: &[0, 3, 1, 2], ..Operator::default() })
     }
 }

@@ -1,10 +1,11 @@
 //! A part's parameters by name, and what is packed of them for the kernels.
 
-use super::cell::{Block, Cell};
-use super::layout::{Part, StackLayout};
+use super::cell::Block;
+use super::layout::{Part, Second, StackLayout};
 use super::tape::{cut, pieces};
 use crate::Real;
 use crate::kernels::{Matrix, packed_len};
+use crate::nn::Context;
 
 /// The tensors of a part, or their gradients.
 pub(super) struct Weights<T> {
@@ -12,30 +13,35 @@ pub(super) struct Weights<T> {
     pub(super) ih: T,
     /// `[gates · H, H]`
     pub(super) hh: T,
-    /// `[gates · H]`
+    /// `[gates · H]`, or empty
     pub(super) b_ih: T,
-    /// `[gates · H]`
+    /// `[gates · H]`, or empty
     pub(super) b_hh: T,
+    /// `[P, H]`, or empty: the projection.
+    pub(super) hr: T,
+    /// The cell's own parameters, one after another.
+    pub(super) own: T,
 }
 
 impl<'a, R> Weights<&'a [R]> {
     /// Those of `part`, of all parameters of the stack.
     pub(super) fn new(layout: &StackLayout, part: Part, params: &'a [R]) -> Self {
-        let [ih, hh, b_ih, b_hh] = pieces(&params[layout.params(part)], layout.weights(part.layer));
-        Self { ih, hh, b_ih, b_hh }
+        let [ih, hh, b_ih, b_hh, hr, own] = pieces(&params[layout.params(part)], layout.weights(part.layer));
+        Self { ih, hh, b_ih, b_hh, hr, own }
     }
 }
 
 impl<'a, R> Weights<&'a mut [R]> {
     /// Those of `part`, of all gradients of the stack.
     pub(super) fn of_gradients(layout: &StackLayout, part: Part, grads: &'a mut [R]) -> Self {
-        let [ih, hh, b_ih, b_hh] = cut(&mut grads[layout.params(part)], layout.weights(part.layer));
-        Self { ih, hh, b_ih, b_hh }
+        let [ih, hh, b_ih, b_hh, hr, own] = cut(&mut grads[layout.params(part)], layout.weights(part.layer));
+        Self { ih, hh, b_ih, b_hh, hr, own }
     }
 }
 
-/// The packed weights of a part.
+/// What the passes read of a part's parameters: packed weights, and the cell's own as they are.
 pub(super) struct Packs<'a, R> {
+    pub(super) part: Part,
     /// W, U and b side by side: a = b + W x + U h.
     pub(super) forward: &'a [R],
     /// Uᵀ: what da makes of dh of the step before.
@@ -44,14 +50,21 @@ pub(super) struct Packs<'a, R> {
     /// lie apart.
     back_x: &'a [R],
     sources: usize,
+    /// What the second product of a step multiplies m with, or empty: W_hr, or the rows of U of the gated block.
+    pub(super) second: &'a [R],
+    /// The transpose: what makes dm.
+    pub(super) back_second: &'a [R],
+    /// The cell's own parameters.
+    pub(super) own: &'a [R],
 }
 
 impl<'a, R: Real> Packs<'a, R> {
-    /// Those of `part`, of all that the stack has packed.
-    pub(super) fn new(layout: &StackLayout, part: Part, packed: &'a [R]) -> Self {
-        let [forward, back_h, back_x, _] =
-            pieces(&packed[layout.packs_range(part)], layout.packs(part.layer));
-        Self { forward, back_h, back_x, sources: layout.sources(part.layer).0 }
+    /// Those of `part`, of all that the stack has.
+    pub(super) fn new(layout: &StackLayout, part: Part, cx: &Context<'a, R>) -> Self {
+        let [forward, back_h, back_x, second, back_second, _] =
+            pieces(&cx.packed[layout.packs_range(part)], layout.packs(part.layer));
+        let (sources, own) = (layout.sources(part.layer).0, Weights::new(layout, part, cx.params).own);
+        Self { part, forward, back_h, back_x, sources, second, back_second, own }
     }
 
     /// Wᵀ for each sequence of the input, in the order of directions.
@@ -61,23 +74,43 @@ impl<'a, R: Real> Packs<'a, R> {
 }
 
 /// Packs the weights of all parts.
-pub(super) fn pack<R: Real, C: Cell>(layout: &StackLayout, params: &[R], packed: &mut [R]) {
+pub(super) fn pack<R: Real>(layout: &StackLayout, blocks: &[Block], params: &[R], packed: &mut [R]) {
     for part in layout.parts() {
-        pack_part::<R, C>(layout, part, params, &mut packed[layout.packs_range(part)]);
+        let weights = Weights::new(layout, part, params);
+        pack_part(layout, blocks, part.layer, weights, &mut packed[layout.packs_range(part)]);
     }
 }
 
-fn pack_part<R: Real, C: Cell>(layout: &StackLayout, part: Part, params: &[R], packed: &mut [R]) {
-    let (rows, features, width) = (layout.rows(), layout.features(part.layer), layout.width);
-    let [forward, back_h, back_x, spread] = cut(packed, layout.packs(part.layer));
-    let mut weights = Weights::new(layout, part, params);
-    if !spread.is_empty() {
-        weights = spread_blocks(C::BLOCKS, &weights, layout, spread);
+fn pack_part<'a, R: Real>(
+    layout: &StackLayout,
+    blocks: &[Block],
+    layer: usize,
+    mut weights: Weights<&'a [R]>,
+    packed: &'a mut [R],
+) {
+    let (rows, features) = (layout.rows(), layout.features(layer));
+    let [forward, back_h, back_x, second, back_second, spread] = cut(packed, layout.packs(layer));
+    let to_m = match layout.second {
+        Second::None => None,
+        Second::Projection => Some(Matrix::new(weights.hr, layout.width, layout.units)),
+        Second::Gated(block) => {
+            let gate = blocks[block].hh.unwrap_or_default() * layout.units * layout.width;
+            let rows = &weights.hh[gate..][..layout.units * layout.width];
+            Some(Matrix::new(rows, layout.units, layout.width))
+        }
+    };
+    if let Some(matrix) = to_m {
+        R::pack(&[matrix], &[], second);
+        R::pack(&[matrix.transposed()], &[], back_second);
     }
-    let (ih, hh) = (Matrix::new(weights.ih, rows, features), Matrix::new(weights.hh, rows, width));
-    R::pack(&[ih, hh], &[weights.b_ih, weights.b_hh], forward);
+    if !spread.is_empty() {
+        weights = spread_blocks(layout, blocks, &weights, spread);
+    }
+    let (ih, hh) = (Matrix::new(weights.ih, rows, features), Matrix::new(weights.hh, rows, layout.width));
+    let biases = [weights.b_ih, weights.b_hh];
+    R::pack(&[ih, hh], if layout.bias { &biases } else { &[] }, forward);
     R::pack(&[hh.transposed()], &[], back_h);
-    let (sources, width) = layout.sources(part.layer);
+    let (sources, width) = layout.sources(layer);
     let packs = back_x.chunks_exact_mut(packed_len(width, rows)).take(sources);
     for (source, pack) in packs.enumerate() {
         R::pack(&[ih.columns(source * width, width).transposed()], &[], pack);
@@ -88,27 +121,29 @@ fn pack_part<R: Real, C: Cell>(layout: &StackLayout, part: Part, params: &[R], p
 ///
 /// One product then computes all blocks, at the price of rows of zeros where a block sums only x or only h.
 fn spread_blocks<'a, R: Real>(
-    blocks: &[Block],
-    weights: &Weights<&[R]>,
     layout: &StackLayout,
+    blocks: &[Block],
+    weights: &Weights<&'a [R]>,
     spread: &'a mut [R],
 ) -> Weights<&'a [R]> {
     let rows = layout.rows();
+    let [ih, hh, b_ih, b_hh] = [weights.ih, weights.hh, weights.b_ih, weights.b_hh]
+        .map(|weight| rows * (weight.len() / layout.weight_rows()));
     // What lies behind them only fills a cache line.
-    let columns = [weights.ih.len(), weights.hh.len()].map(|len| len / layout.weight_rows());
-    let [ih, hh, b_ih, b_hh] = cut(spread, [rows * columns[0], rows * columns[1], rows, rows]);
-    let units = layout.units;
+    let [to_ih, to_hh, to_b_ih, to_b_hh] = cut(spread, [ih, hh, b_ih, b_hh]);
     for (to, block) in blocks.iter().enumerate() {
-        spread_block(weights.ih, units * columns[0], block.ih, to, ih);
-        spread_block(weights.hh, units * columns[1], block.hh, to, hh);
-        spread_block(weights.b_ih, units, block.ih, to, b_ih);
-        spread_block(weights.b_hh, units, block.hh, to, b_hh);
+        spread_block(weights.ih, block.ih, to_ih, (to, blocks.len()));
+        // The second product sums what is gated; the bias is added by the first.
+        spread_block(weights.hh, block.hh.filter(|_| !block.gated), to_hh, (to, blocks.len()));
+        spread_block(weights.b_ih, block.ih, to_b_ih, (to, blocks.len()));
+        spread_block(weights.b_hh, block.hh, to_b_hh, (to, blocks.len()));
     }
-    Weights { ih, hh, b_ih, b_hh }
+    Weights { ih: to_ih, hh: to_hh, b_ih: to_b_ih, b_hh: to_b_hh, ..*weights }
 }
 
-/// Copies block `from` of `weights` to block `to` of `spread`; 0 where there is none.
-fn spread_block<R: Real>(weights: &[R], size: usize, from: Option<usize>, to: usize, spread: &mut [R]) {
+/// Copies block `from` of `weights` to block `to`, of as many as `of`, of `spread`; 0 where there is none.
+fn spread_block<R: Real>(weights: &[R], from: Option<usize>, spread: &mut [R], (to, of): (usize, usize)) {
+    let size = spread.len() / of;
     let block = &mut spread[to * size..][..size];
     match from {
         Some(from) => block.copy_from_slice(&weights[from * size..][..size]),

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::cell::{Cell, CellStep, CellStepBack};
+use super::cell::{Cell, CellStep, CellStepBack, GateStep, GateStepBack};
 use super::lanes::{add, clear, copy, finished};
-use super::layout::{Direction, Part, StackLayout};
+use super::layout::{Direction, Part, Second, StackLayout, odd};
 use super::packing::{Packs, Weights};
 use super::recurrent::Recurrent;
-use super::tape::{Tapes, Track, cut};
+use super::tape::{Tape, Tapes, Track, cut};
 use crate::kernels::{Band, Start};
 use crate::nn::{Context, Mode};
 use crate::{Real, Seq, SeqMut};
@@ -28,14 +28,33 @@ pub(super) struct Cache<'a, R> {
     pub(super) dh: &'a mut [R],
     /// `[H, lanes]`: the gradient of a cell state before a step was taken back.
     dc_before: &'a mut [R],
+    /// `[H, lanes]`: the gradient of m.
+    dm: &'a mut [R],
+    /// `[parameters, lanes]`: the gradients of the cell's own parameters over the steps of a chunk, lane by lane.
+    own: &'a mut [R],
     dropped: &'a mut [R],
 }
 
 impl<'a, R: Real> Cache<'a, R> {
     pub(super) fn new(layout: &'a StackLayout, mode: Mode, lanes: usize, cache: &'a mut [R]) -> Self {
-        let [data, dh, dc_before, dropped] = cut(cache, layout.sections(mode).map(|rows| rows * lanes));
-        Self { tapes: Tapes { data, layout, mode, lanes }, dh, dc_before, dropped }
+        let [data, dh, dc_before, dm, own, dropped] =
+            cut(cache, layout.sections(mode).map(|rows| rows * lanes));
+        Self { tapes: Tapes { data, layout, mode, lanes }, dh, dc_before, dm, own, dropped }
     }
+}
+
+/// The gradients that a step back reads and writes, `[H, lanes]` where nothing else is said.
+struct StepGradients<'a, R> {
+    /// Of h after the step, `[P, lanes]` where it is projected.
+    dh: &'a [R],
+    /// Of h before the step, `[P, lanes]` where it is projected.
+    dh_prev: &'a mut [R],
+    /// Of c: after the step in, before it out.
+    dc: &'a mut [R],
+    /// Scratch for that of m.
+    dm: &'a mut [R],
+    /// `[parameters, lanes]`: of the cell's own parameters.
+    own: &'a mut [R],
 }
 
 /// What a layer reads in the steps of a chunk: its sequences side by side, each where it lies.
@@ -63,7 +82,7 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         let Self { layout, cx, lanes, .. } = *self;
         let (mut tape, below) = cache.tapes.split(part);
         let input = self.input(part.layer, x, below, cache.dropped);
-        let packs = Packs::new(layout, part, cx.packed);
+        let packs = Packs::new(layout, part, cx);
         let [h_state, c_state] = self.states(part, state);
         let slots = layout.slots(cx.mode, &self.steps);
         let (first, last) = part.direction.ends(&slots);
@@ -74,11 +93,14 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
             let (before, after) = part.direction.before_after(slot);
             let (h_prev, h) = tape.h.two(before, after);
             let (c_prev, c) = tape.c.two(before, after);
-            let (gates, kept) = (tape.gates.at(slot), tape.kept.at(slot));
+            let (gates, kept, m) = (tape.gates.at(slot), tape.kept.at(slot), tape.m.at(slot));
             // a = b + W x + U h, then what the cell makes of it.
             let [x, x_reverse] = input.step(i);
             R::product(packs.forward, [x, x_reverse, h_prev], Start::Bias, gates, lanes);
-            self.stack.cell.forward(CellStep { gates, h_prev, c_prev, c: &mut *c, kept, h: &mut *h, lanes });
+            let (c_after, h_after) = (&mut *c, &mut *h);
+            let step =
+                CellStep { gates, h_prev, c_prev, c: c_after, kept, h: h_after, params: packs.own, lanes };
+            self.cell_forward(step, m, packs.second);
             if cx.lens.is_some() {
                 let t = self.steps.start + i;
                 copy(h, h_prev, finished(cx, t), lanes);
@@ -87,6 +109,32 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         }
         h_state.copy_from_slice(tape.h.at(last));
         c_state.copy_from_slice(tape.c.at(last));
+    }
+
+    /// The cell's part of a step, with the second product if there is one: `m` is what that reads, `pack` its weights.
+    fn cell_forward(&self, mut step: CellStep<'_, R>, m: &mut [R], pack: &[R]) {
+        let (cell, lanes) = (&self.stack.cell, self.lanes);
+        match self.layout.second {
+            Second::None => cell.forward(step),
+            Second::Projection => {
+                let h = std::mem::take(&mut step.h);
+                cell.forward(CellStep { h: &mut *m, ..step });
+                R::product(pack, [m, &[], &[]], Start::Bias, h, lanes);
+            }
+            Second::Gated(block) => {
+                let (gates, h_prev) = (&mut *step.gates, step.h_prev);
+                cell.gate(GateStep { gates, h_prev, m: &mut *m });
+                let gated = &mut step.gates[self.block(block)];
+                R::product(pack, [m, &[], &[]], Start::Add, gated, lanes);
+                cell.forward(step);
+            }
+        }
+    }
+
+    /// A block of pre-activations.
+    fn block(&self, block: usize) -> Range<usize> {
+        let len = self.layout.units * self.lanes;
+        block * len..(block + 1) * len
     }
 
     /// A part's h and c out of the states of the stack, or out of their gradients.
@@ -222,68 +270,100 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         dx: &mut Option<SeqMut<'_, R>>,
     ) {
         let Self { layout, cx, lanes, .. } = *self;
+        let (packs, len) = (Packs::new(layout, part, cx), layout.width * lanes);
         let (mut tape, _) = cache.tapes.split(part);
-        let packs = Packs::new(layout, part, cx.packed);
         let [dh_end, dc] = self.states(part, dstate);
-        let dc_before = &mut cache.dc_before[..dc.len()];
-        let (row, len) = (layout.gradients(part), self.steps.len());
+        let row = layout.gradients(part);
         let row = row.start * lanes..row.end * lanes;
-        let back = part.direction.reversed();
-        let mut order = back.order(len).peekable();
+        let mut order = part.direction.reversed().order(self.steps.len()).peekable();
         // The gradient of the final state joins that of the last output; its slot then serves the initial state's.
         let last = order.peek().map_or(0, |&i| i);
-        let mut dh = Track::dense(&mut cache.dh[row.clone()], layout.width * lanes);
-        R::accumulate(dh.at(last), dh_end);
+        R::accumulate(&mut cache.dh[row.clone()][last * len..][..len], dh_end);
         dh_end.fill(R::ZERO);
+        cache.own.fill(R::ZERO);
         while let Some(i) = order.next() {
             let t = self.steps.start + i;
-            let (before, after) = part.direction.before_after(t);
-            let (h_prev, h) = tape.h.two(before, after);
-            let (c_prev, _) = tape.c.two(before, after);
-            let (gates, kept) = (tape.gates.at(t), tape.kept.at(t));
-            let mut dh = Track::dense(&mut cache.dh[row.clone()], layout.width * lanes);
             // The step before in time lies next to this one; at the chunk's first, it is the initial state.
+            let mut dh = Track::dense(&mut cache.dh[row.clone()], len);
             let (now, dh_prev) = match order.peek() {
                 Some(&before) => dh.two(i, before),
                 None => (dh.at(i), &mut *dh_end),
             };
-            let held = cx.lens.is_some();
-            if held {
+            if cx.lens.is_some() {
                 // Beyond the end of a sequence the state was left as it was, so its gradient passes through: dh is
-                // added to the step before, and dc, which the cell overwrites, is put back afterwards.
+                // added to the step before, and dc is put back after the cell, which finds 0 in both.
                 add(dh_prev, now, finished(cx, t), lanes);
                 clear(now, finished(cx, t), lanes);
-                dc_before.copy_from_slice(dc);
+                cache.dc_before.copy_from_slice(dc);
+                clear(dc, finished(cx, t), lanes);
             }
-            self.stack.cell.backward(CellStepBack {
-                gates: &mut *gates,
-                h_prev,
-                c_prev,
-                kept,
-                h,
-                dh: now,
-                dh_prev: &mut *dh_prev,
-                dc: &mut *dc,
-                lanes,
-            });
-            if held {
+            let grads =
+                StepGradients { dh: now, dh_prev: &mut *dh_prev, dc: &mut *dc, dm: cache.dm, own: cache.own };
+            self.cell_backward(&packs, t, &mut tape, grads);
+            let gates = tape.gates.at(t);
+            if cx.lens.is_some() {
                 clear(gates, finished(cx, t), lanes);
-                copy(dc, dc_before, finished(cx, t), lanes);
+                copy(dc, cache.dc_before, finished(cx, t), lanes);
             }
             // dh of the step before += Uᵀ da
             R::product(packs.back_h, [gates, &[], &[]], Start::Add, dh_prev, lanes);
-            self.input_gradients(part, i, gates, &mut cache.dh, dx);
+            self.input_gradients(&packs, i, gates, cache.dh, dx);
+        }
+    }
+
+    /// The cell's part of a step back, with the second product if there is one.
+    fn cell_backward(
+        &self,
+        packs: &Packs<'_, R>,
+        t: usize,
+        tape: &mut Tape<'_, R>,
+        grads: StepGradients<'_, R>,
+    ) {
+        let (cell, lanes) = (&self.stack.cell, self.lanes);
+        let StepGradients { mut dh, dh_prev, dc, dm, own } = grads;
+        let (before, after) = packs.part.direction.before_after(t);
+        let (h_prev, mut h) = tape.h.two(before, after);
+        let (c_prev, c) = tape.c.two(before, after);
+        let (gates, kept) = (tape.gates.at(t), tape.kept.at(t));
+        if self.layout.second == Second::Projection {
+            R::product(packs.back_second, [dh, &[], &[]], Start::Bias, dm, lanes);
+            (dh, h) = (&*dm, tape.m.at(t));
+        }
+        cell.backward(CellStepBack {
+            gates: &mut *gates,
+            h_prev,
+            c_prev,
+            c,
+            kept,
+            h,
+            dh,
+            dh_prev: &mut *dh_prev,
+            dc,
+            params: packs.own,
+            grads: own,
+            lanes,
+        });
+        if let Second::Gated(block) = self.layout.second {
+            R::product(packs.back_second, [&gates[self.block(block)], &[], &[]], Start::Bias, dm, lanes);
+            cell.gate_back(GateStepBack { gates, h_prev, dm, dh_prev });
         }
     }
 
     /// dx of step `i` of the chunk = Wᵀ da, summed over both directions of the layer: the first overwrites.
-    fn input_gradients(&self, part: Part, i: usize, da: &[R], dh: &mut [R], dx: &mut Option<SeqMut<'_, R>>) {
-        let Self { layout, cx, lanes, .. } = *self;
-        let start = if part.direction == Direction::Forward { Start::Bias } else { Start::Add };
-        let packs = Packs::new(layout, part, cx.packed);
-        if part.layer > 0 {
+    fn input_gradients(
+        &self,
+        packs: &Packs<'_, R>,
+        i: usize,
+        da: &[R],
+        dh: &mut [R],
+        dx: &mut Option<SeqMut<'_, R>>,
+    ) {
+        let Self { layout, lanes, .. } = *self;
+        let Part { layer, direction } = packs.part;
+        let start = if direction == Direction::Forward { Start::Bias } else { Start::Add };
+        if layer > 0 {
             for (&direction, pack) in layout.directions().iter().zip(packs.back_x()) {
-                let rows = layout.gradient(Part { layer: part.layer - 1, direction }, i);
+                let rows = layout.gradient(Part { layer: layer - 1, direction }, i);
                 R::product(pack, [da, &[], &[]], start, &mut dh[rows.start * lanes..rows.end * lanes], lanes);
             }
         } else if let Some(dx) = dx {
@@ -293,7 +373,8 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         }
     }
 
-    /// dW += Σ da xᵀ; dU += Σ da hᵀ; db += Σ da: over all steps of the chunk and all lanes at once.
+    /// dW += Σ da xᵀ; dU += Σ da hᵀ; db += Σ da; and those of the second product and of the cell's own parameters: over
+    /// all steps of the chunk and all lanes at once.
     pub(super) fn weight_gradients(
         &self,
         part: Part,
@@ -301,35 +382,69 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         cache: &mut Cache<'_, R>,
         grads: &mut [R],
     ) {
-        let Self { layout, cx, lanes, .. } = *self;
-        let (units, width, features) = (layout.units, layout.width, layout.features(part.layer));
+        let Self { layout, lanes, .. } = *self;
         let grads = Weights::of_gradients(layout, part, grads);
         let (tape, below) = cache.tapes.split(part);
         let input = self.input(part.layer, x, below, cache.dropped);
-        let [gates, h, ..] = layout.tracks(cx.mode);
-        let da = Band::new(tape.gates.data(), gates.stride).steps(self.steps.clone(), lanes);
-        // The states before each step: in reverse, these lie one slot later.
-        let (first, _) = part.direction.before_after(0);
-        let states = Band::new(&tape.h.data()[first * h.stride * lanes..], h.stride);
-        let states = states.steps(self.steps.clone(), lanes).rows(0..width);
-        for (from, to) in runs(C::BLOCKS.iter().map(|block| block.ih)) {
-            let da = da.clone().rows(from.start * units..from.end * units);
-            let dw = &mut grads.ih[to.start * units * features..to.end * units * features];
-            for (i, source) in input.sources.iter().enumerate().filter(|(_, source)| !source.is_empty()) {
-                let rows = input.len / lanes;
-                let x = Band::new(source, input.stride / lanes).rows(0..rows);
-                R::outer(da.clone(), x, dw, (features, i * rows), lanes);
+        let da = self.band(tape.gates.data(), odd(layout.rows()));
+        self.input_weight_gradients(da.clone(), input, grads.ih);
+        self.hidden_weight_gradients(part, &tape, da.clone(), grads.hh);
+        if layout.bias {
+            for (i, block) in self.stack.cell.blocks().iter().enumerate() {
+                let rows = |gate: usize| gate * layout.units..(gate + 1) * layout.units;
+                let db_ih = block.ih.map_or(&mut [][..], |to| &mut grads.b_ih[rows(to)]);
+                let db_hh = block.hh.map_or(&mut [][..], |to| &mut grads.b_hh[rows(to)]);
+                R::row_sums(da.clone().rows(rows(i)), [db_ih, db_hh], lanes);
             }
         }
-        for (from, to) in runs(C::BLOCKS.iter().map(|block| block.hh)) {
-            let da = da.clone().rows(from.start * units..from.end * units);
-            let dw = &mut grads.hh[to.start * units * width..to.end * units * width];
-            R::outer(da, states.clone(), dw, (width, 0), lanes);
+        if layout.second == Second::Projection {
+            let dh = layout.gradients(part).start * lanes;
+            let dh = &cache.dh[dh..][..self.steps.len() * layout.width * lanes];
+            let m = self.band(tape.m.data(), odd(layout.units)).rows(0..layout.units);
+            R::outer(Band::new(dh, layout.width), m, grads.hr, (layout.units, 0), lanes);
         }
-        for (i, block) in C::BLOCKS.iter().enumerate() {
-            let db_ih = block.ih.map_or(&mut [][..], |to| &mut grads.b_ih[to * units..][..units]);
-            let db_hh = block.hh.map_or(&mut [][..], |to| &mut grads.b_hh[to * units..][..units]);
-            R::row_sums(da.clone().rows(i * units..(i + 1) * units), [db_ih, db_hh], lanes);
+        if !grads.own.is_empty() {
+            R::row_sums(Band::new(cache.own, grads.own.len()), [grads.own, &mut []], lanes);
+        }
+    }
+
+    /// The steps of the chunk out of a track that is kept.
+    fn band<'s>(&self, data: &'s [R], stride: usize) -> Band<'s, R> {
+        Band::new(data, stride).steps(self.steps.clone(), self.lanes)
+    }
+
+    /// dW += Σ da xᵀ
+    fn input_weight_gradients(&self, da: Band<'_, R>, input: Input<'_, R>, dw: &mut [R]) {
+        let Self { layout: &StackLayout { units, .. }, lanes, .. } = *self;
+        let sources = input.sources.into_iter().filter(|source| !source.is_empty());
+        let (width, features) = (input.len / lanes, sources.clone().count() * input.len / lanes);
+        for (from, to) in runs(self.stack.cell.blocks().iter().map(|block| block.ih)) {
+            let da = da.clone().rows(from.start * units..from.end * units);
+            let dw = &mut dw[to.start * units * features..to.end * units * features];
+            for (i, source) in sources.clone().enumerate() {
+                let x = Band::new(source, input.stride / lanes).rows(0..width);
+                R::outer(da.clone(), x, dw, (features, i * width), lanes);
+            }
+        }
+    }
+
+    /// dU += Σ da hᵀ, and for a gated block Σ da mᵀ.
+    fn hidden_weight_gradients(&self, part: Part, tape: &Tape<'_, R>, da: Band<'_, R>, du: &mut [R]) {
+        let Self { layout: &StackLayout { units, width, .. }, lanes, .. } = *self;
+        let blocks = self.stack.cell.blocks();
+        // The states before each step: in reverse, these lie one slot later.
+        let (first, _) = part.direction.before_after(0);
+        let h = self.band(&tape.h.data()[first * odd(width) * lanes..], odd(width)).rows(0..width);
+        for (from, to) in runs(blocks.iter().map(|block| block.hh.filter(|_| !block.gated))) {
+            let da = da.clone().rows(from.start * units..from.end * units);
+            let du = &mut du[to.start * units * width..to.end * units * width];
+            R::outer(da, h.clone(), du, (width, 0), lanes);
+        }
+        if let Second::Gated(block) = self.layout.second {
+            let m = self.band(tape.m.data(), odd(units)).rows(0..units);
+            let to = blocks[block].hh.unwrap_or_default();
+            let du = &mut du[to * units * units..(to + 1) * units * units];
+            R::outer(da.rows(block * units..(block + 1) * units), m, du, (units, 0), lanes);
         }
     }
 }

@@ -9,11 +9,13 @@
 //!                for each step t of the chunk, in this direction:
 //!                  a = b + W x(t) + U h(t−1)                          product
 //!                  h(t), c(t) = cell(a, h(t−1), c(t−1))               Cell::forward
+//!                  h(t) = W_hr h(t), with proj_size                   product
 //!              x of the layer above = h of all directions, after dropout
 //!            y = h of the top layer, at every step or the final one
 //! backward:  for each chunk, last to first:
 //!              dh = dy; for each layer k, top to bottom, for each direction of it:
 //!                for each step t of the chunk, against this direction:
+//!                  dh(t) = W_hrᵀ dh(t), with proj_size                product
 //!                  da, dc(t−1) = cell backwards(dh(t), dc(t))         Cell::backward
 //!                  dh(t−1) += Uᵀ da;  dx(t) += Wᵀ da                  product
 //!                dW += Σ da xᵀ;  dU += Σ da h(t−1)ᵀ;  db += Σ da      outer, row_sums
@@ -36,22 +38,27 @@ use crate::onnx::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Shape, memory};
 
-/// More is a mistake, or a file that means harm.
+/// More is a mistake, or a malicious file.
 const MAX_HIDDEN: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 10;
 
-/// A stack of recurrent layers of one cell; see [`Lstm`](super::Lstm), [`Gru`](super::Gru) and [`Rnn`](super::Rnn).
+/// A stack of recurrent layers of one cell; see [`Lstm`](super::Lstm), [`Gru`](super::Gru), [`Rnn`](super::Rnn),
+/// [`PeepholeLstm`](super::PeepholeLstm) and [`LayerNormLstm`](super::LayerNormLstm); [`cell`](super::cell) says how to
+/// write a custom cell.
 ///
-/// With [`bidirectional`](Self::bidirectional), each layer runs forward and backward in time, and hands out both,
+/// With [`bidirectional`](Self::bidirectional), each layer runs forward and backward in time, and outputs both,
 /// side by side: y `[T, 2H, B]`. The parameters of the second direction have the suffix `_reverse`, and the state
 /// has both directions of each layer, one after the other.
 ///
 /// Where sequences are shorter than T, states stay as they are beyond a sequence's end, outputs are 0 there, and no
 /// gradient comes from there: final states are those of each sequence's own last step.
-// Saved as it stands here: keys in alphabetical order.
+// Saved as it is here: keys in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recurrent<C> {
+    // Absent where it is true, as it is in files that were written before there was a choice.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub(super) bias: bool,
     pub(super) bidirectional: bool,
     pub(super) cell: C,
     // Absent from files that were written before there was any.
@@ -60,14 +67,47 @@ pub struct Recurrent<C> {
     pub(super) hidden_size: usize,
     pub(super) last: bool,
     pub(super) layers: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) proj_size: Option<usize>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl<C: Cell> Recurrent<C> {
-    pub(super) fn with_cell(cell: C, hidden_size: usize) -> Self {
-        Self { cell, hidden_size, layers: 1, bidirectional: false, dropout: 0.0, last: false }
+    /// One layer of `hidden_size` units of a cell that returns the output of every time step. For a
+    /// [custom cell](super::cell); those that are built in have a `new`.
+    pub fn with_cell(cell: C, hidden_size: usize) -> Self {
+        Self {
+            bias: true,
+            bidirectional: false,
+            cell,
+            dropout: 0.0,
+            hidden_size,
+            last: false,
+            layers: 1,
+            proj_size: None,
+        }
     }
 
-    /// How many layers lie on one another, PyTorch's `num_layers`; 1 by default.
+    /// The layer of a saved model that has this cell; `None` if it is of another kind, or its settings do not fit.
+    ///
+    /// Loads models with a [custom cell](super::cell):
+    /// `Model::<f32>::load_with(path, Recurrent::<MyCell>::from_description)`.
+    pub fn from_description<R: Real>(description: &Description) -> Option<Box<dyn Layer<R>>> {
+        let layer: Option<Self> = serde_json::from_value(description.config.clone()).ok();
+        layer.filter(|_| description.kind == C::KIND).map(|layer| Box::new(layer) as _)
+    }
+
+    /// Whether there are biases `bias_ih_lk` and `bias_hh_lk`; true by default, but for
+    /// [`LayerNormLstm`](super::LayerNormLstm).
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// The number of stacked layers, PyTorch's `num_layers`; 1 by default.
     pub fn layers(mut self, layers: usize) -> Self {
         self.layers = layers;
         self
@@ -80,7 +120,7 @@ impl<C: Cell> Recurrent<C> {
     }
 
     /// In training, drops each output of every layer but the top one with probability `p`, 0 to 1, on its way to the
-    /// layer above, as PyTorch's `dropout=` does; 0 by default. States are handed on in time as they are.
+    /// layer above, as PyTorch's `dropout=` does; 0 by default. States pass from step to step undropped.
     ///
     /// For one mask over all time steps, or to drop the input or the top layer's outputs, put a
     /// [`Dropout`](crate::nn::Dropout) between layers.
@@ -89,10 +129,24 @@ impl<C: Cell> Recurrent<C> {
         self
     }
 
-    /// Hands out the final hidden state of the top layer alone, of both directions where there are two: `[1, H, B]`
+    /// Returns only the final hidden state of the top layer, of both directions where there are two: `[1, H, B]`
     /// or `[1, 2H, B]`.
     pub fn last(mut self) -> Self {
         self.last = true;
+        self
+    }
+
+    /// Projects each hidden state to `proj_size` values, 1 to H − 1, as PyTorch's `proj_size=` does: h' = W_hr m, where m
+    /// is what the cell computes. Outputs and hidden states have P features, U is `[gates · H, P]`, the cell state keeps
+    /// its H, and each layer has one more tensor, `weight_hr_lk [P, H]`. Without it, nothing is projected.
+    ///
+    /// LSTMs take it, and [custom cells](super::cell) that say so; others are refused by `build`, as by PyTorch.
+    ///
+    /// # Source
+    /// Sak, Senior & Beaufays 2014, "Long short-term memory recurrent neural network architectures for large scale
+    /// acoustic modeling".
+    pub fn proj_size(mut self, proj_size: usize) -> Self {
+        self.proj_size = Some(proj_size);
         self
     }
 }
@@ -103,7 +157,9 @@ impl<C: Cell> Recurrent<C> {
     fn check_room<R>(&self, Shape { t, f }: Shape) -> Result<()> {
         let parts = self.layers * (1 + usize::from(self.bidirectional));
         // No fewer than the rows that a step of a tape has, twice what dropout keeps, and what packs are filled up to.
-        let rows = (2 * C::BLOCKS.len() + 16) * (self.hidden_size + 64);
+        let own: usize = C::TENSORS.iter().map(|tensor| tensor.blocks).sum();
+        let rows = (2 * self.cell.blocks().len() + own + 16) * (self.hidden_size + 64);
+        let rows = rows.saturating_add(self.cell.kept(self.hidden_size));
         let columns = f.saturating_add(2 * self.hidden_size + 64);
         for factors in [[t.saturating_add(2), rows, parts], [columns, rows, parts]] {
             if memory::bytes::<R>(&factors).is_none_or(|bytes| isize::try_from(bytes).is_err()) {
@@ -157,7 +213,7 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     }
 
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
-        pack::<R, C>(&StackLayout::new(self, input), params, packed);
+        pack(&StackLayout::new(self, input), self.cell.blocks(), params, packed);
     }
 
     fn forward(&self, Forward { cx, x, mut y, state, cache, .. }: Forward<'_, R>) {
@@ -224,22 +280,48 @@ impl<C: Cell> Recurrent<C> {
             let fault = format!("found {}, expected a probability, 0 to 1", self.dropout);
             return Err(Error::config("dropout", fault));
         }
-        Ok(())
+        if let Some(size) = self.proj_size {
+            if !C::PROJECTS || self.cell.blocks().iter().any(|block| block.gated) {
+                let fault =
+                    format!("found {size} for a layer of kind `{}`, expected it for an LSTM", C::KIND);
+                return Err(Error::config("proj_size", fault));
+            }
+            if !(1..self.hidden_size).contains(&size) {
+                let fault = format!(
+                    "found {size}, expected at least 1 and less than hidden_size, {}",
+                    self.hidden_size
+                );
+                return Err(Error::config("proj_size", fault));
+            }
+        }
+        self.cell.check()
     }
 
     /// Declares the tensors of one part, which reads `columns`, and returns its units.
     fn declare(&self, part: Part, columns: Axis, build: &mut Build<'_>) -> Result<Axis> {
         let (layer, suffix) = (part.layer, part.direction.suffix());
-        let (h, init) = (self.hidden_size, Init::pytorch(self.hidden_size));
+        let (units, init) = (self.hidden_size, Init::pytorch(self.hidden_size));
         let group = format!("{}.l{layer}{suffix}", build.prefix());
-        let rows = Axis::units(&*group, h, C::GATES);
-        let units = Axis::units(group, h, 1);
-        let name = |kind: &str| format!("{kind}_l{layer}{suffix}");
-        build.tensor(&name("weight_ih"), [rows.clone(), columns], init)?;
-        build.tensor(&name("weight_hh"), [rows.clone(), units.clone()], init)?;
-        build.tensor(&name("bias_ih"), [rows.clone()], init)?;
-        build.tensor(&name("bias_hh"), [rows], init)?;
-        Ok(units)
+        let blocks = |blocks: usize| Axis::units(&*group, units, blocks);
+        let outputs = match self.proj_size {
+            None => blocks(1),
+            Some(size) => Axis::units(format!("{group}.projection"), size, 1),
+        };
+        let mut tensors = vec![
+            ("weight_ih", vec![blocks(C::GATES), columns], init),
+            ("weight_hh", vec![blocks(C::GATES), outputs.clone()], init),
+        ];
+        if self.bias {
+            tensors.extend(["bias_ih", "bias_hh"].map(|name| (name, vec![blocks(C::GATES)], init)));
+        }
+        if self.proj_size.is_some() {
+            tensors.push(("weight_hr", vec![outputs.clone(), blocks(1)], init));
+        }
+        tensors.extend(C::TENSORS.iter().map(|own| (own.name, vec![blocks(own.blocks)], (own.init)(units))));
+        for (name, axes, init) in tensors {
+            build.tensor(&format!("{name}_l{layer}{suffix}"), axes, init)?;
+        }
+        Ok(outputs)
     }
 
     /// The final hidden states of the top layer within the stack's state.

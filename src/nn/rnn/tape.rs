@@ -74,16 +74,19 @@ pub(super) struct Tape<'a, R> {
     pub(super) c: Track<'a, R>,
     /// What the cell keeps of a step besides.
     pub(super) kept: Track<'a, R>,
+    /// `[H, lanes]` a step: what the second product of a step reads; empty where there is none.
+    pub(super) m: Track<'a, R>,
 }
 
 impl<'a, R> Tape<'a, R> {
-    fn new(data: &'a mut [R], tracks: [TrackSize; 4], lanes: usize) -> Self {
-        let [gates, h, c, kept] = cut(data, tracks.map(|track| track.all_rows() * lanes));
+    fn new(data: &'a mut [R], tracks: [TrackSize; 5], lanes: usize) -> Self {
+        let [gates, h, c, kept, m] = cut(data, tracks.map(|track| track.all_rows() * lanes));
         Self {
             gates: Track::new(gates, tracks[0], lanes),
             h: Track::new(h, tracks[1], lanes),
             c: Track::new(c, tracks[2], lanes),
             kept: Track::new(kept, tracks[3], lanes),
+            m: Track::new(m, tracks[4], lanes),
         }
     }
 }
