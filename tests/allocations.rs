@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::Arrays;
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Activation, Dropout, LayerNorm, Linear, Lstm, Rnn};
+use bptt::nn::{Activation, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm, PeepholeLstm, Rnn};
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Progress};
@@ -111,6 +111,11 @@ fn steps_allocate_nothing() {
             Vec::leak((0..EPOCHS * STEPS).map(|_| AtomicUsize::new(0)).collect());
         let mut model = Model::builder(Shape::new(5, 4))
             .layer("rnn", Rnn::new(6))
+            .layer("peephole", PeepholeLstm::new(5))
+            .layer("layer_norm_lstm", LayerNormLstm::new(4).layers(2))
+            .layer("projected", Lstm::new(5).proj_size(3))
+            .layer("gru", Gru::new(4).bias(false))
+            .layer("gru_reset", Gru::new(4).reset_after(false))
             .layer("norm", LayerNorm::new())
             .layer("tanh", Activation::tanh())
             .layer("dropout", Dropout::new(0.2))

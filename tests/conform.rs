@@ -11,7 +11,7 @@ use bptt::loss::{
 };
 use bptt::nn::{
     Activation, Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm,
-    Linear, LogSoftmax, Lstm, Mode, Pool, Rnn,
+    LayerNormLstm, Linear, LogSoftmax, Lstm, Mode, PeepholeLstm, Pool, Rnn,
 };
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Real, Result, Shape};
@@ -28,6 +28,15 @@ fn recurrent_layers() -> Result<()> {
     conform(|| Gru::new(3).layers(2), INPUT)?;
     conform(|| Gru::new(13).last(), INPUT)?;
     conform(|| Gru::new(3).layers(2).bidirectional(), INPUT)?;
+    conform(|| Gru::new(3).layers(2).reset_after(false).dropout(0.3), INPUT)?;
+    conform(|| Gru::new(3).reset_after(false).bidirectional().last(), INPUT)?;
+    conform(|| PeepholeLstm::new(3).layers(2).dropout(0.3), INPUT)?;
+    conform(|| PeepholeLstm::new(3).layers(2).bidirectional().last(), INPUT)?;
+    conform(|| LayerNormLstm::new(5).eps(0.1).layers(2).dropout(0.3), INPUT)?;
+    conform(|| LayerNormLstm::new(5).eps(0.1).bidirectional().last(), INPUT)?;
+    conform(|| Lstm::new(4).proj_size(2).layers(3).dropout(0.3), INPUT)?;
+    conform(|| Lstm::new(4).proj_size(3).layers(2).bidirectional().bias(false), INPUT)?;
+    conform(|| Lstm::new(3).bias(false).layers(2), INPUT)?;
     conform(|| Rnn::new(3).layers(3).dropout(0.3), INPUT)?;
     conform(|| Rnn::new(3).bidirectional().last(), INPUT)?;
     Conform::default().kinks().layer(|| Rnn::new(3).layers(2).relu(), INPUT)?;
@@ -41,6 +50,10 @@ fn recurrent_layers_over_many_steps() -> Result<()> {
     conform(|| Lstm::new(2).layers(2), long)?;
     conform(|| Gru::new(2).layers(2).last(), long)?;
     conform(|| Rnn::new(2).layers(2).bidirectional(), long)?;
+    conform(|| Gru::new(2).layers(2).reset_after(false), long)?;
+    conform(|| PeepholeLstm::new(2).layers(2), long)?;
+    conform(|| LayerNormLstm::new(3).eps(0.1).layers(2), long)?;
+    conform(|| Lstm::new(3).proj_size(2).layers(2), long)?;
     Ok(())
 }
 
@@ -48,6 +61,7 @@ fn recurrent_layers_over_many_steps() -> Result<()> {
 fn other_layers() -> Result<()> {
     for out in [1, 5, 12] {
         conform(|| Linear::new(out), INPUT)?;
+        conform(|| Linear::new(out).bias(false), INPUT)?;
     }
     conform(Activation::tanh, INPUT)?;
     conform(Activation::sigmoid, INPUT)?;

@@ -5,7 +5,8 @@
 mod simd_levels;
 
 use bptt::gradcheck::GradCheck;
-use bptt::nn::{Activation, Gru, Layer, Linear, Lstm, Rnn};
+use bptt::nn::rnn::{Cell, Recurrent};
+use bptt::nn::{Activation, Gru, Layer, LayerNormLstm, Linear, Lstm, PeepholeLstm, Rnn};
 use bptt::{Model, Result, Shape};
 
 const TOLERANCE: f64 = 1e-6;
@@ -58,6 +59,61 @@ fn gru() -> Result<()> {
         check(|| Box::new(Gru::new(hidden).layers(layers).last()))?;
     }
     Ok(())
+}
+
+/// Several layers, one direction and both, the last state alone, sequences of different lengths, and of many chunks.
+fn in_every_way<C: Cell>(make: impl Fn(usize) -> Recurrent<C>) -> Result<()> {
+    for (hidden, layers) in [(2, 1), (3, 2), (13, 1)] {
+        let stack = || make(hidden).layers(layers);
+        check(|| Box::new(stack()))?;
+        check(|| Box::new(stack().last()))?;
+        check(|| Box::new(stack().bidirectional()))?;
+        for check in [GradCheck::default(), GradCheck::default().ragged()] {
+            check_by(check, || Box::new(stack()))?;
+            check_by(check, || Box::new(stack().bidirectional().last()))?;
+        }
+    }
+    for stack in [make(3).layers(2), make(2).layers(2).bidirectional()] {
+        let mut model = Model::builder(Shape::new(67, 2)).layer("layer", stack).build(7)?;
+        GradCheck::default().batch(3).ragged().model(&mut model).assert_below(TOLERANCE);
+    }
+    Ok(())
+}
+
+#[test]
+fn peephole_lstm() -> Result<()> {
+    check(|| Box::new(PeepholeLstm::new(1)))?;
+    in_every_way(PeepholeLstm::new)
+}
+
+#[test]
+fn layer_norm_lstm() -> Result<()> {
+    // Of values as close as the few of a small layer can be, the norm is steep; ε keeps the differences' own error down.
+    in_every_way(|hidden| LayerNormLstm::new(hidden).eps(0.1))?;
+    in_every_way(|hidden| LayerNormLstm::new(hidden).eps(0.1).bias(true))
+}
+
+#[test]
+fn projections() -> Result<()> {
+    in_every_way(|hidden| Lstm::new(hidden).proj_size(1))?;
+    in_every_way(|hidden| Lstm::new(hidden + 2).proj_size(hidden))?;
+    check(|| Box::new(PeepholeLstm::new(4).proj_size(3)))?;
+    check(|| Box::new(LayerNormLstm::new(4).eps(0.1).proj_size(3)))
+}
+
+#[test]
+fn gru_with_the_reset_gate_before_the_product() -> Result<()> {
+    check(|| Box::new(Gru::new(1).reset_after(false)))?;
+    in_every_way(|hidden| Gru::new(hidden).reset_after(false))
+}
+
+#[test]
+fn without_biases() -> Result<()> {
+    check(|| Box::new(Linear::new(5).bias(false)))?;
+    in_every_way(|hidden| Lstm::new(hidden).bias(false))?;
+    check(|| Box::new(Gru::new(3).layers(2).bias(false)))?;
+    check(|| Box::new(Gru::new(3).layers(2).reset_after(false).bias(false)))?;
+    check(|| Box::new(Rnn::new(3).layers(2).bias(false)))
 }
 
 /// Longer than what a pass back takes at a time.

@@ -6,7 +6,7 @@ mod simd_levels;
 
 use bptt::data::Arrays;
 use bptt::loss::Mse;
-use bptt::nn::{Gru, Layer, Lstm, Rnn};
+use bptt::nn::{Gru, Layer, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
 use bptt::optim::Sgd;
 use bptt::{Arena, Model, Real, Result, Shape, Trainer, rng};
 use common::assert_close;
@@ -16,42 +16,141 @@ use ndarray_rand::rand_distr::Uniform;
 
 const LAYERS: usize = 2;
 const FEATURES: usize = 5;
+/// That of layer normalisation: of the one or few units of a small layer the norm is steep, which a larger ε tempers.
+const EPS: f64 = 0.01;
 
 /// Reproducible values from −1 to 1.
 fn noise<Sh: ShapeBuilder>(shape: Sh, salt: usize) -> Array<f64, Sh::Dim> {
     Array::random_using(shape, Uniform::new(-1.0, 1.0).expect("a range"), &mut rng::rng(salt as u64))
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Cell {
     Lstm,
+    Peephole,
+    LayerNorm,
+    Projected,
     Gru,
+    GruResetBefore,
     Rnn,
+}
+
+/// One layer's tensors.
+struct Tensors {
+    w: Array2<f64>,
+    u: Array2<f64>,
+    b: Vec<f64>,
+    b_h: Vec<f64>,
+    /// Those of the cell's own, in their order.
+    own: Vec<Vec<f64>>,
+    projection: Option<Array2<f64>>,
+}
+
+impl Tensors {
+    fn new(cell: Cell, params: &Arena<f64>, layer: usize) -> Self {
+        let get = |name: &str| params.get(&format!("rnn.{name}_l{layer}"));
+        let matrix = |name: &str| get(name).map(|w| w.to_owned().into_dimensionality().expect("a matrix"));
+        let w: Array2<f64> = matrix("weight_ih").expect("a tensor of the layer");
+        let vector = |name: &str| get(name).map(|b| b.iter().copied().collect::<Vec<f64>>());
+        let bias = |name: &str| vector(name).unwrap_or(vec![0.0; w.nrows()]);
+        let own = cell.own().iter().map(|name| vector(name).expect("a tensor of the cell")).collect();
+        let (b, b_h) = (bias("bias_ih"), bias("bias_hh"));
+        let u = matrix("weight_hh").expect("a tensor of the layer");
+        Self { u, b, b_h, own, projection: matrix("weight_hr"), w }
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// γ ⊙ (v − mean) / √(variance + ε) + β
+fn norm(v: &[f64], gain: &[f64], bias: &[f64]) -> Vec<f64> {
+    let n = v.len() as f64;
+    let mean = v.iter().sum::<f64>() / n;
+    let variance = v.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+    let scaled = v.iter().map(|v| (v - mean) / (variance + EPS).sqrt());
+    scaled.zip(gain).zip(bias).map(|((v, gain), bias)| gain * v + bias).collect()
+}
+
+/// y + M x
+fn affine<'a>(m: ndarray::ArrayView2<'a, f64>, x: ndarray::ArrayView1<'a, f64>, y: &[f64]) -> Vec<f64> {
+    m.rows().into_iter().zip(y).map(|(row, y)| y + row.dot(&x)).collect()
 }
 
 impl Cell {
     fn layer<R: Real>(self, hidden: usize) -> Box<dyn Layer<R>> {
         match self {
             Self::Lstm => Box::new(Lstm::new(hidden).layers(LAYERS)),
+            Self::Peephole => Box::new(PeepholeLstm::new(hidden).layers(LAYERS)),
+            Self::LayerNorm => Box::new(LayerNormLstm::new(hidden).eps(EPS).layers(LAYERS)),
+            Self::Projected => Box::new(Lstm::new(hidden + 2).proj_size(hidden).layers(LAYERS)),
             Self::Gru => Box::new(Gru::new(hidden).layers(LAYERS)),
+            Self::GruResetBefore => Box::new(Gru::new(hidden).reset_after(false).layers(LAYERS)),
             Self::Rnn => Box::new(Rnn::new(hidden).layers(LAYERS)),
         }
     }
 
-    /// The next h of one unit from its pre-activations: W x + b, and U h + b'.
-    fn unit(self, a: &[f64], u: &[f64], h: f64, c: &mut f64) -> f64 {
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    /// The beginnings of the names of the cell's own tensors.
+    fn own(self) -> &'static [&'static str] {
         match self {
-            Self::Lstm => {
-                let [i, f, o] = [0, 1, 3].map(|gate| sigmoid(a[gate] + u[gate]));
-                *c = f * *c + i * (a[2] + u[2]).tanh();
-                o * c.tanh()
+            Self::Peephole => &["weight_pi", "weight_pf", "weight_po"],
+            Self::LayerNorm => {
+                &["weight_ln_ih", "bias_ln_ih", "weight_ln_hh", "bias_ln_hh", "weight_ln_c", "bias_ln_c"]
             }
-            Self::Gru => {
-                let [r, z] = [0, 1].map(|gate| sigmoid(a[gate] + u[gate]));
-                (1.0 - z) * (a[2] + r * u[2]).tanh() + z * h
+            _ => &[],
+        }
+    }
+
+    /// The next h, and the next c in place of the one before.
+    fn step(self, p: &Tensors, x: ndarray::ArrayView1<'_, f64>, h: &[f64], c: &mut [f64]) -> Vec<f64> {
+        let h_prev = ndarray::ArrayView1::from(h);
+        let (mut a, mut u) = (affine(p.w.view(), x, &p.b), affine(p.u.view(), h_prev, &p.b_h));
+        if self == Self::LayerNorm {
+            (a, u) = (norm(&a, &p.own[0], &p.own[1]), norm(&u, &p.own[2], &p.own[3]));
+        }
+        let units = c.len();
+        let sum = |gate: usize, k: usize| a[gate * units + k] + u[gate * units + k];
+        match self {
+            Self::Rnn => (0..units).map(|k| sum(0, k).tanh()).collect(),
+            Self::Gru => (0..units)
+                .map(|k| {
+                    let [r, z] = [0, 1].map(|gate| sigmoid(sum(gate, k)));
+                    (1.0 - z) * (a[2 * units + k] + r * u[2 * units + k]).tanh() + z * h[k]
+                })
+                .collect(),
+            Self::GruResetBefore => {
+                let reset: Vec<f64> = (0..units).map(|k| sigmoid(sum(0, k)) * h[k]).collect();
+                let reset = ndarray::ArrayView1::from(&reset);
+                let n = affine(p.u.slice(s![2 * units.., ..]), reset, &p.b_h[2 * units..]);
+                let next = |k: usize| {
+                    let z = sigmoid(sum(1, k));
+                    (1.0 - z) * (a[2 * units + k] + n[k]).tanh() + z * h[k]
+                };
+                (0..units).map(next).collect()
             }
-            Self::Rnn => (a[0] + u[0]).tanh(),
+            Self::Lstm | Self::Projected | Self::Peephole | Self::LayerNorm => {
+                let peephole = |gate: usize, k: usize| match self {
+                    Self::Peephole => p.own[gate][k],
+                    _ => 0.0,
+                };
+                let mut o = vec![0.0; units];
+                for k in 0..units {
+                    let i = sigmoid(sum(0, k) + peephole(0, k) * c[k]);
+                    let f = sigmoid(sum(1, k) + peephole(1, k) * c[k]);
+                    c[k] = f * c[k] + i * sum(2, k).tanh();
+                    o[k] = sigmoid(sum(3, k) + peephole(2, k) * c[k]);
+                }
+                let seen = match self {
+                    Self::LayerNorm => norm(c, &p.own[4], &p.own[5]),
+                    _ => c.to_vec(),
+                };
+                let m: Vec<f64> = o.iter().zip(seen).map(|(o, c)| o * c.tanh()).collect();
+                match &p.projection {
+                    Some(hr) => affine(hr.view(), ndarray::ArrayView1::from(&m), &vec![0.0; hr.nrows()]),
+                    None => m,
+                }
+            }
         }
     }
 
@@ -59,32 +158,20 @@ impl Cell {
     fn outputs(self, params: &Arena<f64>, x: &Array3<f64>) -> Array3<f64> {
         let mut x = x.clone();
         for layer in 0..LAYERS {
-            let [w, u, b, b_h] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-                .map(|name| params.get(&format!("rnn.{name}_l{layer}")).expect("a tensor of the layer"));
-            let matrix = |w: ndarray::ArrayViewD<'_, f64>| -> Array2<f64> {
-                w.to_owned().into_dimensionality().expect("a matrix")
-            };
-            let (w, u) = (matrix(w), matrix(u));
+            let tensors = Tensors::new(self, params, layer);
             let (batch, time, _) = x.dim();
-            let hidden = u.ncols();
-            let gates = u.nrows() / hidden;
-            let mut y = Array3::zeros((batch, time, hidden));
+            let gates = match self {
+                Self::Rnn => 1,
+                Self::Gru | Self::GruResetBefore => 3,
+                _ => 4,
+            };
+            let (units, width) = (tensors.u.nrows() / gates, tensors.u.ncols());
+            let mut y = Array3::zeros((batch, time, width));
             for sample in 0..batch {
-                let (mut h, mut c) = (vec![0.0; hidden], vec![0.0; hidden]);
+                let (mut h, mut c) = (vec![0.0; width], vec![0.0; units]);
                 for t in 0..time {
-                    let before = h.clone();
-                    for k in 0..hidden {
-                        let rows = (0..gates).map(|gate| gate * hidden + k);
-                        let x = x.slice(s![sample, t, ..]);
-                        let (a, u): (Vec<f64>, Vec<f64>) = rows
-                            .map(|r| {
-                                let own: f64 = before.iter().zip(u.row(r)).map(|(h, u)| h * u).sum();
-                                (b[[r]] + x.dot(&w.row(r)), b_h[[r]] + own)
-                            })
-                            .unzip();
-                        h[k] = self.unit(&a, &u, before[k], &mut c[k]);
-                        y[[sample, t, k]] = h[k];
-                    }
+                    h = self.step(&tensors, x.slice(s![sample, t, ..]), &h, &mut c);
+                    y.slice_mut(s![sample, t, ..]).assign(&ndarray::ArrayView1::from(&h));
                 }
             }
             x = y;
@@ -124,6 +211,10 @@ fn check(cell: Cell) -> Result<()> {
         [1, 7, 33, 100].into_iter().flat_map(move |batch| [1, 28].map(|time| (hidden, batch, time)))
     });
     // And sequences longer than the chunks that they are taken in.
+    // Cells that share most of the code with these do with a few.
+    let all = matches!(cell, Cell::Lstm | Cell::Gru | Cell::Rnn);
+    let sizes =
+        sizes.filter(|&(hidden, batch, time)| all || hidden * batch == 37 * 7 || (batch, time) == (33, 1));
     for (hidden, batch, time) in sizes.chain([(5, 3, 33), (13, 9, 77)]) {
         let what = format!("{cell:?}, H {hidden}, B {batch}, T {time}");
         let (x, y) = (noise((batch, time, FEATURES), 1), noise((batch, time, hidden), 2));
@@ -174,4 +265,24 @@ fn gru() -> Result<()> {
 #[test]
 fn rnn() -> Result<()> {
     check(Cell::Rnn)
+}
+
+#[test]
+fn peephole() -> Result<()> {
+    check(Cell::Peephole)
+}
+
+#[test]
+fn layer_norm() -> Result<()> {
+    check(Cell::LayerNorm)
+}
+
+#[test]
+fn projected() -> Result<()> {
+    check(Cell::Projected)
+}
+
+#[test]
+fn gru_with_the_reset_gate_before_the_product() -> Result<()> {
+    check(Cell::GruResetBefore)
 }

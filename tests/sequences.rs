@@ -1,6 +1,6 @@
 //! Sequences of different lengths in one batch, chunks of time, and both directions.
 
-use bptt::nn::{Gru, Layer, Lstm, Mode, Rnn, Session, Workspace};
+use bptt::nn::{Gru, Layer, LayerNormLstm, Lstm, Mode, PeepholeLstm, Rnn, Session, Workspace};
 use bptt::{Model, Result, Shape, rng};
 use ndarray::{Array3, s};
 use ndarray_rand::RandomExt;
@@ -17,6 +17,15 @@ fn layers() -> Vec<Box<dyn Layer<f64>>> {
         Box::new(Gru::new(4).layers(2)),
         Box::new(Gru::new(4).layers(2).bidirectional().last()),
         Box::new(Rnn::new(5).last()),
+        Box::new(PeepholeLstm::new(3).layers(2)),
+        Box::new(PeepholeLstm::new(4).bidirectional()),
+        Box::new(LayerNormLstm::new(3).layers(2)),
+        Box::new(LayerNormLstm::new(4).bidirectional().last()),
+        Box::new(Lstm::new(5).layers(2).proj_size(3)),
+        Box::new(Lstm::new(5).layers(2).proj_size(3).bidirectional()),
+        Box::new(Lstm::new(3).layers(2).bias(false)),
+        Box::new(Gru::new(4).layers(2).reset_after(false)),
+        Box::new(Gru::new(4).reset_after(false).bidirectional()),
     ]
 }
 
@@ -80,11 +89,25 @@ fn inference_without_history_is_the_same() -> Result<()> {
 fn a_stream_equals_the_whole_sequence() -> Result<()> {
     let (t, f) = (77, 2);
     let x = values((1, t, f));
-    for layer in [Lstm::new(3).layers(2), Lstm::new(20)] {
+    let layers: [Box<dyn Layer<f64>>; 8] = [
+        Box::new(Lstm::new(3).layers(2)),
+        Box::new(Lstm::new(20)),
+        Box::new(Gru::new(20)),
+        Box::new(Gru::new(20).reset_after(false)),
+        Box::new(PeepholeLstm::new(20).layers(2)),
+        Box::new(LayerNormLstm::new(20).layers(2)),
+        Box::new(Lstm::new(20).layers(2).proj_size(11)),
+        Box::new(Rnn::new(20).bias(false)),
+    ];
+    for layer in layers {
         let normalize = bptt::data::Normalize::per_feature(vec![0.1, -0.2], vec![0.5, 2.0])?;
         let model: Model<f64> =
-            Model::builder(Shape::new(t, f)).normalize(normalize).layer("lstm", layer).build(3)?;
+            Model::builder(Shape::new(t, f)).normalize(normalize).boxed("layer", layer).build(3)?;
         let whole = model.predict(&x)?;
+        // Many samples lie side by side, one alone has its units side by side.
+        let batch = ndarray::concatenate(ndarray::Axis(0), &vec![x.view(); 9]).expect("samples of one shape");
+        let many = model.predict(&batch)?;
+        assert!(many.outer_iter().all(|sample| sample == whole.slice(s![0, .., ..])), "{model}");
         let mut streams = [model.session()?, Session::new(&model)?];
         for step in 0..t {
             for stream in &mut streams {

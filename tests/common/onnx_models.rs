@@ -5,7 +5,7 @@
 use bptt::data::Normalize;
 use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder,
-    Pool, Rnn, Workspace,
+    PeepholeLstm, Pool, Rnn, Workspace,
 };
 use bptt::{Init, Model, Real, Shape, rng};
 use ndarray::{Array2, Array3};
@@ -53,7 +53,16 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
         }
     }
     let (relu, tanh, sigmoid) = (Activation::relu(), Activation::tanh(), Activation::sigmoid());
+    for (layers, bidirectional, last) in
+        [(1, false, true), (2, false, false), (2, true, false), (1, true, true)]
+    {
+        cases.push(recurrent("peephole", layers, bidirectional, last, cases.len() as u64));
+    }
+    for cell in ["lstm_plain", "gru_plain", "gru_before"] {
+        cases.push(recurrent(cell, 2, true, false, cases.len() as u64));
+    }
     alone(&mut cases, "linear", Linear::new(4));
+    alone(&mut cases, "linear_plain", Linear::new(4).bias(false));
     alone(&mut cases, "relu", relu);
     alone(&mut cases, "tanh", tanh);
     alone(&mut cases, "sigmoid", sigmoid);
@@ -107,7 +116,11 @@ fn recurrent<R: Real>(cell: &str, layers: usize, bidirectional: bool, last: bool
     }
     let layer = match cell {
         "lstm" => boxed!(Lstm::new(h)),
+        "lstm_plain" => boxed!(Lstm::new(h).bias(false)),
+        "peephole" => boxed!(PeepholeLstm::new(h)),
         "gru" => boxed!(Gru::new(h)),
+        "gru_before" => boxed!(Gru::new(h).reset_after(false)),
+        "gru_plain" => boxed!(Gru::new(h).bias(false)),
         "rnn_tanh" => boxed!(Rnn::new(h)),
         _ => boxed!(Rnn::new(h).relu()),
     };
@@ -118,7 +131,8 @@ fn recurrent<R: Real>(cell: &str, layers: usize, bidirectional: bool, last: bool
         .layer("linear", Linear::new(out))
         .classes((0..out).map(|i| format!("class {i}")));
     let directions = 1 + usize::from(bidirectional);
-    let stacks = vec![stack(("rnn", 0, layers * directions, h, cell == "lstm"))];
+    let stacks =
+        vec![stack(("rnn", 0, layers * directions, h, cell.starts_with("lstm") || cell == "peephole"))];
     let direction = ["", "_bi"][directions - 1];
     case(&format!("{cell}_{layers}{direction}{}", if last { "_last" } else { "" }), builder, stacks)
 }

@@ -1,14 +1,17 @@
 //! What a stranger builds on bptt: a model of own arrays, an own layer, and an own loss.
 
+mod janet;
 mod log_cosh;
 mod residual;
 mod softsign;
 
+pub use janet::Janet;
 pub use log_cosh::LogCosh;
 pub use residual::Residual;
 pub use softsign::Softsign;
 
 use bptt::ndarray::{Array2, Array3};
+use bptt::nn::rnn::Recurrent;
 use bptt::nn::{Description, Layer};
 use bptt::prelude::*;
 use bptt::{Real, Result};
@@ -41,5 +44,6 @@ pub fn learn(epochs: usize) -> Result<Model> {
 
 /// Builds the layers of this crate when a model is loaded.
 pub fn layers<R: Real>(description: &Description) -> Option<Box<dyn Layer<R>>> {
-    (description.kind == Softsign::KIND).then(|| Box::new(Softsign) as _)
+    let softsign = (description.kind == Softsign::KIND).then(|| Box::new(Softsign) as _);
+    softsign.or_else(|| Recurrent::<Janet>::from_description(description))
 }

@@ -3,9 +3,10 @@
 use bptt::data::{Arrays, TargetShape};
 use bptt::gradcheck::{Conform, GradCheck};
 use bptt::ndarray::{Axis, s};
+use bptt::nn::rnn::Recurrent;
 use bptt::nn::{Description, Linear, Lstm};
 use bptt::{Model, Result, Shape};
-use bptt_downstream::{LogCosh, Residual, Softsign, layers, learn, waves};
+use bptt_downstream::{Janet, LogCosh, Residual, Softsign, layers, learn, waves};
 
 #[test]
 fn learns_and_comes_back() -> Result<()> {
@@ -51,6 +52,17 @@ fn gradients_of_a_chain_are_right() -> Result<()> {
         .layer("linear", Linear::new(1))
         .build(1)?;
     GradCheck::default().model(&mut model).assert_below(1e-6);
+    Ok(())
+}
+
+/// A custom cell with a parameter of its own, in every way that a stack runs it.
+#[test]
+fn a_custom_cell() -> Result<()> {
+    let janet = || Recurrent::with_cell(Janet, 3).layers(2);
+    let conform = Conform::default().load(layers);
+    conform.layer(janet, Shape::new(5, 2))?;
+    conform.layer(|| janet().last().bias(false), Shape::new(5, 2))?;
+    conform.layer(|| janet().bidirectional(), Shape::new(5, 2))?;
     Ok(())
 }
 
