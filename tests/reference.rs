@@ -215,6 +215,8 @@ fn check(cell: Cell) -> Result<()> {
     let all = matches!(cell, Cell::Lstm | Cell::Gru | Cell::Rnn);
     let sizes =
         sizes.filter(|&(hidden, batch, time)| all || hidden * batch == 37 * 7 || (batch, time) == (33, 1));
+    // A norm divides by what little the values of a layer differ, and rounding errors grow by that, layer by layer.
+    let steepness = if cell == Cell::LayerNorm { 30.0 } else { 1.0 };
     for (hidden, batch, time) in sizes.chain([(5, 3, 33), (13, 9, 77)]) {
         let what = format!("{cell:?}, H {hidden}, B {batch}, T {time}");
         let (x, y) = (noise((batch, time, FEATURES), 1), noise((batch, time, hidden), 2));
@@ -222,9 +224,9 @@ fn check(cell: Cell) -> Result<()> {
         let (outputs, model, gradient) = ours::<f64>(cell, hidden, &x, &y)?;
         let expected = cell.outputs(model.params(), &x);
         let expected = expected.as_slice().expect("in order");
-        assert_close(&format!("{what}, outputs"), &outputs, expected, 1e-14);
+        assert_close(&format!("{what}, outputs"), &outputs, expected, steepness * 1e-14);
         let (single, _, single_gradient) = ours::<f32>(cell, hidden, &x, &y)?;
-        assert_close(&format!("{what}, outputs in f32"), &single, expected, 2e-6);
+        assert_close(&format!("{what}, outputs in f32"), &single, expected, steepness * 2e-6);
 
         // What the loss of the plain loops changes by along a direction, against the gradient along it.
         for (index, tensor) in model.params().layout().tensors().iter().enumerate() {
@@ -245,7 +247,7 @@ fn check(cell: Cell) -> Result<()> {
 
             let largest = gradient[range.clone()].iter().fold(0.0, |a: f64, g| a.max(g.abs()));
             for (f, g) in single_gradient[range.clone()].iter().zip(&gradient[range.clone()]) {
-                assert!((f - g).abs() <= 1e-5 * largest, "{what} in f32: {f}, expected {g}");
+                assert!((f - g).abs() <= steepness * 1e-5 * largest, "{what} in f32: {f}, expected {g}");
             }
         }
     }
