@@ -7,7 +7,7 @@
 //! # How to write a cell
 //!
 //! 1. Say what it is: [`KIND`](Cell::KIND), [`GATES`](Cell::GATES), [`HAS_CELL`](Cell::HAS_CELL), and
-//!    [`TENSORS`](Cell::TENSORS) if it has parameters besides W, U and b.
+//!    [`TENSORS`](Cell::TENSORS) if it has parameters other than W, U and b.
 //! 2. [`forward`](Cell::forward): read `gates`, `h_prev` and `c_prev`, write `h` and `c`, and leave in `gates` and `kept`
 //!    what backward needs. Slices are `[rows, lanes]`: value i belongs to row i / lanes. [`sigmoid`] and [`tanh`] work on
 //!    whole slices, at the speed of the built-in cells.
@@ -179,9 +179,9 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
     const KIND: &'static str;
     /// Blocks of H rows in each weight.
     const GATES: usize;
-    /// Whether there is a cell state besides the hidden one.
+    /// Whether there is a cell state in addition to the hidden one.
     const HAS_CELL: bool;
-    /// The parameters that the cell has besides weights and biases.
+    /// The parameters of the cell, other than weights and biases.
     const TENSORS: &'static [CellTensor] = &[];
     /// Whether h may be [projected](super::Recurrent::proj_size): only if forward does not read `h_prev`, backward
     /// neither `h` nor `h_prev`, and nothing is added to `dh_prev`.
@@ -203,7 +203,7 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
         &ALL[..Self::GATES]
     }
 
-    /// Rows that forward keeps of a step for backward, besides gates and states, in a layer of `units` units.
+    /// Rows that forward keeps of a step for backward, in addition to gates and states, in a layer of `units` units.
     fn kept(&self, _units: usize) -> usize {
         0
     }

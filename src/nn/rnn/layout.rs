@@ -137,7 +137,7 @@ pub(super) struct StackLayout {
     plain: bool,
     /// Rows of the cell state; 0 where there is none.
     pub(super) cell: usize,
-    /// Rows that the cell keeps of a step besides.
+    /// How many other rows the cell keeps of a step.
     kept: usize,
     /// Values of the cell's own parameters.
     own: usize,
@@ -299,14 +299,14 @@ impl StackLayout {
         (0..t.div_ceil(chunk)).map(move |i| i * chunk..t.min((i + 1) * chunk))
     }
 
-    /// The slots of a tape that the steps of a chunk have: a tape that is not kept begins anew with each chunk.
+    /// The slots of a tape that the steps of a chunk have: a tape that is not kept begins again with each chunk.
     pub(super) fn slots(&self, mode: Mode, steps: &Range<usize>) -> Range<usize> {
         if mode.keeps_history() { steps.clone() } else { 0..steps.len() }
     }
 
     // --- the tape ---
 
-    /// The tracks of a part's tape: gates, h, c, what the cell keeps besides, and m, what the second product reads.
+    /// The tracks of a part's tape: gates, h, c, what else the cell keeps, and m, what the second product reads.
     ///
     /// States have one slot more than there are steps, for the initial one. Inference keeps the outputs of a chunk for
     /// the layer above; of the rest it needs the current step alone, so gates and c are rings of 1 and 2 slots.

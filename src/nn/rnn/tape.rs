@@ -1,4 +1,4 @@
-//! Views of a stack's cache: the tape of each part, and what a backward pass needs besides.
+//! Views of a stack's cache: the tape of each part, and what else a backward pass needs.
 
 use super::layout::{Direction, Part, StackLayout, TrackSize};
 use crate::nn::Mode;
@@ -72,7 +72,7 @@ pub(super) struct Tape<'a, R> {
     pub(super) h: Track<'a, R>,
     /// `[H, lanes]` a step, and the initial state; empty where there is no cell state.
     pub(super) c: Track<'a, R>,
-    /// What the cell keeps of a step besides.
+    /// What else the cell keeps of a step.
     pub(super) kept: Track<'a, R>,
     /// `[H, lanes]` a step: what the second product of a step reads; empty where there is none.
     pub(super) m: Track<'a, R>,
