@@ -237,7 +237,7 @@ fn normalize_back<R: Num, S: Simd>(
     let (hat, d) = (R::vectors_mut::<S>(hat), R::vectors::<S>(d));
     let (dgain, dbias) = (R::vectors_mut::<S>(dgain), R::vectors_mut::<S>(dbias));
     let n = R::splat(s, R::from_f64(gain.len() as f64));
-    for v in 0..width {
+    for (v, &rstd) in rstd.iter().enumerate() {
         let (mut plain, mut along) = (R::splat(s, R::ZERO), R::splat(s, R::ZERO));
         for (f, i) in (v..hat.len()).step_by(width).enumerate() {
             let own = R::vmul(s, d[i], R::splat(s, gain[f]));
@@ -250,7 +250,7 @@ fn normalize_back<R: Num, S: Simd>(
         for (f, i) in (v..hat.len()).step_by(width).enumerate() {
             let own = R::vmul(s, d[i], R::splat(s, gain[f]));
             let left = R::vsub(s, R::vsub(s, own, plain), R::vmul(s, hat[i], along));
-            hat[i] = R::vmul(s, left, rstd[v]);
+            hat[i] = R::vmul(s, left, rstd);
         }
     }
 }

@@ -111,12 +111,12 @@ pub fn map_rows<R: Num, S: Simd, const P: usize, const L: usize, const A: usize,
         }
         return;
     }
-    for r in 0..n / lanes {
+    for (r, start) in (0..n).step_by(lanes).enumerate() {
         for p in 0..P {
             row[p] = R::splat(s, of_row[p][r]);
         }
         for from in (0..lanes).step_by(width) {
-            let at = r * lanes + from..r * lanes + from + width;
+            let at = start + from..start + from + width;
             for l in 0..L {
                 lane[l] = load(s, &of_lane[l][from..from + width]);
             }
