@@ -98,6 +98,9 @@ impl Error {
     }
 }
 
+/// What errors call bytes that come from memory rather than from a file.
+pub(crate) const BYTES: &str = "<bytes>";
+
 /// The most characters shown of a name or message that comes from a file.
 const SHOWN: usize = 100;
 

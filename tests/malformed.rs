@@ -15,11 +15,11 @@ use bptt::nn::{Activation, Linear, Lstm, Rnn};
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
 use bptt::train::EarlyStopping;
-use bptt::{Error, Model, Shape, Trainer, rng};
+use bptt::{Error, Model, Shape, Trainer};
 use ndarray::Array3;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use tensors::{Tensor, Tensors, file, parts, zeros};
+use tensors::{Tensor, Tensors, check, file, parts, zeros};
 
 /// The system's allocator, out of memory for whoever asks for more than 64 MB at once: these models are small, and
 /// a file must not talk anyone into more.
@@ -121,7 +121,7 @@ fn with_tensor(tensor: &str) -> String {
 
 /// Wrong before anyone asks what is in it; `metadata` goes into a good header.
 fn wrong_formats(key: &str) -> Vec<Case> {
-    let no = "no safetensors file";
+    let no = "not a safetensors file";
     let length = |length: u64| [&length.to_le_bytes()[..], &[b' '; 100]].concat();
     let one = r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
     let both = |a: &str, b: &str| {
@@ -236,7 +236,7 @@ fn absurd_sizes() -> Vec<Case> {
         ("/input/f", many, "input"),
         // Of no tensor's concern, and still beyond all reason.
         ("/input/t", json!(u64::MAX / 3), "input"),
-        ("/input/t", json!(1u64 << 28), "values a sample"),
+        ("/input/t", json!(1u64 << 28), "values per sample"),
         ("/layers/0/layer/config/hidden_size", json!(1 << 20), "values, expected"),
         ("/input/f", json!(2), "means"),
     ])
@@ -452,7 +452,7 @@ fn a_small_file_of_a_large_model() {
     assert!(model.to_string().contains("[1, 268435456]"));
     let message = model.session().unwrap_err().to_string();
     let expected =
-        "`memory`: found buffers for 1 samples of [1, 268435456] of 5368709120 bytes, expected fewer";
+        "`memory`: found buffers for 1 samples of [1, 268435456] of 5368709120 bytes, expected as many as";
     assert!(message.starts_with(expected), "{message}");
     // More layers than any sum can hold are refused when the model is built.
     let long =
@@ -512,24 +512,6 @@ fn resume(path: &Path) -> Result<String, Error> {
         );
     }
     result.map(|history| history.to_csv())
-}
-
-/// The check value over a run's file, as `src/params/checked.rs` defines it: a key to all of it, text after text.
-fn check(tensors: &Tensors, json: &str) -> u64 {
-    fn text(words: &mut Vec<u64>, bytes: &[u8]) {
-        words.push(bytes.len() as u64);
-        let (eights, rest) = bytes.as_chunks();
-        words.extend(eights.iter().map(|eight| u64::from_le_bytes(*eight)));
-        words.extend(rest.iter().map(|&byte| u64::from(byte)));
-    }
-    let mut words = Vec::new();
-    text(&mut words, json.as_bytes());
-    for (name, tensor) in tensors {
-        text(&mut words, name.as_bytes());
-        words.extend(tensor.shape.iter().map(|&size| size as u64));
-        text(&mut words, &tensor.data);
-    }
-    rng::key(&words)
 }
 
 /// A run's file of these parts, with the check value that belongs to them.

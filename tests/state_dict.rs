@@ -404,7 +404,7 @@ fn files_of_other_formats_are_named_with_a_way_out() {
         ];
         for load in loads {
             let message = load.unwrap_err().to_string();
-            assert!(message.contains("no safetensors file") && message.contains(word), "{message}");
+            assert!(message.contains("not a safetensors file") && message.contains(word), "{message}");
         }
     }
     // A state dict is no model, but not far from one.

@@ -8,6 +8,7 @@ use byteorder::{BigEndian, ByteOrder};
 use flate2::bufread::MultiGzDecoder;
 use ndarray::{Array, Dimension, IxDyn};
 
+use crate::error::BYTES;
 use crate::{Error, Result};
 
 /// The most bytes of elements that are read from one file, 4 GiB.
@@ -106,16 +107,43 @@ impl sealed::Decode for f64 {
 /// ```
 pub fn read_idx<T: IdxElem, D: Dimension>(path: impl AsRef<Path>) -> Result<Array<T, D>> {
     let path = path.as_ref();
-    read(path).map_err(|fault| match fault {
-        Fault::Io(source) => Error::io(path)(source),
-        Fault::Content(fault) => Error::file(path, fault),
-    })
+    let open = || {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok((BufReader::new(file), size))
+    };
+    let read = open().map_err(Fault::Io).and_then(|(file, size)| read(file, size));
+    read.map_err(|fault| fault.at(path))
+}
+
+/// Reads an IDX file from its bytes, plain or gzipped, as `include_bytes!` has them; see [`read_idx`].
+///
+/// # Errors
+/// As [`read_idx`]; the error names `<bytes>` in place of a file.
+///
+/// # Examples
+/// ```
+/// let labels: ndarray::Array1<u8> = bptt::data::read_idx_bytes(&[0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7])?;
+/// assert_eq!(labels.to_vec(), [5, 6, 7]);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+pub fn read_idx_bytes<T: IdxElem, D: Dimension>(bytes: &[u8]) -> Result<Array<T, D>> {
+    read(bytes, bytes.len() as u64).map_err(|fault| fault.at(Path::new(BYTES)))
 }
 
 /// An error, before the name of the file is known.
 enum Fault {
     Io(io::Error),
     Content(String),
+}
+
+impl Fault {
+    fn at(self, path: &Path) -> Error {
+        match self {
+            Self::Io(source) => Error::io(path)(source),
+            Self::Content(fault) => Error::file(path, fault),
+        }
+    }
 }
 
 impl From<String> for Fault {
@@ -132,10 +160,8 @@ fn fault(error: io::Error, gzip: bool) -> Fault {
     Fault::Io(error)
 }
 
-fn read<T: IdxElem, D: Dimension>(path: &Path) -> Result<Array<T, D>, Fault> {
-    let file = File::open(path).map_err(Fault::Io)?;
-    let size = file.metadata().map_err(Fault::Io)?.len();
-    let mut file = BufReader::new(file);
+/// Reads a file of `size` bytes, plain or gzipped.
+fn read<T: IdxElem, D: Dimension>(mut file: impl BufRead, size: u64) -> Result<Array<T, D>, Fault> {
     let gzip = file.fill_buf().map_err(Fault::Io)?.starts_with(&[0x1f, 0x8b]);
     if gzip {
         read_from(&mut MultiGzDecoder::new(file), size, true)

@@ -88,7 +88,7 @@ pub use batches::{Batches, samples, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
 pub use ext::DatasetExt;
 pub use fashion_mnist::FashionMnist;
-pub use idx::{IdxElem, read_idx};
+pub use idx::{IdxElem, read_idx, read_idx_bytes};
 pub use images::Images;
 pub use select::{ByLoss, Candidates, RandomSubset, SelectionRule};
 pub use subset::Subset;

@@ -1,16 +1,26 @@
 //! What the losses over classes share.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::data::TargetShape;
 use crate::{Error, Result, Shape};
 
 /// A weight for each class, and the class that means "no target here".
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ClassSettings {
     /// One for each class, or none: then each counts 1.
     pub weight: Vec<f64>,
     pub ignore_index: i64,
+}
+
+/// Under the name that it has always had: the files of runs keep this text, and compare it.
+impl fmt::Debug for ClassSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { weight, ignore_index } = self;
+        f.debug_struct("Classes").field("weight", weight).field("ignore_index", ignore_index).finish()
+    }
 }
 
 impl Default for ClassSettings {

@@ -159,7 +159,19 @@ impl RunFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(Error::io(path))?,
         };
-        let (file, json) = read_checked(path, &bytes, KEY, "state of a training run")?;
+        self.parse(&bytes, model, stepper, (epochs, steps)).map(Some)
+    }
+
+    /// Reads the content of the file.
+    pub(super) fn parse<R: Real>(
+        &self,
+        bytes: &[u8],
+        model: &Model<R>,
+        stepper: &Stepper<'_, R>,
+        (epochs, steps): (usize, usize),
+    ) -> Result<Saved<R>> {
+        let path = &*self.path;
+        let (file, json) = read_checked(path, bytes, KEY, "state of a training run")?;
         let content = content(path, &json)?;
         self.compare(&content.settings)?;
         let standing = standing(&content, epochs, steps).map_err(|fault| Error::file(path, fault))?;
@@ -193,13 +205,13 @@ impl RunFile {
             }
             Ok(CallbackState { json, values })
         });
-        Ok(Some(Saved {
+        Ok(Saved {
             path: path.to_owned(),
             params,
             carried: Carried { steps: content.steps, moments, average, averaged: content.averaged, states },
             callbacks: callbacks.collect::<Result<_>>()?,
             standing,
-        }))
+        })
     }
 
     /// Checks that the run in the file had the settings of this one.

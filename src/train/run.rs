@@ -70,6 +70,21 @@ impl<R: Real> Settings<R> {
         Ok(Some(RunFile { path: path.clone(), every: self.every, settings }))
     }
 
+    /// Puts what is in a run's file into the model, without training on from there.
+    pub(super) fn restore_bytes(
+        &self,
+        bytes: &[u8],
+        model: &mut Model<R>,
+        train: &dyn Dataset<Elem = R>,
+        callbacks: &mut [Box<dyn Callback<R>>],
+    ) -> Result<()> {
+        let (mut stepper, batches) = (self.stepper(model, train)?, self.batches(train.len())?);
+        let none = || Error::config("checkpoint", "found no file, expected one");
+        let file = self.run_file(model, train, None)?.ok_or_else(none)?;
+        let saved = file.parse(bytes, model, &stepper, (self.epochs, batches.steps()))?;
+        saved.restore(model, &mut stepper, callbacks).map(drop)
+    }
+
     pub(super) fn run(
         &self,
         model: &mut Model<R>,

@@ -347,6 +347,20 @@ impl<R: Real> Trainer<R> {
     }
 }
 
+/// For tests with malformed files, which need no file for each.
+#[doc(hidden)]
+impl<R: Real> Trainer<R> {
+    /// Restores a run from the bytes of its file, without training on from there.
+    pub fn restore_bytes(
+        &mut self,
+        bytes: &[u8],
+        model: &mut Model<R>,
+        train: &dyn Dataset<Elem = R>,
+    ) -> Result<()> {
+        self.settings.restore_bytes(bytes, model, train, &mut self.callbacks)
+    }
+}
+
 impl<R: Real> Settings<R> {
     pub(super) fn stepper<'a>(
         &'a self,

@@ -53,29 +53,7 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io)?;
 
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        let mut lines = bytes[..whole].split(|&byte| byte == b'\n');
-        let is_study = match whole {
-            0 => HEADER.as_bytes().starts_with(&bytes),
-            _ => lines.next() == Some(HEADER.as_bytes()),
-        };
-        if !is_study {
-            return Err(Error::file(
-                path,
-                format!("line 1: found the start of another file, expected {HEADER}"),
-            ));
-        }
-        let mut kept = Kept::default();
-        // `split` also returns the empty text after the last newline.
-        for (i, line) in (2..).zip(lines).filter(|(_, line)| !line.is_empty()) {
-            match serde_json::from_slice::<JournalEntry>(line) {
-                Ok(entry) => _ = kept.entries.insert(key(&entry.config), entry),
-                Err(e) => {
-                    let fault = format!("line {i}: found something other than a run: {e}");
-                    kept.unreadable.push(Error::file(path, fault).to_string());
-                }
-            }
-        }
+        let (kept, whole) = parse(path, &bytes)?;
         if whole < bytes.len() {
             file.set_len(whole as u64).map_err(io)?;
         }
@@ -92,6 +70,34 @@ impl Journal {
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(Error::io(&self.path))
     }
+}
+
+/// The runs in a file's content, and the length of its whole lines.
+///
+/// # Errors
+/// [`Error::File`] if it is not a study's.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(Kept, usize)> {
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let mut lines = bytes[..whole].split(|&byte| byte == b'\n');
+    let is_study = match whole {
+        0 => HEADER.as_bytes().starts_with(bytes),
+        _ => lines.next() == Some(HEADER.as_bytes()),
+    };
+    if !is_study {
+        return Err(Error::file(path, format!("line 1: found the start of another file, expected {HEADER}")));
+    }
+    let mut kept = Kept::default();
+    // `split` also returns the empty text after the last newline.
+    for (i, line) in (2..).zip(lines).filter(|(_, line)| !line.is_empty()) {
+        match serde_json::from_slice::<JournalEntry>(line) {
+            Ok(entry) => _ = kept.entries.insert(key(&entry.config), entry),
+            Err(e) => {
+                let fault = format!("line {i}: found something other than a run: {e}");
+                kept.unreadable.push(Error::file(path, fault).to_string());
+            }
+        }
+    }
+    Ok((kept, whole))
 }
 
 /// Locks the file against other studies, until it is closed or the process ends in any way.

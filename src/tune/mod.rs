@@ -54,3 +54,14 @@ pub use folds::{Summary, cross_validate};
 pub use space::Space;
 pub use study::{Finished, Study};
 pub use table::{Order, Row, Table};
+
+/// The runs in the bytes of a study's file, and the lines that are none: for tests with malformed files, which need no
+/// file for each.
+///
+/// # Errors
+/// [`Error::File`](crate::Error::File) if it is not a study's.
+#[doc(hidden)]
+pub fn count_runs(bytes: &[u8]) -> crate::Result<(usize, usize)> {
+    let (kept, _) = journal::parse(std::path::Path::new(crate::error::BYTES), bytes)?;
+    Ok((kept.entries.len(), kept.unreadable.len()))
+}

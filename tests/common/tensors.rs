@@ -41,3 +41,21 @@ pub fn file(tensors: &Tensors, key: &str, text: Option<String>) -> Vec<u8> {
     });
     safetensors::serialize(views, text.map(|text| [(key.to_owned(), text)].into())).unwrap()
 }
+
+/// The check value over a run's file, as `src/params/checked.rs` defines it: a key to all of it, text after text.
+pub fn check(tensors: &Tensors, json: &str) -> u64 {
+    fn text(words: &mut Vec<u64>, bytes: &[u8]) {
+        words.push(bytes.len() as u64);
+        let (eights, rest) = bytes.as_chunks();
+        words.extend(eights.iter().map(|eight| u64::from_le_bytes(*eight)));
+        words.extend(rest.iter().map(|&byte| u64::from(byte)));
+    }
+    let mut words = Vec::new();
+    text(&mut words, json.as_bytes());
+    for (name, tensor) in tensors {
+        text(&mut words, name.as_bytes());
+        words.extend(tensor.shape.iter().map(|&size| size as u64));
+        text(&mut words, &tensor.data);
+    }
+    bptt::rng::key(&words)
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Model, ModelBuilder};
 use crate::data::Normalize;
-use crate::error::shorten;
+use crate::error::{BYTES, shorten};
 use crate::nn::{Description, Layer, registry};
 use crate::params::{IncompatibleKeys, StateDict, read_tensors, tensors_to_bytes};
 use crate::prune::Mask;
@@ -17,8 +17,6 @@ use crate::{Error, Real, Result, Shape, atomic_write};
 const KEY: &str = "bptt";
 /// The version of the description's form.
 const VERSION: u32 = 1;
-/// The name in errors of bytes that do not come from a file.
-const BYTES: &str = "<bytes>";
 
 /// All of a model but its values. Keys are in alphabetical order, here and in the settings of every layer, so that the
 /// JSON does not depend on whether it is sorted.
