@@ -98,7 +98,7 @@ impl Error {
     }
 }
 
-/// What errors call bytes that come from memory rather than from a file.
+/// The name in errors of bytes that do not come from a file.
 pub(crate) const BYTES: &str = "<bytes>";
 
 /// The most characters shown of a name or message that comes from a file.

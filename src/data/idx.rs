@@ -116,10 +116,10 @@ pub fn read_idx<T: IdxElem, D: Dimension>(path: impl AsRef<Path>) -> Result<Arra
     read.map_err(|fault| fault.at(path))
 }
 
-/// Reads an IDX file from its bytes, plain or gzipped, as `include_bytes!` has them; see [`read_idx`].
+/// Reads an IDX file from its bytes, plain or gzipped, for example from `include_bytes!`; see [`read_idx`].
 ///
 /// # Errors
-/// As [`read_idx`]; the error names `<bytes>` in place of a file.
+/// As for [`read_idx`]; the error names `<bytes>` instead of a file.
 ///
 /// # Examples
 /// ```

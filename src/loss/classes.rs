@@ -15,7 +15,7 @@ pub(super) struct ClassSettings {
     pub ignore_index: i64,
 }
 
-/// Under the name that it has always had: the files of runs keep this text, and compare it.
+/// Prints the name that the type had in earlier versions, because files of runs contain and compare this text.
 impl fmt::Debug for ClassSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { weight, ignore_index } = self;

@@ -55,8 +55,8 @@ pub use space::Space;
 pub use study::{Finished, Study};
 pub use table::{Order, Row, Table};
 
-/// The runs in the bytes of a study's file, and the lines that are none: for tests with malformed files, which need no
-/// file for each.
+/// The runs in the bytes of a study's file, and the lines that are not runs: for tests of malformed files, which then need
+/// no real files.
 ///
 /// # Errors
 /// [`Error::File`](crate::Error::File) if it is not a study's.
