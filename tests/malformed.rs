@@ -344,9 +344,9 @@ fn wrong_tensors() -> Vec<Case> {
         }));
     }
     for (value, fault) in [
-        (f64::NAN, "tensor `linear.bias`: found NaN at place 1, expected a finite number"),
-        (f64::INFINITY, "tensor `linear.bias`: found inf at place 1, expected a finite number"),
-        (-1e300, "tensor `linear.bias`: found -1e300 at place 1, expected what an F32 can hold"),
+        (f64::NAN, "tensor `linear.bias`: found NaN at index 1, expected a finite number"),
+        (f64::INFINITY, "tensor `linear.bias`: found inf at index 1, expected a finite number"),
+        (-1e300, "tensor `linear.bias`: found -1e300 at index 1, expected what an F32 can hold"),
     ] {
         cases.push(altered(format!("a bias of {value}"), fault, &|tensors| {
             let mut bias = zeros(Dtype::F64, &[2]);
