@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use bptt::data::{Arrays, Dataset};
+use bptt::data::{Arrays, Batch, Dataset, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Linear, Lstm, Mode, Workspace};
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
@@ -46,12 +46,14 @@ fn step(
     let (data, mut model) = (data(batch, shape), model(shape, hidden, layers));
     let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(batch);
     let mut stepper = trainer.stepper(&model, &data).expect("a stepper");
-    let indices: Vec<u32> = (0..batch as u32).collect();
+    let indices = Draw::all(0..batch as u32);
     let mut group = c.benchmark_group(group);
     group.throughput(Throughput::Elements(batch as u64));
     // Within the pool, as `fit` does it, so that the fork costs as much as it does there.
     group.bench_function(id, |b| {
-        rayon::scope(|_| b.iter(|| stepper.step(&mut model, &data, &indices, 1, 0).expect("a step")));
+        rayon::scope(|_| {
+            b.iter(|| stepper.step(&mut model, &data, Batch::new(&indices, 1, 0)).expect("a step"))
+        });
     });
 }
 

@@ -128,12 +128,12 @@ fn run(args: &Args) -> program::Result<End> {
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(4e-3))
         .schedule(CosineAnnealing::new(args.epochs.max(1)))
         .clip(Clip::Norm(1.0))
-        .stateful(true)
+        .stateful()
         .epochs(args.epochs)
         .batch_size(args.streams)
         .seed(args.seed)
-        .with(|epoch: &Epoch| {
-            let bits = epoch.train.loss / std::f64::consts::LN_2;
+        .callback(|epoch: &Epoch| {
+            let bits = epoch.train.loss.unwrap_or(f64::NAN) / std::f64::consts::LN_2;
             say(format!(
                 "epoch {:>2}: {bits:.3} bits a letter while learning, {:.1} s",
                 epoch.epoch, epoch.seconds

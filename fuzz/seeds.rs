@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     readers::small_model().save_state_dict(fuzz.join("corpus/state_dict/renamed"), &names)?;
 
     fs::create_dir_all(fuzz.join("corpus/run"))?;
-    let mut trainer = readers::run_trainer().checkpoint(fuzz.join("corpus/run/run"));
+    let mut trainer = readers::run_trainer().run_file(fuzz.join("corpus/run/run"));
     trainer.fit(&mut readers::run_model(), &readers::data(), None)?;
 
     put("idx", "plain", &[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6])?;

@@ -85,6 +85,7 @@
 
 mod atomic_write;
 pub mod data;
+mod description;
 mod error;
 pub mod gradcheck;
 mod kernels;
@@ -108,6 +109,7 @@ pub mod train;
 pub mod tune;
 
 pub use atomic_write::atomic_write;
+pub use description::Description;
 pub use error::{Error, Result};
 pub use kernels::simd::SimdLevel;
 /// The crate whose arrays the public API uses, in the version that it uses.

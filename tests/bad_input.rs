@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bptt::data::{Arrays, Dataset, Normalize, Sample, TargetShape};
+use bptt::data::{Arrays, Batch, Dataset, Draw, Normalize, Sample, TargetShape};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm, ModelBuilder, Rnn};
 use bptt::optim::{Adam, Sgd};
@@ -212,9 +212,9 @@ fn batches_that_do_not_fit() {
     let (mut model, data) = (model(), data(8));
     let trainer = trainer();
     let mut stepper = trainer.stepper(&model, &data).unwrap();
-    let none = stepper.step(&mut model, &data, &[], 1, 0);
+    let none = stepper.step(&mut model, &data, Batch::new(&[], 1, 0));
     assert!(none.unwrap_err().to_string().starts_with("a batch: found 0 samples, expected 1 to"));
-    let many = stepper.step(&mut model, &data, &[0; 100], 1, 0);
+    let many = stepper.step(&mut model, &data, Batch::new(&Draw::all([0; 100]), 1, 0));
     assert!(many.unwrap_err().to_string().starts_with("a batch: found 100 samples, expected 1 to"));
 }
 
@@ -259,16 +259,16 @@ fn a_nan_in_the_data_ends_the_step() {
     let mut model = model();
     let trainer = trainer();
     let mut stepper = trainer.stepper(&model, &data).unwrap();
-    stepper.step(&mut model, &data, &[0, 1, 2, 3], 1, 0).unwrap();
+    stepper.step(&mut model, &data, Batch::new(&Draw::all([0, 1, 2, 3]), 1, 0)).unwrap();
     let before = model.params().as_slice().to_vec();
-    let error = stepper.step(&mut model, &data, &[4, 5, 6, 7], 1, 4).unwrap_err();
+    let error = stepper.step(&mut model, &data, Batch::new(&Draw::all([4, 5, 6, 7]), 1, 4)).unwrap_err();
     let Error::NonFinite { epoch: 1, step: 2, what, tensor, .. } = &error else { panic!("{error:?}") };
     assert_eq!((what.as_str(), tensor.as_str()), ("the loss (NaN)", "gradient of `lstm.weight_ih_l0`"));
     let message = error.to_string();
     assert!(message.starts_with("epoch 1, step 2: the loss (NaN) is not finite"), "{message}");
     assert_eq!(model.params().as_slice(), before, "parameters are as they were before the step");
 
-    stepper.step(&mut model, &data, &[6, 7], 1, 8).unwrap();
+    stepper.step(&mut model, &data, Batch::new(&Draw::all([6, 7]), 1, 8)).unwrap();
     assert!(model.params().first_not_finite().is_none(), "good batches still train");
     assert_ne!(model.params().as_slice(), before);
 }
@@ -278,7 +278,7 @@ fn a_nan_in_the_data_ends_the_step() {
 fn a_run_names_epoch_and_step() {
     let epochs = Arc::new(AtomicUsize::new(0));
     let data = Poisoned { data: data(8), epochs: epochs.clone() };
-    let mut trainer = trainer().epochs(5).batch_size(8).with(move |epoch: &Epoch| {
+    let mut trainer = trainer().epochs(5).batch_size(8).callback(move |epoch: &Epoch| {
         epochs.store(epoch.epoch, Ordering::SeqCst);
         Flow::Continue
     });

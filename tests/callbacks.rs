@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use bptt::data::{Arrays, shuffle};
+use bptt::data::{Arrays, Batch, Draw, shuffle};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::{Adam, Optimizer, Sgd, Update};
@@ -97,7 +97,7 @@ fn expected(scores: &[f64], rises: bool, min_delta: f64, patience: usize) -> (us
 fn early_stopping_restores_the_best() {
     let (train, valid) = (data(1, 80), data(2, 40));
     let recorder = Recorder::new();
-    up_and_down().with(recorder.clone()).fit(&mut model(), &train, Some(&valid)).unwrap();
+    up_and_down().callback(recorder.clone()).fit(&mut model(), &train, Some(&valid)).unwrap();
     let all = recorder.epochs();
     assert_eq!(all.len(), 12);
     for (monitor, min_delta, patience, validation) in [
@@ -115,7 +115,7 @@ fn early_stopping_restores_the_best() {
                 Monitor::ValidLoss | Monitor::ValidAccuracy if validation => epoch.valid.unwrap(),
                 _ => epoch.train,
             };
-            if monitor.rises() { score.accuracy.unwrap() } else { score.loss }
+            if monitor.rises() { score.accuracy.unwrap() } else { score.loss.unwrap() }
         };
         let scores: Vec<f64> = all.iter().map(score).collect();
         let (best, epochs) = expected(&scores, monitor.rises(), min_delta, patience);
@@ -123,9 +123,9 @@ fn early_stopping_restores_the_best() {
         assert!(epochs < all.len() && best + 1 < epochs, "this case shows nothing: {what}");
 
         for restore in [true, false] {
-            let stopping = EarlyStopping::patience(patience).monitor(monitor).min_delta(min_delta);
+            let stopping = EarlyStopping::new(patience).monitor(monitor).min_delta(min_delta);
             let stopping = if restore { stopping } else { stopping.restore_best_weights(false) };
-            let mut trainer = up_and_down().with(stopping);
+            let mut trainer = up_and_down().callback(stopping);
             // The second run begins afresh.
             for _ in 0..2 {
                 let mut model = model();
@@ -144,7 +144,7 @@ fn early_stopping_restores_the_best() {
 fn early_stopping_restores_after_the_last_epoch() {
     let (train, recorder) = (data(1, 80), Recorder::new());
     let mut model = model();
-    let mut trainer = up_and_down().epochs(5).with(recorder.clone()).with(EarlyStopping::patience(9));
+    let mut trainer = up_and_down().epochs(5).callback(recorder.clone()).callback(EarlyStopping::new(9));
     let history = trainer.fit(&mut model, &train, None).unwrap();
     let all = recorder.epochs();
     let best = history.best().unwrap().epoch;
@@ -166,14 +166,14 @@ fn checkpoints_of_the_best_and_the_last() {
     let mut model = model();
     let history = up_and_down()
         .epochs(8)
-        .with(recorder.clone())
-        .with(Checkpoint::last(path("last")))
-        .with(Checkpoint::best(path("best")))
-        .with(Checkpoint::best(path("accurate")).monitor(Monitor::TrainAccuracy))
+        .callback(recorder.clone())
+        .callback(Checkpoint::new(path("last")))
+        .callback(Checkpoint::new(path("best")).best_only())
+        .callback(Checkpoint::new(path("accurate")).best_only().monitor(Monitor::TrainAccuracy))
         .fit(&mut model, &train, Some(&valid))
         .unwrap();
     let all = recorder.epochs();
-    let losses: Vec<_> = history.epochs.iter().map(|epoch| epoch.valid.unwrap().loss).collect();
+    let losses: Vec<_> = history.epochs.iter().map(|epoch| epoch.valid.unwrap().loss.unwrap()).collect();
     let accuracies: Vec<_> = history.epochs.iter().map(|epoch| epoch.train.accuracy.unwrap()).collect();
     let best = expected(&losses, false, 0.0, 99).0;
     let accurate = expected(&accuracies, true, 0.0, 99).0;
@@ -201,7 +201,7 @@ fn logs_hold_the_history() {
     let folder = tempfile::tempdir().unwrap();
     let (csv, json) = (folder.path().join("log.csv"), folder.path().join("log.json"));
     let (train, valid) = (data(1, 80), data(2, 40));
-    let mut trainer = up_and_down().epochs(3).with(CsvLog::new(&csv)).with(JsonLog::new(&json));
+    let mut trainer = up_and_down().epochs(3).callback(CsvLog::new(&csv)).callback(JsonLog::new(&json));
     // The second run begins new files.
     for valid in [Some(&valid as _), None] {
         let history = trainer.fit(&mut model(), &train, valid).unwrap();
@@ -211,8 +211,8 @@ fn logs_hold_the_history() {
             ["epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"];
         assert_eq!(header, names);
         let expected = history.epochs.iter().map(|e| {
-            let valid = (e.valid.map(|v| v.loss), e.valid.and_then(|v| v.accuracy));
-            let (loss, accuracy) = (Some(e.train.loss), e.train.accuracy);
+            let valid = (e.valid.and_then(|v| v.loss), e.valid.and_then(|v| v.accuracy));
+            let (loss, accuracy) = (e.train.loss, e.train.accuracy);
             vec![Some(e.epoch as f64), loss, accuracy, valid.0, valid.1, Some(e.lr), Some(e.seconds)]
         });
         assert_eq!(rows, expected.collect::<Vec<_>>());
@@ -236,7 +236,8 @@ fn a_run_cut_short_leaves_its_logs() {
     let (csv, json) = (folder.path().join("log.csv"), folder.path().join("log.json"));
     for (breaks, rows) in [(1, 0), (3, 2)] {
         // What comes after the callback that breaks does not see the epoch.
-        let trainer = up_and_down().with(Breaks(breaks)).with(CsvLog::new(&csv)).with(JsonLog::new(&json));
+        let trainer =
+            up_and_down().callback(Breaks(breaks)).callback(CsvLog::new(&csv)).callback(JsonLog::new(&json));
         let error = { trainer }.fit(&mut model(), &data(1, 80), None).unwrap_err();
         assert_eq!(error.to_string(), "`breaks`: here");
         assert_eq!(parse_csv(&std::fs::read_to_string(&csv).unwrap()).1.len(), rows);
@@ -247,8 +248,11 @@ fn a_run_cut_short_leaves_its_logs() {
     for name in ["csv", "json"] {
         let path = nowhere.with_extension(name);
         let trainer = up_and_down();
-        let trainer =
-            if name == "csv" { trainer.with(CsvLog::new(&path)) } else { trainer.with(JsonLog::new(&path)) };
+        let trainer = if name == "csv" {
+            trainer.callback(CsvLog::new(&path))
+        } else {
+            trainer.callback(JsonLog::new(&path))
+        };
         let (mut model, before) = (model(), params(&model::<f32>()));
         let error = { trainer }.fit(&mut model, &data(1, 80), None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}: ", path.display())), "{error}");
@@ -262,11 +266,11 @@ fn histories_in_files() {
     let path = folder.path().join("history.json");
     // Numbers that a sloppy reader gets wrong in the last bit, and one that JSON does not have.
     let epoch = |epoch, loss| {
-        let train = Score { loss, accuracy: Some(0.1 + 0.2) };
+        let train = Score { loss: Some(loss), accuracy: Some(0.1 + 0.2) };
         Epoch {
             epoch,
             train,
-            valid: Some(Score { loss: 1.0 / 3.0, accuracy: None }),
+            valid: Some(Score { loss: Some(1.0 / 3.0), accuracy: None }),
             lr: 5e-324,
             seconds: 1e23,
         }
@@ -276,7 +280,7 @@ fn histories_in_files() {
     history.save(&path).unwrap();
     assert_eq!(History::load(&path).unwrap(), history);
     History { epochs: vec![epoch(1, f64::INFINITY)] }.save(&path).unwrap();
-    assert!(History::load(&path).unwrap().epochs[0].train.loss.is_nan());
+    assert!(History::load(&path).unwrap().epochs[0].train.loss.is_none());
 
     for content in ["", "{", "[]", "{\"epochs\": [{}]}", "{\"epochs\": 1}"] {
         std::fs::write(&path, content).unwrap();
@@ -289,13 +293,13 @@ fn histories_in_files() {
 
     // The best epoch has a loss: a NaN, of either sign, is none.
     let epochs = [f64::NAN, 2.0, 1.0, -f64::NAN].map(|loss| Epoch { valid: None, ..epoch(1, loss) });
-    assert_eq!(History { epochs: epochs.to_vec() }.best().unwrap().train.loss, 1.0);
+    assert_eq!(History { epochs: epochs.to_vec() }.best().unwrap().train.loss, Some(1.0));
 }
 
 #[test]
 fn a_closure_is_a_callback() {
     let stop = |epoch: &Epoch| if epoch.epoch == 2 { Flow::Stop } else { Flow::Continue };
-    let history = up_and_down().with(stop).fit(&mut model(), &data(1, 80), None).unwrap();
+    let history = up_and_down().callback(stop).fit(&mut model(), &data(1, 80), None).unwrap();
     assert_eq!(history.epochs.len(), 2);
 }
 
@@ -330,10 +334,10 @@ fn frozen_parameters_stay_to_the_bit() {
 
 #[test]
 fn frozen_gradients_are_left_out_of_the_norm() {
-    let (train, model, batch) = (data::<f64>(1, 80), model::<f64>(), (0..64).collect::<Vec<u32>>());
+    let (train, model, batch) = (data::<f64>(1, 80), model::<f64>(), Draw::all(0..64));
     let gradients = |trainer: Trainer<f64>| {
         let mut stepper = trainer.stepper(&model, &train).unwrap();
-        let report = stepper.gradients(&model, &train, &batch, 1, 0).unwrap();
+        let report = stepper.gradients(&model, &train, Batch::new(&batch, 1, 0)).unwrap();
         (report.grad_norm, stepper.grads().clone())
     };
     let trainer = || Trainer::new(CrossEntropy::default(), Sgd::new(0.1));
@@ -365,7 +369,7 @@ fn a_group_has_its_factor() {
     assert_eq!(history.epochs[0].lr, 0.125);
     let plain = Trainer::new(CrossEntropy::default(), Sgd::new(0.5));
     let mut stepper = plain.stepper(&before, &train).unwrap();
-    stepper.gradients(&before, &train, &shuffle(64, 1, 1), 1, 0).unwrap();
+    stepper.gradients(&before, &train, Batch::new(&Draw::all(shuffle(64, 1, 1)), 1, 0)).unwrap();
     for ((name, p), (_, g)) in before.params().iter().zip(stepper.grads().iter()) {
         let lr = match name {
             "linear.weight" | "linear.bias" => 0.1 * 0.125,
@@ -403,8 +407,8 @@ fn a_group_has_its_optimizer() {
             rates = (0.2, 0.005);
         }
         assert_eq!(stepper.lr(), rates.0);
-        let batch: Vec<u32> = (0..64).collect();
-        stepper.step(&mut model, &train, &batch, 1, 0).unwrap();
+        let batch = Draw::all(0..64);
+        stepper.step(&mut model, &train, Batch::new(&batch, 1, 0)).unwrap();
         for (name, p, moments) in &mut by_hand {
             let g: Vec<_> = stepper.grads().get(name).unwrap().iter().copied().collect();
             let [m, v, w] = moments;
@@ -454,7 +458,11 @@ fn a_rule_gets_its_own_moments() {
         .group("linear.bias", Group::new().optimizer(Adam::new(0.1)))
         .freeze("lstm.bias_ih_l0");
     let mut model = model();
-    trainer.stepper(&model, &train).unwrap().step(&mut model, &train, &[1, 2, 3], 1, 0).unwrap();
+    trainer
+        .stepper(&model, &train)
+        .unwrap()
+        .step(&mut model, &train, Batch::new(&Draw::all([1, 2, 3]), 1, 0))
+        .unwrap();
     // weight_ih [12, 2] and weight_hh [12, 3]; bias_hh [12] and linear.weight [2, 3]
     assert_eq!(*probe.0.lock().unwrap(), [(60, [60, 0, 0]), (18, [18, 0, 0])]);
 }
@@ -493,9 +501,9 @@ fn averages_are_those_by_hand() {
     let plain = trainer();
     let mut stepper = plain.stepper(&raw, &train).unwrap();
     for epoch in 1..=epochs {
-        let order = shuffle(80, 5, epoch as u64);
+        let order = Draw::all(shuffle(80, 5, epoch as u64));
         for (i, batch) in order.chunks(32).enumerate() {
-            stepper.step(&mut raw, &train, batch, epoch, 32 * i).unwrap();
+            stepper.step(&mut raw, &train, Batch::new(batch, epoch, 32 * i)).unwrap();
             let p = params(&raw);
             average = if average.is_empty() {
                 p
@@ -508,7 +516,8 @@ fn averages_are_those_by_hand() {
     let unaveraged = trainer().fit(&mut model(), &train, Some(&valid)).unwrap();
 
     let (mut model, recorder) = (model::<f64>(), Recorder::new());
-    let history = trainer().ema(decay).with(recorder.clone()).fit(&mut model, &train, Some(&valid)).unwrap();
+    let history =
+        trainer().ema(decay).callback(recorder.clone()).fit(&mut model, &train, Some(&valid)).unwrap();
     // Callbacks see the averages, and the model ends as the last of them.
     let seen = recorder.epochs();
     for ((_, seen), by_hand) in seen.iter().zip(&at_epochs) {
@@ -523,7 +532,7 @@ fn averages_are_those_by_hand() {
         assert_ne!(with.valid, without.valid);
     }
     let evaluation = model.evaluate_with(&valid, &CrossEntropy::default()).unwrap();
-    assert_eq!(evaluation.loss().unwrap(), history.epochs[2].valid.unwrap().loss);
+    assert_eq!(evaluation.loss(), history.epochs[2].valid.unwrap().loss);
 }
 
 /// In loops of one's own, too; and there and back again.
@@ -535,13 +544,13 @@ fn averages_are_swapped() {
     let first = params(&model);
     stepper.swap_average(&mut model);
     assert_eq!(params(&model), first, "there are no averages before the first step");
-    let batch: Vec<u32> = (0..64).collect();
-    stepper.step(&mut model, &train, &batch, 1, 0).unwrap();
+    let batch = Draw::all(0..64);
+    stepper.step(&mut model, &train, Batch::new(&batch, 1, 0)).unwrap();
     let second = params(&model);
     stepper.swap_average(&mut model);
     assert_eq!(params(&model), second, "the first average is a copy");
     stepper.swap_average(&mut model);
-    stepper.step(&mut model, &train, &batch, 1, 0).unwrap();
+    stepper.step(&mut model, &train, Batch::new(&batch, 1, 0)).unwrap();
     let third = params(&model);
     stepper.swap_average(&mut model);
     let half: Vec<_> = second.iter().zip(&third).map(|(a, p)| a + 0.5 * (p - a)).collect();
@@ -555,13 +564,13 @@ fn averages_are_swapped() {
 fn early_stopping_restores_averages() {
     let (train, valid, recorder) = (data(1, 80), data(2, 40), Recorder::new());
     let mut model = model();
-    let mut trainer = up_and_down().ema(0.8).with(recorder.clone()).with(EarlyStopping::patience(2));
+    let mut trainer = up_and_down().ema(0.8).callback(recorder.clone()).callback(EarlyStopping::new(2));
     let history = trainer.fit(&mut model, &train, Some(&valid)).unwrap();
     let best = history.best().unwrap();
     assert!((2..12).contains(&history.epochs.len()) && best.epoch < history.epochs.len());
     assert_eq!(params(&model), recorder.epochs()[best.epoch - 1].1);
     let evaluation = model.evaluate_with(&valid, &CrossEntropy::default()).unwrap();
-    assert_eq!(evaluation.loss().unwrap(), best.valid.unwrap().loss);
+    assert_eq!(evaluation.loss(), best.valid.unwrap().loss);
 }
 
 #[test]
@@ -594,8 +603,8 @@ fn a_trainer_clips() {
         let trainer = Trainer::new(CrossEntropy::default(), Sgd::new(1.0)).clip(clip);
         let mut stepper = trainer.stepper(&before, &train).unwrap();
         let mut after = before.clone();
-        let batch: Vec<u32> = (0..64).collect();
-        let report = stepper.step(&mut after, &train, &batch, 1, 0).unwrap();
+        let batch = Draw::all(0..64);
+        let report = stepper.step(&mut after, &train, Batch::new(&batch, 1, 0)).unwrap();
         let moved: Vec<_> = params(&before).iter().zip(params(&after)).map(|(b, a)| b - a).collect();
         common::assert_close("a step of rate 1", &moved, stepper.grads().as_slice(), 1e-15);
         (report.grad_norm, stepper.grads().as_slice().to_vec())
@@ -608,4 +617,86 @@ fn a_trainer_clips() {
     let max = free.iter().fold(0.0f64, |max, g| max.max(g.abs())) / 2.0;
     let (_, by_value) = gradients(Clip::Value(max));
     assert_eq!(by_value, free.iter().map(|g| g.clamp(-max, max)).collect::<Vec<_>>());
+}
+
+/// Rates that are right for three epochs, and far too large from then on.
+#[derive(Debug)]
+struct Explodes;
+
+impl Schedule for Explodes {
+    fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
+        if clock.done < 3 { base } else { 1e300 }
+    }
+}
+
+/// After an error the model has the parameters of the last good step, never their averages; but callbacks are asked to
+/// end, so that early stopping restores the best epoch.
+#[test]
+fn what_an_error_leaves_behind() {
+    let train = data(1, 80);
+    let mut raw = model();
+    up_and_down().epochs(3).fit(&mut raw, &train, None).unwrap();
+    let mut failed = model();
+    let error = up_and_down().ema(0.8).callback(Breaks(3)).fit(&mut failed, &train, None).unwrap_err();
+    assert_eq!((error.to_string(), params(&failed)), ("`breaks`: here".into(), params(&raw)));
+
+    // A panic leaves no averages either.
+    let panics = |epoch: &Epoch| if epoch.epoch == 3 { panic!("here") } else { Flow::Continue };
+    let mut failed = model();
+    let mut trainer = up_and_down().ema(0.8).callback(panics);
+    let run = std::panic::AssertUnwindSafe(|| drop(trainer.fit(&mut failed, &train, None)));
+    assert!(std::panic::catch_unwind(run).is_err());
+    assert_eq!(params(&failed), params(&raw));
+
+    let recorder = Recorder::new();
+    let stopping = || EarlyStopping::new(99).monitor(Monitor::TrainLoss);
+    let fails = |trainer: Trainer| {
+        let mut model = model();
+        let mut trainer =
+            trainer.ema(0.8).callback(recorder.clone()).callback(stopping()).callback(Breaks(9));
+        let error = trainer.fit(&mut model, &train, None).unwrap_err();
+        let all = recorder.epochs();
+        let loss = |(epoch, _): &&(Epoch, Vec<f32>)| epoch.train.loss.unwrap();
+        let best = all.iter().min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap();
+        assert_eq!(params(&model), best.1, "{error}");
+        error
+    };
+    assert!(matches!(fails(up_and_down()), Error::Config { .. }));
+    assert!(matches!(fails(up_and_down().schedule(Explodes)), Error::NonFinite { .. }));
+}
+
+/// Where no target counts there is no loss, and nothing takes its absence for the best there is.
+#[test]
+fn a_loss_of_no_targets_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    // All of a class that the loss ignores.
+    let loss = || CrossEntropy::default().ignore_index(0);
+    let none = |n: usize| {
+        let x = Array3::from_elem((n, 3, 2), 0.5f32);
+        Arrays::classes(x, &Array1::<usize>::zeros(n), ["falls", "rises"]).unwrap()
+    };
+    let best = folder.path().join("best");
+    let mut model = model();
+    let history = Trainer::new(loss(), Adam::new(0.03))
+        .epochs(4)
+        .schedule(bptt::train::schedule::ReduceOnPlateau::new().patience(0))
+        .callback(EarlyStopping::new(1))
+        .callback(Checkpoint::new(&best).best_only())
+        .callback(JsonLog::new(folder.path().join("log")))
+        .fit(&mut model, &data(1, 80), Some(&none(5)))
+        .unwrap();
+    assert_eq!(history.epochs.len(), 4, "early stopping took no loss for no improvement");
+    for epoch in &history.epochs {
+        assert_eq!(epoch.valid, Some(Score { loss: None, accuracy: None }));
+        assert_eq!(Monitor::ValidLoss.of(epoch), None);
+        assert!((epoch.lr, epoch.train.loss.is_some()) == (0.03, true));
+    }
+    assert_eq!(history.best(), None);
+    assert!(!best.exists());
+    assert_eq!(History::load(folder.path().join("log")).unwrap(), history);
+    assert!(history.to_csv().lines().nth(1).unwrap().contains(",,,0.03,"));
+    // A step without targets moves nothing.
+    let before = params(&model);
+    let history = Trainer::new(loss(), Sgd::new(0.5)).epochs(1).fit(&mut model, &none(9), None);
+    assert_eq!((history.unwrap().epochs[0].train.loss, params(&model)), (None, before));
 }

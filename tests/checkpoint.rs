@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -10,6 +12,7 @@ use bptt::data::{Arrays, Dataset};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Dropout, Linear, Lstm};
 use bptt::optim::{Adam, Sgd};
+use bptt::prune::Magnitude;
 use bptt::train::schedule::{CosineAnnealing, OneCycle, ReduceOnPlateau, Schedule, Threshold};
 use bptt::train::{
     Callback, CallbackState, Checkpoint, Clip, EarlyStopping, EpochEnd, Flow, GradualPruning, Group, History,
@@ -56,14 +59,16 @@ fn full(folder: &Path) -> Trainer {
         .clip(Clip::Norm(0.5))
         .group("linear.*", Group::new().optimizer(Sgd::new(0.1).momentum(0.9)))
         .freeze("lstm.bias_hh_l0")
-        .with(EarlyStopping::patience(2).monitor(Monitor::ValidLoss))
-        .with(Checkpoint::best(folder.join("best.safetensors")).monitor(Monitor::ValidAccuracy))
+        .callback(EarlyStopping::new(2).monitor(Monitor::ValidLoss))
+        .callback(
+            Checkpoint::new(folder.join("best.safetensors")).best_only().monitor(Monitor::ValidAccuracy),
+        )
 }
 
 /// Early stopping that stops at once.
 fn short(_: &Path) -> Trainer {
     Trainer::new(CrossEntropy::default(), Sgd::new(0.3).momentum(0.9))
-        .with(EarlyStopping::patience(1).min_delta(0.5))
+        .callback(EarlyStopping::new(1).min_delta(0.5))
 }
 
 /// A rate that follows from the history, and falls after the first epoch.
@@ -76,12 +81,17 @@ fn plateau(_: &Path) -> Trainer {
 fn pruned(_: &Path) -> Trainer {
     Trainer::new(CrossEntropy::default(), Adam::new(0.03).weight_decay(0.01))
         .ema(0.8)
-        .with(GradualPruning::to(0.6).until_epoch(2))
+        .callback(GradualPruning::new(0.6).until_epoch(2))
+}
+
+/// Pruned once, and watched by early stopping, which begins again after that, and only then.
+fn pruned_early(folder: &Path) -> Trainer {
+    full(folder).callback(GradualPruning::new(0.6).until_epoch(1))
 }
 
 /// All of the above at once: averages, a rate for each step, masks that grow, early stopping that acts.
 fn everything(folder: &Path) -> Trainer {
-    full(folder).with(GradualPruning::to(0.7).from_epoch(3).until_epoch(30))
+    full(folder).callback(GradualPruning::new(0.7).from_epoch(3).until_epoch(30))
 }
 
 /// A rate that looks at the length of the run, and nothing else.
@@ -144,18 +154,18 @@ fn undisturbed(make: fn(&Path) -> Trainer) -> Left {
 
 fn with_file(make: fn(&Path) -> Trainer, folder: &TempDir, threads: usize) -> Trainer {
     let path = folder.path().join("run.ckpt");
-    setup(make, folder.path()).checkpoint(path).resume(true).threads(threads)
+    setup(make, folder.path()).run_file(path).resume(true).threads(threads)
 }
 
 // --- stopped within one process ---
 
 #[test]
 fn stopped_after_any_step() {
-    for make in [full, short, plateau, pruned, plain] {
+    for make in [full, short, plateau, pruned, pruned_early, plain] {
         let expected = undisturbed(make);
         for stop in 1..=expected.history.len() * STEPS {
             let folder = tempfile::tempdir().unwrap();
-            let mut first = with_file(make, &folder, 2).checkpoint_every(1 + stop % 3).with(PanicAt(stop));
+            let mut first = with_file(make, &folder, 2).run_file_every(1 + stop % 3).callback(PanicAt(stop));
             let run = || drop(fit(&mut first, folder.path()));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "not stopped at {stop}");
             let mut second = with_file(make, &folder, THREADS[stop % 4]);
@@ -170,7 +180,7 @@ fn stopped_again_and_again() {
     let folder = tempfile::tempdir().unwrap();
     for stop in 1..=expected.history.len() * STEPS {
         let threads = THREADS[stop % 4];
-        let mut trainer = with_file(full, &folder, threads).checkpoint_every(1).with(PanicAt(stop));
+        let mut trainer = with_file(full, &folder, threads).run_file_every(1).callback(PanicAt(stop));
         let run = || drop(fit(&mut trainer, folder.path()));
         assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "not stopped at {stop}");
     }
@@ -183,7 +193,7 @@ fn stopped_by_an_error_after_an_epoch() {
         let expected = undisturbed(make);
         for stop in 1..=expected.history.len() {
             let folder = tempfile::tempdir().unwrap();
-            let error = fit(&mut with_file(make, &folder, 1).with(FailAfter(stop)), folder.path());
+            let error = fit(&mut with_file(make, &folder, 1).callback(FailAfter(stop)), folder.path());
             assert!(error.unwrap_err().to_string().contains("stopped"));
             assert_eq!(fit(&mut with_file(make, &folder, 3), folder.path()).unwrap(), expected);
         }
@@ -247,10 +257,11 @@ fn the_same_run_gives_the_same_file_but_for_its_clock() {
 fn logs_have_the_epochs_before() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("history.json");
-    let mut first = with_file(plain, &folder, 1).with(JsonLog::new(&log)).with(PanicAt(2 * STEPS + 1));
+    let mut first =
+        with_file(plain, &folder, 1).callback(JsonLog::new(&log)).callback(PanicAt(2 * STEPS + 1));
     assert!(catch_unwind(AssertUnwindSafe(|| drop(fit(&mut first, folder.path())))).is_err());
     assert_eq!(History::load(&log).unwrap().epochs.len(), 2);
-    fit(&mut with_file(plain, &folder, 1).with(JsonLog::new(&log)), folder.path()).unwrap();
+    fit(&mut with_file(plain, &folder, 1).callback(JsonLog::new(&log)), folder.path()).unwrap();
     let epochs: Vec<_> = History::load(&log).unwrap().epochs.iter().map(|epoch| epoch.epoch).collect();
     assert_eq!(epochs, [1, 2, 3, 4]);
 }
@@ -284,9 +295,9 @@ fn callbacks_of_ones_own_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let seen = std::sync::Arc::default();
     let counter = || Counter { steps: 0, seen: std::sync::Arc::clone(&seen) };
-    let mut first = with_file(plain, &folder, 1).with(counter()).checkpoint_every(2).with(PanicAt(8));
+    let mut first = with_file(plain, &folder, 1).callback(counter()).run_file_every(2).callback(PanicAt(8));
     assert!(catch_unwind(AssertUnwindSafe(|| drop(fit(&mut first, folder.path())))).is_err());
-    fit(&mut with_file(plain, &folder, 1).with(counter()), folder.path()).unwrap();
+    fit(&mut with_file(plain, &folder, 1).callback(counter()), folder.path()).unwrap();
     assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), (EPOCHS * STEPS) as u64);
 }
 
@@ -336,8 +347,8 @@ fn child() {
     let number = |name: &str| -> usize { env::var(name).unwrap().parse().unwrap() };
     let run = RUNS[number(CHILD[1])];
     let steps = fs::File::options().append(true).create(true).open(folder.join("steps")).unwrap();
-    let mut trainer = run.trainer(&folder).threads(number(CHILD[2])).with(Slow(steps));
-    trainer = trainer.checkpoint(folder.join("run.ckpt")).checkpoint_every(1).resume(true);
+    let mut trainer = run.trainer(&folder).threads(number(CHILD[2])).callback(Slow(steps));
+    trainer = trainer.run_file(folder.join("run.ckpt")).run_file_every(1).resume(true);
     run.fit(&mut trainer, &folder);
     fs::write(folder.join("done"), "").unwrap();
 }
@@ -480,9 +491,9 @@ fn other_settings_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let plain = |_: &Path| Trainer::new(CrossEntropy::default(), Adam::new(0.01));
     let file = || with_file(plain, &folder, 1);
-    fit(&mut file().with(EarlyStopping::patience(9)), folder.path()).unwrap();
+    fit(&mut file().callback(EarlyStopping::new(9)), folder.path()).unwrap();
     let fault = |trainer: Trainer| {
-        let mut trainer = trainer.with(EarlyStopping::patience(9));
+        let mut trainer = trainer.callback(EarlyStopping::new(9));
         let error = fit(&mut trainer, folder.path()).unwrap_err().to_string();
         let path = folder.path().join("run.ckpt");
         let rest = error.strip_prefix(&format!("{}: ", path.display())).expect("the file's name").to_owned();
@@ -491,52 +502,177 @@ fn other_settings_are_errors() {
     assert_eq!(fault(file().seed(8)), "`seed`: found 7, expected 8");
     let two = fault(file().seed(8).batch_size(21));
     assert_eq!(two, "`batch_size`: found 20, expected 21; `seed`: found 7, expected 8");
-    assert_eq!(fault(file().ema(0.5)), "`ema`: found None, expected Some(0.5)");
-    assert_eq!(fault(file().clip(Clip::Value(1.0))), "`clip`: found None, expected Value(1.0)");
-    assert_eq!(fault(file().tile(8)), "`tile`: found Some(4), expected Some(8)");
+    assert_eq!(fault(file().ema(0.5)), "`ema`: found null, expected 0.5");
+    assert_eq!(fault(file().clip(Clip::Value(1.0))), "`clip`: found None, expected {\"Value\":1.0}");
+    assert_eq!(fault(file().tile(8)), "`tile`: found 4, expected 8");
     assert_eq!(fault(file().freeze("lstm.*")), "`freeze`: found [], expected [\"lstm.*\"]");
     assert!(fault(file().group("lstm.*", Group::new().lr_scale(0.1))).starts_with("`group`: found [], "));
-    assert!(fault(file().schedule(OneCycle::new(0.1))).starts_with("`schedule`: found None, expected"));
+    assert!(fault(file().schedule(OneCycle::new(0.1))).starts_with("`schedule`: found null, expected"));
     let make = |_: &Path| Trainer::new(CrossEntropy::default().label_smoothing(0.1), Adam::new(0.02));
     let two = fault(with_file(make, &folder, 1));
-    assert!(two.starts_with("`loss`: found ") && two.contains("; `optimizer`: found Adam"), "{two}");
+    let (loss, optimizer) = ("`label_smoothing`: found 0.0, expected 0.1", "`lr`: found 0.01, expected 0.02");
+    assert_eq!(two, format!("`loss`: `config`: {loss}; `optimizer`: `config`: {optimizer}"));
 
     let message = |trainer: &mut Trainer| fit(trainer, folder.path()).unwrap_err().to_string();
     let none = message(&mut file());
     assert!(none.ends_with("run.ckpt: found states of 1 callbacks, expected 0"), "{none}");
-    let other = message(&mut file().with(EarlyStopping::patience(9).min_delta(0.1)));
+    let other = message(&mut file().callback(EarlyStopping::new(9).min_delta(0.1)));
     assert!(other.contains("state of callback 1: `early stopping`: found settings"), "{other}");
-    let other = message(&mut file().with(Checkpoint::best(folder.path().join("best.safetensors"))));
+    let other =
+        message(&mut file().callback(Checkpoint::new(folder.path().join("best.safetensors")).best_only()));
     assert!(other.contains("state of callback 1: `checkpoint`: found "), "{other}");
 
-    let mut trainer = file().with(EarlyStopping::patience(9));
+    let mut trainer = file().callback(EarlyStopping::new(9));
     let fewer = trainer.fit(&mut model(), &data(SAMPLES - 1), Some(&data(41))).unwrap_err().to_string();
-    assert!(fewer.ends_with("`training samples`: found 93, expected 92"), "{fewer}");
+    let both = fewer.contains("`samples`: found 93, expected 92") && fewer.contains("`targets`: found ");
+    assert!(both && fewer.contains("`training data`: "), "{fewer}");
     let fewer = trainer.fit(&mut model(), &data(SAMPLES), None).unwrap_err().to_string();
-    assert!(fewer.ends_with("`validation samples`: found 41, expected 0"), "{fewer}");
+    assert!(fewer.contains("`validation data`: found {") && fewer.ends_with("expected null"), "{fewer}");
     let mut small =
         Model::builder(data::<f32>(1).shape()).layer("lstm", Lstm::new(5).last()).build(1).unwrap();
     let layers = trainer.fit(&mut small, &data(SAMPLES), Some(&data(41))).unwrap_err().to_string();
     assert!(layers.contains("`layers`: found ") && layers.contains("`parameters`: found "), "{layers}");
     let mut wide: Trainer<f64> = Trainer::new(CrossEntropy::default(), Adam::new(0.01))
-        .checkpoint(folder.path().join("run.ckpt"))
+        .run_file(folder.path().join("run.ckpt"))
         .resume(true);
     let wide = wide.fit(&mut model(), &data(SAMPLES), Some(&data(41))).unwrap_err().to_string();
     assert!(wide.contains("`type`: found F32, expected F64"), "{wide}");
 
-    fit(&mut file().with(EarlyStopping::patience(1)), folder.path()).expect("patience may change");
+    fit(&mut file().callback(EarlyStopping::new(1)), folder.path()).expect("patience may change");
+}
+
+/// The mask is the run's, whatever the model that is handed in.
+#[test]
+fn a_mask_is_resumed() {
+    let make = |epochs| Trainer::new(CrossEntropy::default(), Adam::new(0.05)).epochs(epochs).ema(0.9);
+    let pruned = || {
+        let mut model = model::<f32>();
+        model.prune(Magnitude::share(0.5)).unwrap();
+        model
+    };
+    let mut whole = pruned();
+    make(4).fit(&mut whole, &data(SAMPLES), None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let with_file = |epochs| make(epochs).run_file(folder.path().join("run")).resume(true);
+    with_file(2).fit(&mut pruned(), &data(SAMPLES), None).unwrap();
+    let mut resumed = model();
+    with_file(4).fit(&mut resumed, &data(SAMPLES), None).unwrap();
+    assert_eq!(resumed.mask(), whole.mask());
+    assert_eq!(resumed.params().as_slice(), whole.params().as_slice());
+
+    // And the other way round: a run that was not pruned.
+    let folder = tempfile::tempdir().unwrap();
+    let with_file = |epochs| make(epochs).run_file(folder.path().join("run")).resume(true);
+    let mut whole = model();
+    make(4).fit(&mut whole, &data(SAMPLES), None).unwrap();
+    with_file(2).fit(&mut model(), &data(SAMPLES), None).unwrap();
+    let mut resumed = pruned();
+    with_file(4).fit(&mut resumed, &data(SAMPLES), None).unwrap();
+    assert_eq!((resumed.mask(), resumed.params().as_slice()), (None, whole.params().as_slice()));
+
+    // A fault in a callback's state leaves mask and parameters as they were.
+    let (mut other, before) = (pruned(), pruned());
+    let error = with_file(5).callback(EarlyStopping::new(1)).fit(&mut other, &data(SAMPLES), None);
+    assert!(error.is_err());
+    assert_eq!((other.mask(), other.params().as_slice()), (before.mask(), before.params().as_slice()));
+}
+
+/// A second run by the same trainer knows nothing of the first one's mask.
+#[test]
+fn a_trainer_forgets_the_mask_of_the_run_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let make = || plain(folder.path()).epochs(4).batch_size(BATCH).run_file(&path);
+    let gradual = || GradualPruning::new(0.5).from_epoch(3).until_epoch(3);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut trainer = make().callback(gradual()).stop_on(Arc::clone(&stop));
+    trainer.fit(&mut model(), &data(SAMPLES), None).unwrap();
+    stop.store(true, Ordering::Relaxed);
+    let mut second = model();
+    trainer.fit(&mut second, &data(SAMPLES), None).unwrap();
+    assert_eq!(second.mask(), None);
+    let masks = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&masks);
+    let mut resumed = make().callback(Masks(seen)).callback(gradual()).resume(true);
+    resumed.fit(&mut model(), &data(SAMPLES), None).unwrap();
+    assert_eq!(*masks.lock().unwrap(), [false, false, true], "after epochs 2, 3 (before pruning) and 4");
+}
+
+/// Whether the model is pruned, epoch by epoch.
+struct Masks(Arc<Mutex<Vec<bool>>>);
+
+impl Callback<f32> for Masks {
+    fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+        self.0.lock().unwrap().push(end.model.mask().is_some());
+        Ok(Flow::Continue)
+    }
+}
+
+/// Each part of the data by which a run is known, changed alone.
+#[test]
+fn other_data_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = || plain(folder.path()).epochs(2).run_file(folder.path().join("run")).resume(true);
+    let x = Array3::from_shape_fn((20, 4, 3), |(i, t, f)| ((i * 5 + t * 3 + f) % 7) as f32);
+    let y = Array1::from_shape_fn(20, |i| i % 2);
+    let arrays =
+        |x: &Array3<f32>, y: &Array1<usize>, names: [&str; 2]| Arrays::classes(x.clone(), y, names).unwrap();
+    let data = arrays(&x, &y, ["less", "more"]);
+    trainer().epochs(1).fit(&mut model(), &data, Some(&data)).unwrap();
+    let fault = |train: &Arrays, valid: &Arrays| {
+        let mut trainer = trainer();
+        trainer.fit(&mut model(), train, Some(valid)).unwrap_err().to_string()
+    };
+    let other_x = arrays(&x.mapv(|x| if x == 6.0 { 6.5 } else { x }), &y, ["less", "more"]);
+    assert!(fault(&other_x, &data).contains("settings: `training data`: `inputs`: found "));
+    let other_y = arrays(&x, &y.mapv(|y| 1 - y), ["less", "more"]);
+    assert!(fault(&data, &other_y).contains("settings: `validation data`: `targets`: found "));
+    let names = fault(&arrays(&x, &y, ["more", "less"]), &data);
+    assert!(names.contains(r#"`class names`: found ["less","more"], expected ["more","less"]"#), "{names}");
+
+    // Whoever knows may go on.
+    let mut known = trainer().changed(["training data", "validation data"]);
+    assert_eq!(known.fit(&mut model(), &other_x, Some(&other_y)).unwrap().epochs.len(), 2);
+}
+
+#[test]
+fn settings_may_change_on_purpose() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |lr| {
+        let trainer = Trainer::new(CrossEntropy::default(), Adam::new(lr)).epochs(3).batch_size(BATCH);
+        trainer.run_file(folder.path().join("run")).resume(true)
+    };
+    let fit = |trainer: Trainer| { trainer }.fit(&mut model(), &data(SAMPLES), None);
+    fit(make(0.01).epochs(1)).unwrap();
+    let fault = |trainer: Trainer| fit(trainer).unwrap_err().to_string();
+    assert!(fault(make(0.02).changed(["batch_size"])).contains("`optimizer`: `config`: `lr`: found 0.01"));
+    assert!(
+        fault(make(0.02).changed(["rate"])).starts_with("`changed`: found `rate`, expected one of batch_")
+    );
+    let history = fit(make(0.02).epochs(2).changed(["optimizer"])).unwrap();
+    assert_eq!(history.epochs.iter().map(|epoch| epoch.lr).collect::<Vec<_>>(), [0.01, 0.02]);
+    // Another batch size, from an epoch's end.
+    let history = fit(make(0.02).epochs(3).batch_size(30).changed(["batch_size"])).unwrap();
+    assert_eq!(history.epochs.len(), 3);
+    // But not within an epoch, which has other steps then.
+    let mut stopped = make(0.02).resume(false).run_file_every(1).callback(PanicAt(STEPS + 2));
+    let run = || drop(stopped.fit(&mut model(), &data(SAMPLES), None));
+    assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+    let within = fault(make(0.02).batch_size(30).changed(["batch_size"]));
+    assert!(within.contains("found a run within epoch 2") && within.contains("batch_size"), "{within}");
+    fit(make(0.02)).unwrap();
 }
 
 #[test]
 fn settings_that_cannot_be() {
     let folder = tempfile::tempdir().unwrap();
     let message = |trainer: Trainer| fit(&mut { trainer }, folder.path()).unwrap_err().to_string();
-    let file = "found no file, expected one by `checkpoint`";
+    let file = "found no file, expected one by `run_file`";
     assert_eq!(message(setup(plain, folder.path()).resume(true)), format!("`resume`: {file}"));
-    let every = setup(plain, folder.path()).checkpoint_every(3);
-    assert_eq!(message(every), format!("`checkpoint_every`: {file}"));
-    let zero = with_file(plain, &folder, 1).checkpoint_every(0);
-    assert_eq!(message(zero), "`checkpoint_every`: found 0, expected at least 1");
-    let nowhere = setup(plain, folder.path()).checkpoint(folder.path().join("none/run.ckpt"));
+    let every = setup(plain, folder.path()).run_file_every(3);
+    assert_eq!(message(every), format!("`run_file_every`: {file}"));
+    let zero = with_file(plain, &folder, 1).run_file_every(0);
+    assert_eq!(message(zero), "`run_file_every`: found 0, expected at least 1");
+    let nowhere = setup(plain, folder.path()).run_file(folder.path().join("none/run.ckpt"));
     assert!(message(nowhere).contains("run.ckpt"));
 }

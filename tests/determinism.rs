@@ -43,7 +43,11 @@ fn bytes<R: Real>(model: &Model<R>) -> Vec<u8> {
 
 /// A history but for its clock.
 fn losses(history: &History) -> Vec<(f64, f64)> {
-    history.epochs.iter().map(|epoch| (epoch.train.loss, epoch.valid.unwrap().loss)).collect()
+    history
+        .epochs
+        .iter()
+        .map(|epoch| (epoch.train.loss.unwrap(), epoch.valid.unwrap().loss.unwrap()))
+        .collect()
 }
 
 /// Trains on `samples` at every number of threads: saved models and losses must be the same to the last bit.

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bptt::data::{Arrays, Dataset, Sample, TargetShape};
+use bptt::data::{Arrays, Batch, Dataset, Draw, Sample, TargetShape};
 use bptt::loss::{CrossEntropy, Loss, Mse, WeightedMean};
 use bptt::nn::{Dropout, Embedding, Linear, Lstm, Mode, Pool, Workspace};
 use bptt::optim::Sgd;
@@ -84,8 +84,8 @@ fn loss_of(model: &Model, data: &dyn Dataset<Elem = f32>) -> f64 {
 fn gradient(loss: impl Loss<f32> + 'static, model: &Model, data: &dyn Dataset<Elem = f32>) -> Vec<f32> {
     let trainer = Trainer::new(loss, Sgd::new(0.1)).batch_size(data.len());
     let mut stepper = trainer.stepper(model, data).unwrap();
-    let batch: Vec<u32> = (0..data.len() as u32).collect();
-    stepper.gradients(model, data, &batch, 1, 0).unwrap();
+    let batch = Draw::all(0..data.len() as u32);
+    stepper.gradients(model, data, Batch::new(&batch, 1, 0)).unwrap();
     stepper.grads().as_slice().to_vec()
 }
 

@@ -501,9 +501,9 @@ fn resume(path: &Path) -> Result<String, Error> {
         .epochs(3)
         .batch_size(4)
         .ema(0.9)
-        .checkpoint(path)
+        .run_file(path)
         .resume(true)
-        .with(EarlyStopping::patience(9));
+        .callback(EarlyStopping::new(9));
     let result = trainer.fit(&mut model, &data, None);
     if result.is_err() {
         assert!(

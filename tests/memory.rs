@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bptt::data::Arrays;
+use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::Adam;
@@ -47,8 +47,8 @@ fn training_holds_what_is_documented() {
             .unwrap();
         let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(batch).threads(1);
         let mut stepper = trainer.stepper(&model, &data).unwrap();
-        let indices: Vec<u32> = (0..batch as u32).collect();
-        stepper.step(&mut model, &data, &indices, 1, 0).unwrap();
+        let indices = Draw::all(0..batch as u32);
+        stepper.step(&mut model, &data, Batch::new(&indices, 1, 0)).unwrap();
         let held = HELD.load(Ordering::Relaxed) - before;
 
         let lanes = if batch <= 32 { 16 } else { 32 };

@@ -240,7 +240,7 @@ fn runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     let mut model = readers::run_model();
-    readers::run_trainer().checkpoint(&path).fit(&mut model, &readers::data(), None).unwrap();
+    readers::run_trainer().run_file(&path).fit(&mut model, &readers::data(), None).unwrap();
     let seed = std::fs::read(path).unwrap();
     let (tensors, framed) = parts(&seed, "bptt-run");
     let content = framed.split_once(r#""content":"#).unwrap().1.strip_suffix('}').unwrap().to_owned();

@@ -7,7 +7,7 @@ mod common;
 #[path = "common/simd_levels.rs"]
 mod simd_levels;
 
-use bptt::data::Arrays;
+use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::Mse;
 use bptt::nn::Linear;
 use bptt::optim::{Adam, AdamW, Adamax, MAX_MOMENTS, Optimizer, RmsProp, Sgd, Update};
@@ -329,7 +329,7 @@ fn a_stepper_keeps_a_rules_moments() -> Result<()> {
         Array3::from_shape_vec((12, 1, features), values).expect("as many values as the shape has")
     };
     let data = Arrays::values(numbers(4, 1), numbers(2, 2))?;
-    let batch: Vec<u32> = (0..12).collect();
+    let batch = Draw::all(0..12);
     for (name, rule) in rules() {
         let alone = rule.with(&rule.json());
         let mut model: Model = Model::builder(Shape::new(1, 4)).layer("linear", Linear::new(2)).build(1)?;
@@ -338,7 +338,7 @@ fn a_stepper_keeps_a_rules_moments() -> Result<()> {
         let trainer = Trainer::new(Mse, Boxed(rule)).batch_size(12);
         let mut stepper = trainer.stepper(&model, &data)?;
         for _ in 0..10 {
-            stepper.gradients(&model, &data, &batch, 1, 0)?;
+            stepper.gradients(&model, &data, Batch::new(&batch, 1, 0))?;
             let g: Vec<f64> = stepper.grads().as_slice().iter().map(|&g| g.into()).collect();
             run.step(0.01, &g);
             stepper.update(&mut model);

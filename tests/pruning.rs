@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use bptt::data::{Arrays, DatasetExt};
+use bptt::data::{Arrays, Batch, DatasetExt, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd};
@@ -92,11 +92,11 @@ fn stays_pruned<R: Real>(make: &dyn Fn() -> Trainer<R>) {
 
     make().ema(0.9).fit(&mut model, &train, Some(&valid)).unwrap();
     assert_bound(&model);
-    let stopping = || EarlyStopping::patience(1);
-    make().ema(0.9).with(stopping()).fit(&mut model, &train, Some(&valid)).unwrap();
+    let stopping = || EarlyStopping::new(1);
+    make().ema(0.9).callback(stopping()).fit(&mut model, &train, Some(&valid)).unwrap();
     assert_bound(&model);
-    let gradual = GradualPruning::to(0.7).until_epoch(2).global();
-    make().epochs(4).with(gradual).with(stopping()).fit(&mut model, &train, Some(&valid)).unwrap();
+    let gradual = GradualPruning::new(0.7).until_epoch(2).global();
+    make().epochs(4).callback(gradual).callback(stopping()).fit(&mut model, &train, Some(&valid)).unwrap();
     assert_bound(&model);
     assert!(model.sparsity().share() > 0.6);
     make()
@@ -118,13 +118,13 @@ fn what_is_pruned_stays_pruned_under_every_optimizer() {
 fn moments_and_averages_are_masked() {
     for make in optimizers::<f32>() {
         let (data, trainer, mut model) = (data(), make().ema(0.9), model());
-        let batch: Vec<u32> = (0..32).collect();
+        let batch = Draw::all(0..32);
         let mut stepper = trainer.stepper(&model, &data).unwrap();
         for _ in 0..3 {
-            stepper.step(&mut model, &data, &batch, 1, 0).unwrap();
+            stepper.step(&mut model, &data, Batch::new(&batch, 1, 0)).unwrap();
         }
         model.prune(Random::share(0.5)).unwrap();
-        stepper.step(&mut model, &data, &batch, 1, 0).unwrap();
+        stepper.step(&mut model, &data, Batch::new(&batch, 1, 0)).unwrap();
         let mask = model.unmask().unwrap();
         let zero = |model: &Model| {
             let values = model.params().as_slice().iter().zip(mask.as_slice());
@@ -137,7 +137,7 @@ fn moments_and_averages_are_masked() {
         stepper.update(&mut model);
         assert!(zero(&model), "moments of {trainer:?}");
         // Off is off.
-        stepper.step(&mut model, &data, &batch, 1, 0).unwrap();
+        stepper.step(&mut model, &data, Batch::new(&batch, 1, 0)).unwrap();
         assert!(!zero(&model));
     }
 }
@@ -148,9 +148,9 @@ fn gradients_are_masked_before_their_norm() {
     model.prune(Magnitude::share(0.8)).unwrap();
     let mask = model.mask().unwrap().clone();
     let trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).batch_size(32);
-    let batch: Vec<u32> = (0..32).collect();
+    let batch = Draw::all(0..32);
     let mut stepper = trainer.stepper(&model, &data).unwrap();
-    let report = stepper.gradients(&model, &data, &batch, 1, 0).unwrap();
+    let report = stepper.gradients(&model, &data, Batch::new(&batch, 1, 0)).unwrap();
     let mut masked = stepper.grads().as_slice().to_vec();
     assert!(masked.iter().zip(mask.as_slice()).all(|(&g, &pruned)| (g == 0.0) == pruned));
     let norm = |grads: &[f64]| grads.iter().map(|g| g * g).sum::<f64>().sqrt();
@@ -158,7 +158,7 @@ fn gradients_are_masked_before_their_norm() {
 
     // The same weights without a mask: the same gradient elsewhere, and a larger norm.
     model.unmask();
-    let free = stepper.gradients(&model, &data, &batch, 1, 0).unwrap();
+    let free = stepper.gradients(&model, &data, Batch::new(&batch, 1, 0)).unwrap();
     assert!(free.grad_norm > report.grad_norm);
     let mut grads = stepper.grads().as_slice().to_vec();
     mask.apply(&mut grads);
@@ -196,16 +196,16 @@ fn the_best_weights_are_those_of_the_model_as_it_is_pruned() {
         let data = data::<f32>();
         let (train, valid) = data.hold_out(30, 1).unwrap();
         let (mut model, snapshots) = (model(), Snapshots::default());
-        let trainer = trainer(Adam::new(0.01)).epochs(14).with(snapshots.clone());
-        let stopping = || EarlyStopping::patience(100);
+        let trainer = trainer(Adam::new(0.01)).epochs(14).callback(snapshots.clone());
+        let stopping = || EarlyStopping::new(100);
         let mut trainer = if prunes_first {
-            trainer.with(PruneAfter(10)).with(stopping())
+            trainer.callback(PruneAfter(10)).callback(stopping())
         } else {
-            trainer.with(stopping()).with(PruneAfter(10))
+            trainer.callback(stopping()).callback(PruneAfter(10))
         };
         let history = trainer.fit(&mut model, &train, Some(&valid)).unwrap();
         assert_bound(&model);
-        let losses: Vec<_> = history.epochs.iter().map(|epoch| epoch.valid.unwrap().loss).collect();
+        let losses: Vec<_> = history.epochs.iter().map(|epoch| epoch.valid.unwrap().loss.unwrap()).collect();
         assert!(losses[10..].iter().all(|loss| *loss > losses[9]), "{losses:?}");
         let place = snapshots.0.lock().unwrap().iter().position(|p| p == model.params().as_slice());
         assert!(place.is_some_and(|epoch| epoch >= 10), "restored {place:?} of {losses:?}");
@@ -226,8 +226,8 @@ impl Callback<f32> for Shares {
 #[test]
 fn gradual_pruning_follows_the_cubic_schedule() {
     let (data, shares) = (data(), Arc::new(Mutex::new(Vec::new())));
-    let gradual = GradualPruning::to(0.75).from_epoch(2).until_epoch(4).only("lstm.*");
-    let mut trainer = trainer(Adam::new(0.01)).epochs(6).with(gradual).with(Shares(shares.clone()));
+    let gradual = GradualPruning::new(0.75).from_epoch(2).until_epoch(4).only("lstm.*");
+    let mut trainer = trainer(Adam::new(0.01)).epochs(6).callback(gradual).callback(Shares(shares.clone()));
     let mut model = model();
     trainer.fit(&mut model, &data, None).unwrap();
     // Of 144 weights: 0.75 (1 − (2/3)³) 144 = 76, 0.75 (1 − (1/3)³) 144 = 104, 0.75 · 144 = 108.
@@ -244,24 +244,28 @@ fn gradual_pruning_follows_the_cubic_schedule() {
 #[test]
 fn gradual_pruning_that_cannot_be() {
     let fault = |gradual: GradualPruning| {
-        trainer::<f32>(Sgd::new(0.1)).with(gradual).fit(&mut model(), &data(), None).unwrap_err().to_string()
+        trainer::<f32>(Sgd::new(0.1))
+            .callback(gradual)
+            .fit(&mut model(), &data(), None)
+            .unwrap_err()
+            .to_string()
     };
-    let epochs = fault(GradualPruning::to(0.5).from_epoch(3).until_epoch(2));
+    let epochs = fault(GradualPruning::new(0.5).from_epoch(3).until_epoch(2));
     assert!(epochs.starts_with("`epochs of gradual pruning`: found 3 to 2"), "{epochs}");
-    assert!(fault(GradualPruning::to(0.5).from_epoch(0)).contains("found 0 to 10"));
-    assert!(fault(GradualPruning::to(1.5)).starts_with("`share`: found 1.5"));
-    assert!(fault(GradualPruning::to(0.5).only("gru.*")).starts_with("`only`: found no tensor"));
+    assert!(fault(GradualPruning::new(0.5).from_epoch(0)).contains("found 0 to 10"));
+    assert!(fault(GradualPruning::new(1.5)).starts_with("`share`: found 1.5"));
+    assert!(fault(GradualPruning::new(0.5).only("gru.*")).starts_with("`only`: found no tensor"));
 }
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let run = |threads| {
         let mut model = model::<f32>();
-        let gradual = GradualPruning::to(0.5).until_epoch(2);
+        let gradual = GradualPruning::new(0.5).until_epoch(2);
         trainer(Adam::new(0.01))
             .tile(8)
             .threads(threads)
-            .with(gradual)
+            .callback(gradual)
             .fit(&mut model, &data(), None)
             .unwrap();
         (model.params().as_slice().to_vec(), model.mask().cloned())

@@ -9,7 +9,7 @@ mod common;
 #[path = "common/simd_levels.rs"]
 mod simd_levels;
 
-use bptt::data::Arrays;
+use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::rnn::{Cell, Recurrent};
 use bptt::nn::{Gru, Layer, LayerNormLstm, Linear, Lstm, Mode, PeepholeLstm, Rnn, Workspace};
@@ -208,11 +208,11 @@ fn trajectory_in<R: Real>(adam: impl Optimizer<R> + 'static, tolerance: f64) {
     set_params(&mut model, &case, "param0.", "");
     let trainer = Trainer::new(CrossEntropy::default(), adam).batch_size(5);
     let mut stepper = trainer.stepper(&model, &data).unwrap();
-    let order: Vec<u32> = (0..17).collect();
+    let order = Draw::all(0..17);
     let mut losses = Vec::new();
     for epoch in 1..=3 {
         for (i, batch) in order.chunks(5).enumerate() {
-            let report = stepper.step(&mut model, &data, batch, epoch, 5 * i).unwrap();
+            let report = stepper.step(&mut model, &data, Batch::new(batch, epoch, 5 * i)).unwrap();
             losses.push(report.tally.mean().unwrap());
         }
     }

@@ -4,7 +4,7 @@ mod common;
 #[path = "common/simd_levels.rs"]
 mod simd_levels;
 
-use bptt::data::Arrays;
+use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::Mse;
 use bptt::nn::{Gru, Layer, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
 use bptt::optim::Sgd;
@@ -197,9 +197,9 @@ where
     let outputs = model.predict(&x)?;
     let data = Arrays::values(x, y)?;
     let trainer = Trainer::new(Mse, Sgd::new(0.1)).batch_size(batch);
-    let indices: Vec<u32> = (0..batch as u32).collect();
+    let indices = Draw::all(0..batch as u32);
     let mut stepper = trainer.stepper(&model, &data)?;
-    stepper.gradients(&model, &data, &indices, 1, 0)?;
+    stepper.gradients(&model, &data, Batch::new(&indices, 1, 0))?;
     let wide = |values: &[R]| values.iter().map(|v| v.to_f64()).collect();
     let gradient = wide(stepper.grads().as_slice());
     let outputs = outputs.iter().map(|v| v.to_f64()).collect();

@@ -4,13 +4,13 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use bptt::data::{Arrays, TargetShape};
+use bptt::data::{Arrays, Batch, Draw, TargetShape};
 use bptt::loss::{CrossEntropy, Loss, Tile};
 use bptt::nn::Linear;
 use bptt::optim::Sgd;
 use bptt::train::schedule::{
     Clock, Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, Plateau,
-    ReduceOnPlateau, Sequential, Step, Threshold, Unit,
+    ReduceOnPlateau, Sequential, StepDecay, Threshold, Unit,
 };
 use bptt::train::{Callback, Epoch, Monitor, Progress, Schedule, Score};
 use bptt::{Error, Model, Shape, Trainer};
@@ -40,7 +40,7 @@ fn one_cycle(args: &Value) -> OneCycle {
 fn schedule(case: &Value) -> Box<dyn Schedule> {
     let args = &case["args"];
     match case["class"].as_str().unwrap() {
-        "StepLR" => Box::new(Step::new(count(args, "step_size")).gamma(number(args, "gamma"))),
+        "StepLR" => Box::new(StepDecay::new(count(args, "step_size")).gamma(number(args, "gamma"))),
         "MultiStepLR" => {
             let milestones = args["milestones"].as_array().unwrap().iter();
             let milestones: Vec<_> = milestones.map(|m| m.as_u64().unwrap() as usize).collect();
@@ -85,7 +85,7 @@ fn plateau(args: &Value) -> ReduceOnPlateau {
 }
 
 fn epoch(epoch: usize, train: f64, valid: f64) -> Epoch {
-    let score = |loss| Score { loss, accuracy: None };
+    let score = |loss| Score { loss: Some(loss), accuracy: None };
     Epoch { epoch, train: score(train), valid: Some(score(valid)), lr: 0.0, seconds: 0.0 }
 }
 
@@ -105,7 +105,7 @@ fn rates_are_pytorchs() {
         let expected = fixture.values(name);
         assert_eq!(expected.len(), steps, "{name}");
         for (done, expected) in expected.into_iter().enumerate() {
-            let clock = Clock { done, total: steps, history: &history[..done] };
+            let clock = Clock::new(done, steps).history(&history[..done]);
             let found = schedule.lr(base, clock);
             let error = (found - expected).abs();
             assert!(error <= 1e-12 * expected.abs(), "{name}: {found} at {done}, expected {expected}");
@@ -169,9 +169,12 @@ fn a_plateau_of_a_score_that_rises() {
         assert_eq!(state.reductions, reductions, "{scores:?}");
         let history: Vec<_> = scores
             .iter()
-            .map(|&score| Epoch { train: Score { loss: 1.0, accuracy: Some(score) }, ..epoch(1, 0.0, 0.0) })
+            .map(|&score| Epoch {
+                train: Score { loss: Some(1.0), accuracy: Some(score) },
+                ..epoch(1, 0.0, 0.0)
+            })
             .collect();
-        let lr = schedule.lr(1.0, Clock { done: scores.len(), total: 9, history: &history });
+        let lr = schedule.lr(1.0, Clock::new(scores.len(), 9).history(&history));
         assert_eq!(lr, 0.5f64.powi(reductions as i32), "{scores:?}");
     }
 }
@@ -199,7 +202,7 @@ impl Callback<f32> for Rates {
 fn rates(schedule: impl Schedule + 'static) -> (Vec<f64>, Vec<f64>) {
     let steps = Rates::default();
     let mut trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.8)).epochs(3).batch_size(10);
-    trainer = trainer.schedule(schedule).with(steps.clone());
+    trainer = trainer.schedule(schedule).callback(steps.clone());
     let history = trainer.fit(&mut model(), &data(), None).unwrap();
     let steps = steps.0.lock().unwrap().clone();
     (steps, history.epochs.iter().map(|epoch| epoch.lr).collect())
@@ -224,19 +227,19 @@ fn a_trainer_follows_by_epoch_or_by_step() {
 /// The rate is what moves the parameters: two steps of SGD at given rates.
 #[test]
 fn the_rate_moves_the_parameters() {
-    let (data, batch) = (data(), (0..30).collect::<Vec<u32>>());
+    let data = data();
     let mut by_hand = model();
     let mut trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.8)).batch_size(30).epochs(2).seed(1);
     {
         let plain = Trainer::new(CrossEntropy::default(), Sgd::new(0.8)).batch_size(30);
         let mut stepper = plain.stepper(&by_hand, &data).unwrap();
         for (epoch, lr) in [(1, 0.8), (2, 0.4)] {
-            let order = bptt::data::shuffle(batch.len(), 1, epoch as u64);
+            let order = Draw::all(bptt::data::shuffle(30, 1, epoch as u64));
             stepper.set_lr(lr);
-            stepper.step(&mut by_hand, &data, &order, epoch, 0).unwrap();
+            stepper.step(&mut by_hand, &data, Batch::new(&order, epoch, 0)).unwrap();
         }
     }
-    trainer = trainer.schedule(Step::new(1).gamma(0.5));
+    trainer = trainer.schedule(StepDecay::new(1).gamma(0.5));
     let mut scheduled = model();
     trainer.fit(&mut scheduled, &data, None).unwrap();
     assert_eq!(scheduled.params().as_slice(), by_hand.params().as_slice());
@@ -260,8 +263,8 @@ fn fault(schedule: impl Schedule + 'static) -> String {
 #[test]
 fn settings_that_cannot_be_used() {
     assert_eq!(fault(Constant::new(-1.0)), "factor");
-    assert_eq!(fault(Step::new(0)), "step_size");
-    assert_eq!(fault(Step::new(1).gamma(f64::NAN)), "gamma");
+    assert_eq!(fault(StepDecay::new(0)), "step_size");
+    assert_eq!(fault(StepDecay::new(1).gamma(f64::NAN)), "gamma");
     assert_eq!(fault(MultiStep::new([1]).gamma(-0.5)), "gamma");
     assert_eq!(fault(Exponential::new(f64::INFINITY)), "gamma");
     assert_eq!(fault(CosineAnnealing::new(0)), "t_max");
@@ -277,7 +280,7 @@ fn settings_that_cannot_be_used() {
     assert_eq!(fault(ReduceOnPlateau::new().threshold(Threshold::Abs(-1.0))), "threshold");
     assert_eq!(fault(Sequential::new(Constant::new(1.0)).at(0, Constant::new(1.0))), "milestones");
     assert_eq!(fault(Sequential::new(Constant::new(1.0)).at(1, OneCycle::new(1.0))), "sequential");
-    assert_eq!(fault(Sequential::new(Constant::new(1.0)).at(1, Step::new(0))), "step_size");
+    assert_eq!(fault(Sequential::new(Constant::new(1.0)).at(1, StepDecay::new(0))), "step_size");
 }
 
 /// Accuracy is no score of targets that are values.

@@ -15,7 +15,7 @@ use bptt::params::StateDict;
 use bptt::prune::{Magnitude, Random};
 use bptt::train::schedule::{
     Clock, Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, PerStep, Plateau,
-    ReduceOnPlateau, Schedule, Sequential, Step, Threshold,
+    ReduceOnPlateau, Schedule, Sequential, StepDecay, Threshold,
 };
 use bptt::train::{Clip, EarlyStopping, GradualPruning, Group, Monitor};
 use bptt::{Error, Init, Model, Result, Shape, Trainer};
@@ -76,7 +76,7 @@ fn all_settings_come_back() {
         MultiStep::new([3, 7]).gamma(0.5),
         OneCycle::new(0.1).pct_start(0.2).three_phase(),
         ReduceOnPlateau::new().patience(3).threshold(Threshold::Abs(0.1)),
-        Step::new(3).gamma(0.5),
+        StepDecay::new(3).gamma(0.5),
     ];
     let layers = come_back![
         Activation::relu(),
@@ -108,7 +108,7 @@ fn all_settings_come_back() {
         Magnitude::below(0.1).only("lstm.*"),
         Magnitude::share(0.5).global().with_biases(),
         Random::share(0.5).seed(9).only("linear.*"),
-        GradualPruning::to(0.7).from_epoch(2).until_epoch(8).only("lstm.*"),
+        GradualPruning::new(0.7).from_epoch(2).until_epoch(8).only("lstm.*"),
         RandomSubset::share(0.5).seed(4),
         ByLoss::hardest(0.2).stratified(),
         ByLoss::band(0.1, 0.9),
@@ -125,7 +125,7 @@ fn schedules_out_of_json_are_checked_when_they_are_used() {
     let max = u64::MAX;
     let refused = |schedule: &dyn Schedule, name: &str| {
         for done in [0, 1, 2, 7, usize::MAX] {
-            let clock = Clock { done, total: usize::MAX, ..Clock::default() };
+            let clock = Clock::new(done, usize::MAX);
             schedule.lr(0.1, clock);
         }
         assert!(schedule.check().unwrap_err().to_string().starts_with(&format!("`{name}`")), "{schedule:?}");
@@ -135,7 +135,7 @@ fn schedules_out_of_json_are_checked_when_they_are_used() {
     }
     refused(&read::<CosineAnnealing>(r#"{"eta_min":0,"t_max":0}"#.into()), "t_max");
     refused(&read::<PerStep<CosineAnnealing>>(format!(r#"{{"eta_min":-1,"t_max":{max}}}"#)), "eta_min");
-    refused(&read::<Step>(r#"{"gamma":1,"step_size":0}"#.into()), "step_size");
+    refused(&read::<StepDecay>(r#"{"gamma":1,"step_size":0}"#.into()), "step_size");
     refused(&read::<LinearWarmUp>(r#"{"end":1,"start":1,"total":0}"#.into()), "total");
     refused(&read::<MultiStep>(format!(r#"{{"gamma":-2,"milestones":[0,{max}]}}"#)), "gamma");
     let json = r#"{"div_factor":0,"final_div_factor":1,"linear":true,"max_lr":1,"pct_start":0,"three_phase":true,"total_steps":0}"#;
@@ -155,10 +155,10 @@ fn schedules_out_of_json_are_checked_when_they_are_used() {
     );
     let pruning = read::<GradualPruning>(json.clone());
     assert!(pruning.share(0) <= 0.5);
-    assert!(trainer(|t| t.with(pruning)).is_err());
+    assert!(trainer(|t| t.callback(pruning)).is_err());
     // The share of the whole is checked as well as the rule's own.
     let pruning = read::<GradualPruning>(json.replace("0.5", "7.5").replace(":0,", ":1,"));
-    assert!(trainer(|t| t.with(pruning)).unwrap_err().to_string().contains("found 7.5"));
+    assert!(trainer(|t| t.callback(pruning)).unwrap_err().to_string().contains("found 7.5"));
 }
 
 /// Class names that cannot be told apart, or that break a table, are refused wherever they come in.
@@ -292,11 +292,11 @@ fn every_builder_names_the_bad_field() {
         ("div_factor", "0", schedule(OneCycle::new(0.1).div_factor(0.0))),
         ("factor", "1.5", schedule(ReduceOnPlateau::new().factor(1.5))),
         ("min_lr", "-1", schedule(ReduceOnPlateau::new().min_lr(-1.0))),
-        ("step_size", "0", schedule(Step::new(0))),
+        ("step_size", "0", schedule(StepDecay::new(0))),
         (
             "milestones",
             "[0, 3, 2]",
-            schedule(Sequential::new(Step::new(1)).at(3, Step::new(1)).at(2, Step::new(1))),
+            schedule(Sequential::new(StepDecay::new(1)).at(3, StepDecay::new(1)).at(2, StepDecay::new(1))),
         ),
         ("label_smoothing", "2", classes(CrossEntropy::default().label_smoothing(2.0))),
         ("weight", "-1", classes(Nll::default().weight([-1.0, 1.0]))),
@@ -312,14 +312,14 @@ fn every_builder_names_the_bad_field() {
         ("freeze", "every", trainer(|t| t.freeze("*"))),
         ("group", "none", trainer(|t| t.group("none.*", Group::new()))),
         ("lr_scale", "-1", trainer(|t| t.group("lstm.*", Group::new().lr_scale(-1.0)))),
-        ("checkpoint_every", "no file", trainer(|t| t.checkpoint_every(3))),
+        ("run_file_every", "no file", trainer(|t| t.run_file_every(3))),
         ("resume", "no file", trainer(|t| t.resume(true))),
-        ("min_delta", "NaN", trainer(|t| t.with(EarlyStopping::patience(1).min_delta(nan)))),
-        ("share", "1.5", trainer(|t| t.with(GradualPruning::to(1.5)))),
+        ("min_delta", "NaN", trainer(|t| t.callback(EarlyStopping::new(1).min_delta(nan)))),
+        ("share", "1.5", trainer(|t| t.callback(GradualPruning::new(1.5)))),
         (
             "gradual pruning",
             "5 to 3",
-            trainer(|t| t.with(GradualPruning::to(0.5).from_epoch(5).until_epoch(3))),
+            trainer(|t| t.callback(GradualPruning::new(0.5).from_epoch(5).until_epoch(3))),
         ),
         ("share", "-1", model().prune(Magnitude::share(-1.0)).map(drop)),
         ("threshold", "NaN", model().prune(Magnitude::below(nan)).map(drop)),

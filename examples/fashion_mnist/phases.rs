@@ -58,17 +58,17 @@ impl Phases<'_> {
             .trainer(phase, args.seed)
             .stop_on(self.stop.clone())
             .resume(args.resume)
-            .checkpoint(self.checkpoint(phase))
-            .with(Checkpoint::last(self.saved()))
-            .with(progress::Bars::new());
+            .run_file(self.checkpoint(phase))
+            .callback(Checkpoint::new(self.saved()))
+            .callback(progress::Bars::new());
         let retrained = self.checkpoint(Phase::Retrain);
         trainer = match phase {
             // After another epoch of training, the model that was retrained is a different one.
-            Phase::Train => trainer.with(move |_: &Epoch| {
+            Phase::Train => trainer.callback(move |_: &Epoch| {
                 let _ = fs::remove_file(&retrained);
                 Flow::Continue
             }),
-            Phase::Retrain => trainer.with(args.prune),
+            Phase::Retrain => trainer.callback(args.prune),
         };
         if let Some(threads) = args.threads {
             trainer = trainer.threads(threads);
@@ -235,9 +235,9 @@ impl<'a> Report<'a> {
 fn point(number: usize, epoch: &Epoch) -> EpochPoint {
     EpochPoint {
         epoch: number,
-        train_loss: epoch.train.loss,
+        train_loss: epoch.train.loss.unwrap_or(0.0),
         train_accuracy: epoch.train.accuracy.unwrap_or(0.0),
-        valid_loss: epoch.valid.map(|v| v.loss),
+        valid_loss: epoch.valid.and_then(|v| v.loss),
         valid_accuracy: epoch.valid.and_then(|v| v.accuracy),
     }
 }

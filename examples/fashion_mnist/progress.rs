@@ -37,7 +37,8 @@ impl Callback<f32> for Bars {
         if p.step.is_multiple_of(16) {
             self.bar.set_prefix(format!("epoch {}/{}", p.epoch, p.epochs));
             let accuracy = 100.0 * p.score.accuracy.unwrap_or(0.0);
-            self.bar.set_message(format!("loss {:.4}  accuracy {accuracy:.2} %", p.score.loss));
+            self.bar
+                .set_message(format!("loss {:.4}  accuracy {accuracy:.2} %", p.score.loss.unwrap_or(0.0)));
         }
     }
 

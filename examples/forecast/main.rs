@@ -103,7 +103,7 @@ fn choose(args: &Args, series: &[f32]) -> program::Result<(usize, Model)> {
                 .epochs(args.epochs)
                 .batch_size(32)
                 .seed(args.seed)
-                .with(EarlyStopping::patience(60));
+                .callback(EarlyStopping::new(60));
             let epochs = trainer.fit(&mut model, &train, Some(&valid))?.epochs.len();
             let loss = model.evaluate_with(&valid, &Mse)?.loss().ok_or("there are no targets")?;
             let rmse = SCALE * loss.sqrt() as f32;

@@ -266,7 +266,7 @@ mod tests {
     use ndarray::{Array1, Array3, array};
 
     use super::*;
-    use crate::data::{Arrays, DatasetExt, Images, samples, shuffle};
+    use crate::data::{Arrays, Batch, DatasetExt, Draw, Images, shuffle};
 
     /// Three rows of four pixels, 1 to 12.
     const X: [f64; 12] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
@@ -388,20 +388,20 @@ mod tests {
     fn the_order_of_access_changes_nothing() {
         let images = images(40);
         let data = Augment::new(&images).shift(2).flip(0.5).erase(0.5).noise(0.1).build().unwrap();
-        let order = shuffle(40, 1, 2);
+        let order = Draw::all(shuffle(40, 1, 2));
         let normalize = Normalize::scalar(0.3, 0.5).unwrap();
         let gathered = |samples: &[Sample]| {
             let mut x = vec![9.0; 30 * samples.len()];
             data.gather(samples, &normalize, &mut [0.0; 30], &mut x, samples.len());
             x
         };
-        let draws: Vec<Sample> = samples(&order, 1, 2, 0).collect();
+        let draws: Vec<Sample> = Batch::new(&order, 2, 0).samples(1).collect();
         let whole = gathered(&draws);
         for (lane, draw) in draws.iter().enumerate().rev() {
             let alone = gathered(&[*draw]);
             assert!((0..30).all(|i| alone[i] == whole[i * 40 + lane]), "sample {lane}");
         }
-        let other = gathered(&samples(&order, 1, 3, 0).collect::<Vec<_>>());
+        let other = gathered(&Batch::new(&order, 3, 0).samples(1).collect::<Vec<_>>());
         assert!((0..40).all(|lane| (0..30).any(|i| other[i * 40 + lane] != whole[i * 40 + lane])));
     }
 

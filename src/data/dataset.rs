@@ -3,6 +3,7 @@
 use ndarray::{ArrayBase, Axis, Data, Ix3};
 use serde::{Deserialize, Serialize};
 
+use super::Draw;
 use crate::data::forward::forward;
 use crate::{Error, Real, Result, Scalar, Shape};
 
@@ -28,6 +29,11 @@ impl Sample {
         Self { index, key, weight: 1.0 }
     }
 
+    /// What an epoch drew, its own randomness drawn from `key`.
+    pub const fn of(draw: Draw, key: u64) -> Self {
+        Self { index: draw.index as usize, key, weight: draw.weight }
+    }
+
     /// Sample `index` without randomness: with key 0 and weight 1.
     pub const fn plain(index: usize) -> Self {
         Self::new(index, 0)
@@ -47,6 +53,13 @@ pub enum TargetShape {
     },
     /// Real values of this shape.
     Values(Shape),
+}
+
+impl TargetShape {
+    /// Whether the targets are classes.
+    pub const fn is_classes(self) -> bool {
+        matches!(self, Self::Classes { .. })
+    }
 }
 
 /// Samples of one shape `[T, F]`, each with a target: classes or real values.

@@ -9,7 +9,7 @@
 //!   between, by [`Model::sample_losses`](crate::Model::sample_losses) or any other score. [`SelectionRule`] is open to
 //!   custom rules.
 //! - [`Augment`] shifts, mirrors, erases and adds noise whenever a sample is drawn for training.
-//! - [`Batches`] shuffles by seed and epoch and cuts minibatches.
+//! - A [`Sampler`] decides what an epoch draws; [`Batches`] cuts the draws into minibatches.
 //!
 //! ```
 //! use bptt::data::{Batches, Dataset, DatasetExt, FashionMnist};
@@ -20,7 +20,7 @@
 //! assert!((normalize.mean()[0] - 0.286).abs() < 0.001);
 //!
 //! let mut batches = Batches::new(train.len(), 100, 1)?;
-//! assert_eq!(batches.epoch(0).len(), 480);
+//! assert_eq!(batches.epoch(0)?.len(), 480);
 //! assert_eq!(valid.len(), 12_000);
 //! # Ok::<(), bptt::Error>(())
 //! ```
@@ -78,17 +78,19 @@ mod idx;
 mod images;
 mod moments;
 mod row_major;
+mod sampler;
 mod select;
 mod split;
 mod subset;
 
 pub use arrays::Arrays;
 pub use augment::{Augment, Augmented};
-pub use batches::{Batches, samples, shuffle};
+pub use batches::{Batch, Batches, shuffle};
 pub use dataset::{Dataset, Normalize, Sample, TargetShape};
 pub use ext::DatasetExt;
 pub use fashion_mnist::FashionMnist;
 pub use idx::{IdxElem, read_idx, read_idx_bytes};
 pub use images::Images;
+pub use sampler::{Balanced, Draw, Population, Sampler, SequentialStreams, Shuffled, WeightedRandom};
 pub use select::{ByLoss, Candidates, RandomSubset, SelectionRule};
 pub use subset::Subset;

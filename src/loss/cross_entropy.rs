@@ -6,7 +6,7 @@ use super::classes::ClassSettings;
 use super::{Loss, Tile};
 use crate::data::TargetShape;
 use crate::shape::MAX_LANES;
-use crate::{Error, Real, Result, Shape};
+use crate::{Description, Error, Real, Result, Shape};
 
 /// Cross-entropy between softmax(y) and classes, by log-sum-exp; PyTorch's `CrossEntropyLoss`.
 ///
@@ -59,6 +59,10 @@ impl CrossEntropy {
 }
 
 impl<R: Real> Loss<R> for CrossEntropy {
+    fn describe(&self) -> Description {
+        Description::new("CrossEntropy", self)
+    }
+
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
         self.classes.check("cross-entropy", output, targets)?;
         if !(0.0..=1.0).contains(&self.label_smoothing) {

@@ -69,6 +69,9 @@ macro_rules! elementwise {
             fn check(&self, output: crate::Shape, targets: crate::data::TargetShape) -> crate::Result<()> {
                 super::elementwise::check(self, output, targets)
             }
+            fn describe(&self) -> crate::Description {
+                crate::Description::new(stringify!($loss), self)
+            }
             fn tile(&self, tile: super::Tile<'_, $t>) {
                 crate::kernels::simd::vectorized(
                     #[inline(always)]

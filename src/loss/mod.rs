@@ -93,7 +93,7 @@ pub use smooth_l1::SmoothL1;
 pub use weighted_mean::WeightedMean;
 
 use crate::data::TargetShape;
-use crate::{Real, Result, Seq, SeqMut, Shape};
+use crate::{Description, Real, Result, Seq, SeqMut, Shape};
 
 /// The targets of a tile.
 #[derive(Clone, Copy, Debug)]
@@ -262,6 +262,12 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) if they do not.
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()>;
+
+    /// The kind and settings, by which a run that is [resumed](crate::Trainer::resume) is known to be the same; by default
+    /// what `Debug` prints.
+    fn describe(&self) -> Description {
+        Description::debug(self)
+    }
 
     /// Whether a target of this class counts, in the loss and in the accuracy: by default every class that is not
     /// negative.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::classes::ClassSettings;
 use super::{Loss, Tile};
 use crate::data::TargetShape;
-use crate::{Error, Real, Result, Shape};
+use crate::{Description, Error, Real, Result, Shape};
 
 /// Hinge loss between the output of a class and those of all others; PyTorch's `MultiMarginLoss`, with its defaults.
 ///
@@ -78,6 +78,10 @@ impl MultiMargin {
 }
 
 impl<R: Real> Loss<R> for MultiMargin {
+    fn describe(&self) -> Description {
+        Description::new("MultiMargin", self)
+    }
+
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
         self.classes.check("multi-class hinge loss", output, targets)?;
         if !matches!(self.p, 1 | 2) {

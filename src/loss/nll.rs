@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::classes::ClassSettings;
 use super::{Loss, Tile};
 use crate::data::TargetShape;
-use crate::{Real, Result, Shape};
+use crate::{Description, Real, Result, Shape};
 
 /// Negative log-likelihood of classes under log-probabilities; PyTorch's `NLLLoss`, with its defaults.
 ///
@@ -53,6 +53,10 @@ impl Nll {
 }
 
 impl<R: Real> Loss<R> for Nll {
+    fn describe(&self) -> Description {
+        Description::new("Nll", self)
+    }
+
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
         self.classes.check("negative log-likelihood", output, targets)
     }

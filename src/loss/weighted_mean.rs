@@ -2,7 +2,7 @@
 
 use super::{Loss, Tile};
 use crate::data::TargetShape;
-use crate::{Real, Result, Shape};
+use crate::{Description, Real, Result, Shape};
 
 /// A loss whose mean counts each sample by its weight: Σ wᵢ lossᵢ / Σ wᵢ.
 ///
@@ -33,6 +33,10 @@ impl<L> WeightedMean<L> {
 }
 
 impl<R: Real, L: Loss<R>> Loss<R> for WeightedMean<L> {
+    fn describe(&self) -> Description {
+        Description::new("WeightedMean", self.loss.describe())
+    }
+
     fn check(&self, output: Shape, targets: TargetShape) -> Result<()> {
         self.loss.check(output, targets)
     }

@@ -3,34 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::{Axis, Layout};
-use crate::{Init, Real, Result, Seq, SeqMut, Shape};
-
-/// A layer's kind and settings: all that is needed to build it again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Description {
-    /// The kind of layer, for example `lstm` or `linear`.
-    pub kind: String,
-    /// Its settings.
-    pub config: serde_json::Value,
-}
-
-impl Description {
-    /// A kind and its settings.
-    ///
-    /// # Panics
-    /// If `config` does not serialise to JSON, such as a map whose keys are not strings.
-    #[track_caller]
-    pub fn new(kind: &str, config: impl Serialize) -> Self {
-        let config = serde_json::to_value(config).expect("a layer's settings serialise to JSON");
-        Self { kind: kind.to_owned(), config }
-    }
-}
+use crate::{Description, Init, Real, Result, Seq, SeqMut, Shape};
 
 /// What a pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub use adamw::AdamW;
 pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
-use crate::{Real, Result};
+use crate::{Description, Real, Result};
 
 /// The most moments that a rule may keep for each parameter.
 pub const MAX_MOMENTS: usize = 3;
@@ -90,6 +90,12 @@ impl<'a, R> Update<'a, R> {
 /// assert_eq!(p, [0.5, 1.5, 1.0]);
 /// ```
 pub trait Optimizer<R: Real>: Debug + Send + Sync {
+    /// The kind and settings, by which a run that is [resumed](crate::Trainer::resume) is known to be the same; by default
+    /// what `Debug` prints.
+    fn describe(&self) -> Description {
+        Description::debug(self)
+    }
+
     /// The learning rate in the rule's settings.
     fn lr(&self) -> f64;
 
@@ -111,6 +117,9 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
 macro_rules! optimizer {
     ($rule:ident, $($t:ident),*) => {$(
         impl super::Optimizer<$t> for $rule {
+            fn describe(&self) -> crate::Description {
+                crate::Description::new(stringify!($rule), self)
+            }
             fn lr(&self) -> f64 {
                 self.lr()
             }

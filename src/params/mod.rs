@@ -19,4 +19,4 @@ pub use layout::{Axis, Layout, Run, Tensor};
 pub(crate) use pattern::matches;
 pub(crate) use state_dict::tensors_to_bytes;
 pub use state_dict::{IncompatibleKeys, StateDict};
-pub(crate) use tensor_file::read_tensors;
+pub(crate) use tensor_file::{TensorFile, read_tensors};

@@ -1,10 +1,15 @@
-//! What may look on, and step in, while a model is trained.
+//! Hooks that observe and control training.
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
 
 use super::{Epoch, Monitor, Score};
-use crate::{Model, Real, Result};
+use crate::{Error, Model, Real, Result};
 
 /// Whether training goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flow {
     /// Go on.
     Continue,
@@ -14,6 +19,7 @@ pub enum Flow {
 
 /// Where a run stands, after a step.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Progress {
     /// The epoch, from 1.
     pub epoch: usize,
@@ -31,6 +37,7 @@ pub struct Progress {
 
 /// The end of an epoch: what it brought, and the model, which a callback may change.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct EpochEnd<'a, R: Real> {
     /// What the epoch brought.
     pub epoch: &'a Epoch,
@@ -47,6 +54,22 @@ pub struct CallbackState<R = f32> {
     pub values: Vec<R>,
 }
 
+impl<R> CallbackState<R> {
+    /// The JSON as the state of the callback called `callback`.
+    pub(super) fn parse<T: DeserializeOwned>(&self, callback: &str) -> Result<T> {
+        T::deserialize(&self.json)
+            .map_err(|e| Error::config(callback, format!("found a state that is not one of it: {e}")))
+    }
+}
+
+/// Checks that a callback's settings are those of the file.
+pub(super) fn same_settings<T: PartialEq + Debug>(callback: &str, found: &T, expected: &T) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::config(callback, format!("found settings {found:?}, expected {expected:?}")))
+}
+
 /// Called in the course of [`Trainer::fit`](super::Trainer::fit). Every method does nothing unless written.
 ///
 /// A closure `FnMut(&Epoch) -> Flow` is a callback too: it is called at the end of each epoch.
@@ -56,9 +79,9 @@ pub struct CallbackState<R = f32> {
 /// use bptt::train::{Epoch, Flow};
 /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
 ///
-/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).with(|epoch: &Epoch| {
-///     println!("{}: {:.4}", epoch.epoch, epoch.train.loss);
-///     if epoch.train.loss < 0.1 { Flow::Stop } else { Flow::Continue }
+/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).callback(|epoch: &Epoch| {
+///     println!("{}: {:?}", epoch.epoch, epoch.train.loss);
+///     if epoch.train.loss.is_some_and(|loss| loss < 0.1) { Flow::Stop } else { Flow::Continue }
 /// });
 /// # let _ = trainer;
 /// ```
@@ -77,7 +100,8 @@ pub trait Callback<R: Real>: Send {
         Ok(())
     }
 
-    /// After each step. It is called within the training loop, so it should be quick.
+    /// After each step. It is called some milliseconds later, while training goes on, but before anything else of this
+    /// callback, and before the run's file is written.
     fn on_step(&mut self, progress: &Progress) {
         let _ = progress;
     }
@@ -92,7 +116,7 @@ pub trait Callback<R: Real>: Send {
     }
 
     /// What the callback carries from one step or epoch to the next, for the file of
-    /// [`Trainer::checkpoint`](super::Trainer::checkpoint); `None` if it carries nothing. A callback has a state
+    /// [`Trainer::run_file`](super::Trainer::run_file); `None` if it carries nothing. A callback has a state
     /// always or never.
     fn save_state(&self) -> Option<CallbackState<R>> {
         None
@@ -117,7 +141,8 @@ pub trait Callback<R: Real>: Send {
         Ok(())
     }
 
-    /// After the last epoch, whichever that was.
+    /// At the end of the run: after the last epoch, whichever that was, and after an error, with the parameters that
+    /// the last good step left.
     ///
     /// # Errors
     /// Whatever went wrong.

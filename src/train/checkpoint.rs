@@ -4,25 +4,26 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::exact::Exact;
-use super::{Callback, CallbackState, EpochEnd, Flow, Monitor, resume};
+use super::callback::same_settings;
+use super::json_float::JsonFloat;
+use super::{Callback, CallbackState, EpochEnd, Flow, Monitor};
 use crate::{Model, Real, Result};
 
 /// Saves the model after epochs, each time beside its place first, so that a run cut short leaves what it had learnt.
 ///
-/// Such a file holds the model alone. What a run needs to go on is in that of
-/// [`Trainer::checkpoint`](super::Trainer::checkpoint).
+/// Such a file holds the model alone. What a run needs to go on is in its
+/// [`Trainer::run_file`](super::Trainer::run_file).
 ///
 /// # Source
-/// Keras's `ModelCheckpoint`; [`best`](Self::best) is its `save_best_only=True`.
+/// Keras's `ModelCheckpoint`; [`best_only`](Self::best_only) is its `save_best_only=True`.
 /// # Examples
 /// ```
 /// use bptt::train::{Checkpoint, Monitor};
 /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
 ///
 /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
-///     .with(Checkpoint::last("last.safetensors"))
-///     .with(Checkpoint::best("best.safetensors").monitor(Monitor::ValidAccuracy));
+///     .callback(Checkpoint::new("last.safetensors"))
+///     .callback(Checkpoint::new("best.safetensors").best_only().monitor(Monitor::ValidAccuracy));
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug)]
@@ -36,13 +37,14 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Saves after every epoch.
-    pub fn last(path: impl Into<PathBuf>) -> Self {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), best_only: false, monitor: Monitor::default(), best: None }
     }
 
-    /// Saves after every epoch that was the best so far of its run, by the validation loss.
-    pub fn best(path: impl Into<PathBuf>) -> Self {
-        Self { best_only: true, ..Self::last(path) }
+    /// Saves only after an epoch that was the best of its run so far, by the validation loss.
+    pub fn best_only(mut self) -> Self {
+        self.best_only = true;
+        self
     }
 
     /// The score that makes an epoch the best; the validation loss by default.
@@ -55,7 +57,7 @@ impl Checkpoint {
 /// What of it goes into the file of a run.
 #[derive(Serialize, Deserialize)]
 struct State {
-    best: Option<Exact>,
+    best: Option<JsonFloat>,
     settings: (Monitor, bool),
 }
 
@@ -71,9 +73,9 @@ impl<R: Real> Callback<R> for Checkpoint {
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         let score = self.monitor.of(end.epoch);
-        let better = self.monitor.better(score, self.best, 0.0);
+        let better = score.is_some_and(|score| self.monitor.better(score, self.best, 0.0));
         if better {
-            self.best = Some(score);
+            self.best = score;
         }
         if better || !self.best_only {
             end.model.save(&self.path)?;
@@ -82,13 +84,13 @@ impl<R: Real> Callback<R> for Checkpoint {
     }
 
     fn save_state(&self) -> Option<CallbackState<R>> {
-        let state = State { best: self.best.map(Exact), settings: (self.monitor, self.best_only) };
+        let state = State { best: self.best.map(JsonFloat), settings: (self.monitor, self.best_only) };
         Some(CallbackState { json: serde_json::to_value(state).ok()?, values: Vec::new() })
     }
 
     fn load_state(&mut self, state: CallbackState<R>, _: &mut Model<R>) -> Result<()> {
-        let State { best, settings } = resume::parse("checkpoint", state.json)?;
-        resume::same("checkpoint", &settings, &(self.monitor, self.best_only))?;
+        let State { best, settings } = state.parse("checkpoint")?;
+        same_settings("checkpoint", &settings, &(self.monitor, self.best_only))?;
         self.best = best.map(|best| best.0);
         Ok(())
     }

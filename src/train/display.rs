@@ -4,10 +4,14 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Epoch, History, Score};
 
-/// `loss 0.4663  accuracy 83.17 %`, without the accuracy where there is none.
+/// `loss 0.4663  accuracy 83.17 %`, without the accuracy where there is none, and with `none` in place of a loss of no
+/// targets.
 impl Display for Score {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "loss {:.4}", self.loss)?;
+        match self.loss {
+            Some(loss) => write!(f, "loss {loss:.4}")?,
+            None => write!(f, "loss none")?,
+        }
         self.accuracy.map_or(Ok(()), |accuracy| write!(f, "  accuracy {:.2} %", 100.0 * accuracy))
     }
 }
@@ -44,7 +48,7 @@ mod tests {
 
     #[test]
     fn epochs_read_well() {
-        let score = |loss, accuracy| Score { loss, accuracy };
+        let score = |loss, accuracy| Score { loss: Some(loss), accuracy };
         let epoch = |epoch, valid| {
             let valid = Some(score(valid, Some(0.8317)));
             Epoch { epoch, train: score(0.50249, Some(0.82268)), valid, lr: 0.1, seconds: 0.4961 }
@@ -55,6 +59,7 @@ mod tests {
         assert!(format!("{:3}", epoch(2, 0.5)).starts_with("epoch   2   train"));
         let values = Epoch { valid: None, train: score(1.0, None), ..epoch(1, 0.0) };
         assert_eq!(values.to_string(), "epoch 1   train loss 1.0000   0.50 s");
+        assert_eq!(Score { loss: None, accuracy: None }.to_string(), "loss none");
 
         let history = |losses: &[f64]| History {
             epochs: losses.iter().enumerate().map(|(i, &loss)| epoch(i + 1, loss)).collect(),

@@ -1,20 +1,21 @@
-//! Stopping when nothing gets better any more.
+//! Stopping when a score no longer improves.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::exact::Exact;
-use super::{Callback, CallbackState, EpochEnd, Flow, Monitor, resume};
+use super::callback::same_settings;
+use super::json_float::JsonFloat;
+use super::{Callback, CallbackState, EpochEnd, Flow, Monitor};
 use crate::nn::same_mask;
 use crate::prune::Mask;
 use crate::{Error, Model, Real, Result};
 
-/// Ends a run when a score has not got better for some epochs, and gives the model the parameters of its best epoch
-/// back at the end of any run.
+/// Ends a run when a score has not improved for some epochs, and restores the best epoch's parameters at the end of the
+/// run, also of one that an error ended.
 ///
-/// Epochs of before and after a pruning are not compared: where the model's mask has changed, the search for the best
-/// epoch begins anew with the next.
+/// Epochs before and after a pruning are not compared: where the model's mask has changed, the search for the best
+/// epoch begins again with the next. An epoch without the score is passed over.
 ///
 /// # Source
 /// Prechelt 1998, "Early stopping — but when?"; the options are Keras's, with `restore_best_weights` on by default.
@@ -25,7 +26,7 @@ use crate::{Error, Model, Real, Result};
 ///
 /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
 ///     .epochs(100)
-///     .with(EarlyStopping::patience(5).monitor(Monitor::ValidAccuracy).min_delta(0.001));
+///     .callback(EarlyStopping::new(5).monitor(Monitor::ValidAccuracy).min_delta(0.001));
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub struct EarlyStopping<R = f32> {
 
 impl<R: Real> EarlyStopping<R> {
     /// Stops after this many epochs without improvement, but never after an epoch with one.
-    pub fn patience(patience: usize) -> Self {
+    pub fn new(patience: usize) -> Self {
         Self {
             patience,
             monitor: Monitor::default(),
@@ -84,15 +85,19 @@ impl<R: Real> EarlyStopping<R> {
 /// What of it goes into a file, besides the weights.
 #[derive(Serialize, Deserialize)]
 struct State {
-    best: Option<Exact>,
-    settings: (Monitor, Exact, bool),
+    best: Option<JsonFloat>,
+    /// How many parameters were pruned when the search for the best epoch began, by which a mask of then is known
+    /// again; none in a file from before this was written.
+    #[serde(default)]
+    pruned: Option<usize>,
+    settings: (Monitor, JsonFloat, bool),
     since: usize,
 }
 
 impl<R> EarlyStopping<R> {
     /// What must not change when a run is resumed. Patience may.
-    fn settings(&self) -> (Monitor, Exact, bool) {
-        (self.monitor, Exact(self.min_delta), self.restore)
+    fn settings(&self) -> (Monitor, JsonFloat, bool) {
+        (self.monitor, JsonFloat(self.min_delta), self.restore)
     }
 }
 
@@ -115,7 +120,7 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
             self.forget(end.model);
             return Ok(Flow::Continue);
         }
-        let score = self.monitor.of(end.epoch);
+        let Some(score) = self.monitor.of(end.epoch) else { return Ok(Flow::Continue) };
         if self.monitor.better(score, self.best, self.min_delta) {
             (self.best, self.since) = (Some(score), 0);
             if self.restore {
@@ -129,19 +134,31 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
     }
 
     fn save_state(&self) -> Option<CallbackState<R>> {
-        let state = State { best: self.best.map(Exact), settings: self.settings(), since: self.since };
+        let state = State {
+            best: self.best.map(JsonFloat),
+            pruned: Some(self.mask.as_ref().map_or(0, |mask| mask.count())),
+            settings: self.settings(),
+            since: self.since,
+        };
         Some(CallbackState { json: serde_json::to_value(state).ok()?, values: self.weights.clone() })
     }
 
     fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
-        let State { best, settings, since } = resume::parse("early stopping", state.json)?;
-        resume::same("early stopping", &settings, &self.settings())?;
+        let State { best, pruned, settings, since } = state.parse("early stopping")?;
+        same_settings("early stopping", &settings, &self.settings())?;
         let best_kept = self.restore && best.is_some();
         let (found, expected) = (state.values.len(), if best_kept { model.parameter_count() } else { 0 });
         if found != expected {
             return Err(Error::mismatch("the best weights", found, expected));
         }
         (self.best, self.since, self.weights) = (best.map(|best| best.0), since, state.values);
+        // Masks only grow, so one of as many parameters is the same; from any other the next epoch will begin again.
+        let now = model.shared_mask().filter(|mask| mask.count() > 0);
+        if let Some(pruned) = pruned {
+            let same = pruned == now.map_or(0, |mask| mask.count());
+            let other = || Arc::new(Mask::new(Arc::clone(model.params().layout())));
+            self.mask = if same { model.shared_mask().cloned() } else { Some(other()) };
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::{Callback, CallbackState, EpochEnd, Flow};
 use crate::prune::{Magnitude, Mask};
 use crate::{Error, Model, Real, Result};
 
-/// Prunes by magnitude at the ends of epochs, much at first and ever less towards the end, so that the network can make
+/// Prunes by magnitude at the ends of epochs, aggressively at first, then more slowly, so that the network can make
 /// up for each loss before the next.
 ///
 /// After epoch e from a to b: share s = s_b · (1 − (1 − (e − a + 1) / (b − a + 1))³)
@@ -21,10 +21,10 @@ use crate::{Error, Model, Real, Result};
 /// use bptt::train::GradualPruning;
 /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
 ///
-/// let gradual = GradualPruning::to(0.8).from_epoch(3).until_epoch(6).only("lstm.*");
+/// let gradual = GradualPruning::new(0.8).from_epoch(3).until_epoch(6).only("lstm.*");
 /// assert_eq!([2, 3, 6, 7].map(|epoch| gradual.share(epoch)), [0.0, 0.4625, 0.8, 0.8]);
 /// assert!((gradual.share(4) - 0.7).abs() < 1e-12);
-/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).epochs(10).with(gradual);
+/// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).epochs(10).callback(gradual);
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,15 +34,12 @@ pub struct GradualPruning {
     from: usize,
     until: usize,
     rule: Magnitude,
-    /// What is pruned so far, for a run that is resumed.
-    #[serde(skip)]
-    mask: Option<Mask>,
 }
 
 impl GradualPruning {
     /// Until this share of each weight is pruned; after epochs 1 to 10.
-    pub fn to(share: f64) -> Self {
-        Self { to: share, from: 1, until: 10, rule: Magnitude::share(share), mask: None }
+    pub fn new(share: f64) -> Self {
+        Self { to: share, from: 1, until: 10, rule: Magnitude::share(share) }
     }
 
     /// The epoch, from 1, after which it prunes first.
@@ -91,8 +88,10 @@ impl GradualPruning {
 impl<R: Real> Callback<R> for GradualPruning {
     fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
         if self.from == 0 || self.until < self.from {
-            let fault = format!("found {} to {}, expected the first to be 1 or more", self.from, self.until);
-            return Err(Error::config("epochs of gradual pruning", fault + ", the last no less"));
+            let (from, until) = (self.from, self.until);
+            let fault =
+                format!("found {from} to {until}, expected at least 1, and the last no less than the first");
+            return Err(Error::config("epochs of gradual pruning", fault));
         }
         self.rule.with_share(self.to).check()
     }
@@ -101,15 +100,14 @@ impl<R: Real> Callback<R> for GradualPruning {
         let epoch = end.epoch.epoch;
         if (self.from..=self.until).contains(&epoch) {
             end.model.prune(self.rule.with_share(self.share(epoch)))?;
-            self.mask = end.model.mask().cloned();
         }
         Ok(Flow::Continue)
     }
 
+    /// Nothing: the run's file has the model's mask. But a file of its first form has it here, and callbacks and states
+    /// must be as many.
     fn save_state(&self) -> Option<CallbackState<R>> {
-        let pruned = self.mask.iter().flat_map(|mask| mask.as_slice());
-        let values = pruned.map(|&pruned| if pruned { R::ONE } else { R::ZERO }).collect();
-        Some(CallbackState { json: serde_json::Value::Null, values })
+        Some(CallbackState { json: serde_json::Value::Null, values: Vec::new() })
     }
 
     fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
@@ -117,13 +115,11 @@ impl<R: Real> Callback<R> for GradualPruning {
             return Ok(());
         }
         let mut mask = Mask::new(model.params().layout().clone());
-        let places = mask.as_mut_slice();
-        if places.len() != state.values.len() {
-            return Err(Error::mismatch("gradual pruning: the mask", state.values.len(), places.len()));
+        let pruned = mask.as_mut_slice();
+        if pruned.len() != state.values.len() {
+            return Err(Error::mismatch("gradual pruning: the mask", state.values.len(), pruned.len()));
         }
-        places.iter_mut().zip(state.values).for_each(|(place, value)| *place = value != R::ZERO);
-        model.prune(&mask)?;
-        self.mask = Some(mask);
-        Ok(())
+        pruned.iter_mut().zip(state.values).for_each(|(pruned, value)| *pruned = value != R::ZERO);
+        model.prune(&mask).map(drop)
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::optim::Optimizer;
 use crate::params::{Layout, matches};
-use crate::{Error, Real, Result};
+use crate::{Description, Error, Real, Result};
 
 /// How a group of parameters differs from the others; see [`Trainer::group`](super::Trainer::group).
 ///
@@ -51,15 +51,23 @@ impl<R: Real> Group<R> {
     }
 }
 
+impl<R: Real> Group<R> {
+    /// The settings, by which a run that is resumed is known to be the same.
+    pub(super) fn describe(&self) -> Description {
+        let optimizer = self.optimizer.as_ref().map(|optimizer| optimizer.describe());
+        Description::new("Group", (self.lr_scale, optimizer))
+    }
+}
+
 /// The trainer's patterns: groups and frozen parameters.
 #[derive(Debug)]
-pub(super) struct Patterns<R: Real> {
+pub(super) struct Groups<R: Real> {
     pub(super) groups: Vec<(String, Group<R>)>,
     pub(super) frozen: Vec<String>,
 }
 
 /// Neighbouring parameters that one call of an optimizer moves.
-pub(super) struct Update<'a, R: Real> {
+pub(super) struct UpdateRange<'a, R: Real> {
     pub(super) range: Range<usize>,
     pub(super) optimizer: &'a dyn Optimizer<R>,
     /// Whether the optimizer is a group's own.
@@ -69,16 +77,21 @@ pub(super) struct Update<'a, R: Real> {
 }
 
 /// Who moves which parameters, and which ones nobody moves.
-pub(super) struct Plan<'a, R: Real> {
-    pub(super) updates: Vec<Update<'a, R>>,
+pub(super) struct UpdatePlan<'a, R: Real> {
+    pub(super) updates: Vec<UpdateRange<'a, R>>,
     pub(super) frozen: Vec<Range<usize>>,
 }
 
-impl<R: Real> Patterns<R> {
+impl<R: Real> Groups<R> {
     /// Finds out whose each tensor is, and joins neighbours.
-    pub(super) fn plan<'a>(&'a self, rest: &'a dyn Optimizer<R>, layout: &Layout) -> Result<Plan<'a, R>> {
+    pub(super) fn plan<'a>(
+        &'a self,
+        rest: &'a dyn Optimizer<R>,
+        layout: &Layout,
+    ) -> Result<UpdatePlan<'a, R>> {
         self.check(layout)?;
-        let mut plan = Plan { updates: Vec::<Update<'a, R>>::new(), frozen: Vec::<Range<usize>>::new() };
+        let mut plan =
+            UpdatePlan { updates: Vec::<UpdateRange<'a, R>>::new(), frozen: Vec::<Range<usize>>::new() };
         let mut last = None;
         for tensor in layout.tensors() {
             let frozen = self.frozen.iter().any(|pattern| matches(pattern, &tensor.name));
@@ -96,7 +109,7 @@ impl<R: Real> Patterns<R> {
                     let lr_scale = group.map_or(1.0, |group| group.lr_scale);
                     let optimizer = own.unwrap_or(rest);
                     let lr = lr_scale * optimizer.lr();
-                    plan.updates.push(Update { range, optimizer, own: own.is_some(), lr_scale, lr });
+                    plan.updates.push(UpdateRange { range, optimizer, own: own.is_some(), lr_scale, lr });
                 }
             }
         }
@@ -149,9 +162,9 @@ mod tests {
         layout
     }
 
-    fn patterns(groups: Vec<(&str, Group<f64>)>, frozen: &[&str]) -> Patterns<f64> {
+    fn patterns(groups: Vec<(&str, Group<f64>)>, frozen: &[&str]) -> Groups<f64> {
         let groups = groups.into_iter().map(|(pattern, group)| (pattern.to_owned(), group)).collect();
-        Patterns { groups, frozen: frozen.iter().map(|&pattern| pattern.into()).collect() }
+        Groups { groups, frozen: frozen.iter().map(|&pattern| pattern.into()).collect() }
     }
 
     #[test]

@@ -3,17 +3,16 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, atomic_write};
 
-/// Mean loss, and accuracy where the targets are classes.
+/// Mean loss, and accuracy where the targets are classes; none of what nothing was counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The mean loss. In JSON, one that is no finite number is `null`.
-    #[serde(deserialize_with = "number_or_null")]
-    pub loss: f64,
-    /// The share of right classes, from 0 to 1.
+    /// The mean loss; none where no target counts. In JSON, one that is not finite is `null` as well.
+    pub loss: Option<f64>,
+    /// The share of classes predicted correctly, from 0 to 1; none where no target is a class that counts.
     pub accuracy: Option<f64>,
 }
 
@@ -39,7 +38,7 @@ pub struct Epoch {
 /// use bptt::train::{Epoch, History, Score};
 ///
 /// let epoch = |epoch, loss| {
-///     let train = Score { loss, accuracy: Some(0.75) };
+///     let train = Score { loss: Some(loss), accuracy: Some(0.75) };
 ///     Epoch { epoch, train, valid: None, lr: 0.001, seconds: 1.5 }
 /// };
 /// let history = History { epochs: vec![epoch(1, 0.5), epoch(2, 0.25), epoch(3, 0.375)] };
@@ -59,11 +58,12 @@ pub struct History {
 }
 
 impl History {
-    /// The epoch with the lowest validation loss; with the lowest training loss where there was no validation.
+    /// The epoch with the lowest validation loss; with the lowest training loss where there was no validation. Epochs
+    /// without a loss are passed over.
     pub fn best(&self) -> Option<&Epoch> {
-        let loss = |epoch: &Epoch| epoch.valid.unwrap_or(epoch.train).loss;
-        let epochs = self.epochs.iter().filter(|epoch| !loss(epoch).is_nan());
-        epochs.min_by(|a, b| loss(a).total_cmp(&loss(b)))
+        let loss = |epoch: &Epoch| epoch.valid.unwrap_or(epoch.train).loss.filter(|loss| !loss.is_nan());
+        let epochs = self.epochs.iter().filter_map(|epoch| Some((epoch, loss(epoch)?)));
+        epochs.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(epoch, _)| epoch)
     }
 
     /// A line of names and a line an epoch; what an epoch does not have is empty.
@@ -71,8 +71,8 @@ impl History {
         let mut csv = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds\n".to_owned();
         for Epoch { epoch, train, valid, lr, seconds } in &self.epochs {
             let or_empty = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-            let (train_loss, train_accuracy) = (train.loss, or_empty(train.accuracy));
-            let valid_loss = or_empty(valid.map(|valid| valid.loss));
+            let (train_loss, train_accuracy) = (or_empty(train.loss), or_empty(train.accuracy));
+            let valid_loss = or_empty(valid.and_then(|valid| valid.loss));
             let valid_accuracy = or_empty(valid.and_then(|valid| valid.accuracy));
             // Writing to a string does not fail.
             let _ = writeln!(
@@ -103,9 +103,4 @@ impl History {
         let bad = |e| Error::file(path, format!("found a history that cannot be read: {e}"));
         serde_json::from_slice(&bytes).map_err(bad)
     }
-}
-
-/// JSON has no NaN and no ∞; they are written as `null`, and read as NaN.
-fn number_or_null<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(json)?.unwrap_or(f64::NAN))
 }

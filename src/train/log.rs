@@ -1,4 +1,4 @@
-//! The history in a file, while it is made.
+//! Writes the history to a file during training.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::{Model, Real, Result, atomic_write};
 
 /// Writes the history so far to a CSV file after every epoch; [`History::to_csv`] has the columns.
 ///
-/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place and renamed, so that it is whole even if
-/// the run is cut short.
+/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place
+/// and renamed, so that it is whole even if the run is cut short.
 ///
 /// # Source
 /// Keras's `CSVLogger`.
@@ -18,7 +18,7 @@ use crate::{Model, Real, Result, atomic_write};
 /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
 ///
 /// let trainer: Trainer =
-///     Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).with(CsvLog::new("history.csv"));
+///     Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).callback(CsvLog::new("history.csv"));
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug)]
@@ -59,8 +59,8 @@ impl<R: Real> Callback<R> for CsvLog {
 
 /// Writes the history so far to a JSON file after every epoch; [`History::load`] reads it.
 ///
-/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place and renamed, so that it is whole even if
-/// the run is cut short.
+/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place
+/// and renamed, so that it is whole even if the run is cut short.
 ///
 /// # Examples
 /// ```
@@ -68,7 +68,7 @@ impl<R: Real> Callback<R> for CsvLog {
 /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
 ///
 /// let trainer: Trainer =
-///     Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).with(JsonLog::new("history.json"));
+///     Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).callback(JsonLog::new("history.json"));
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug)]

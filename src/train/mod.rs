@@ -1,23 +1,31 @@
 //! Training: one trainer for every model and loss.
 
+mod all_reduce;
 mod average;
 mod callback;
 mod checkpoint;
 mod clip;
 mod display;
 mod early_stopping;
-mod exact;
+mod fingerprint;
 mod gradual_pruning;
 mod group;
 mod history;
+mod hits;
+mod json_float;
 mod log;
 mod monitor;
+mod ranks;
+mod record;
 mod resume;
 mod run;
 pub mod schedule;
-mod step;
+mod settings;
+mod slot;
+mod stepper;
 mod trainer;
 
+pub use all_reduce::AllReduce;
 pub use callback::{Callback, CallbackState, EpochEnd, Flow, Progress};
 pub use checkpoint::Checkpoint;
 pub use clip::Clip;
@@ -25,8 +33,9 @@ pub use early_stopping::EarlyStopping;
 pub use gradual_pruning::GradualPruning;
 pub use group::Group;
 pub use history::{Epoch, History, Score};
+pub use hits::Hits;
 pub use log::{CsvLog, JsonLog};
 pub use monitor::Monitor;
 pub use schedule::Schedule;
-pub use step::{StepReport, Stepper};
+pub use stepper::{StepReport, Stepper};
 pub use trainer::Trainer;

@@ -12,11 +12,11 @@ use crate::{Error, Result};
 /// ```
 /// use bptt::train::{Epoch, Monitor, Score};
 ///
-/// let train = Score { loss: 0.3, accuracy: Some(0.90) };
-/// let valid = Score { loss: 0.4, accuracy: Some(0.85) };
+/// let train = Score { loss: Some(0.3), accuracy: Some(0.90) };
+/// let valid = Score { loss: Some(0.4), accuracy: Some(0.85) };
 /// let epoch = Epoch { epoch: 1, train, valid: Some(valid), lr: 0.1, seconds: 1.0 };
-/// assert_eq!(Monitor::ValidAccuracy.of(&epoch), 0.85);
-/// assert_eq!(Monitor::ValidAccuracy.of(&Epoch { valid: None, ..epoch }), 0.90);
+/// assert_eq!(Monitor::ValidAccuracy.of(&epoch), Some(0.85));
+/// assert_eq!(Monitor::ValidAccuracy.of(&Epoch { valid: None, ..epoch }), Some(0.90));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,13 +33,13 @@ pub enum Monitor {
 }
 
 impl Monitor {
-    /// The score in an epoch; NaN, which is never better than anything, if the epoch has none.
-    pub fn of(self, epoch: &Epoch) -> f64 {
+    /// The score in an epoch, if it has one. One that is NaN is never better than any other.
+    pub fn of(self, epoch: &Epoch) -> Option<f64> {
         let score = match self {
             Self::ValidLoss | Self::ValidAccuracy => epoch.valid.unwrap_or(epoch.train),
             Self::TrainLoss | Self::TrainAccuracy => epoch.train,
         };
-        if self.rises() { score.accuracy.unwrap_or(f64::NAN) } else { score.loss }
+        if self.rises() { score.accuracy } else { score.loss }
     }
 
     /// Whether more is better.

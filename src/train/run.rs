@@ -1,209 +1,313 @@
 //! A run: epochs of steps, validation, callbacks.
+//!
+//! All of it happens on the thread that called `fit`, but for the steps and the validation, which run in the stepper's
+//! pool, from one file or epoch to the next. So a callback may take its time, hold a lock or call `predict`
+//! without a worker waiting for it.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::resume::{Position, RunFile, Standing, describe};
+use super::resume::{Position, RunFile, Standing};
 use super::schedule::{Clock, Unit};
-use super::step::has_classes;
-use super::trainer::Settings;
+use super::settings::Settings;
 use super::{Callback, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
-use crate::data::{Batches, Dataset};
+use crate::data::{Batches, Dataset, Population, Sampler};
 use crate::{Error, Model, Real, Result};
 
+/// What a run learns from and is measured on.
+#[derive(Clone, Copy)]
+pub(super) struct Sets<'a, R> {
+    pub(super) train: &'a dyn Dataset<Elem = R>,
+    pub(super) valid: Option<&'a dyn Dataset<Elem = R>>,
+}
+
+/// What a trainer has that changes in a run.
+pub(super) struct Parts<'a, R: Real> {
+    pub(super) sampler: &'a mut dyn Sampler,
+    pub(super) callbacks: &'a mut [Box<dyn Callback<R>>],
+}
+
 /// A run: all that changes while it goes on, but the model.
-struct Run<'s, 'c, R: Real> {
-    stepper: Stepper<'s, R>,
-    batches: Batches,
+struct Run<'a, R: Real> {
+    settings: &'a Settings<R>,
+    sets: Sets<'a, R>,
+    stepper: Stepper<'a, R>,
+    batches: Batches<&'a mut dyn Sampler>,
     standing: Standing,
-    callbacks: &'c mut [Box<dyn Callback<R>>],
+    callbacks: &'a mut [Box<dyn Callback<R>>],
     file: Option<RunFile>,
 }
 
-impl<R: Real> Run<'_, '_, R> {
-    fn write(&self, model: &Model<R>) -> Result<()> {
-        let write = |file: &RunFile| file.write(model, &self.stepper, self.callbacks, &self.standing);
-        self.file.as_ref().map_or(Ok(()), write)
-    }
+/// Trains the model, or goes on with it.
+pub(super) fn run<'a, R: Real>(
+    settings: &'a Settings<R>,
+    parts: Parts<'a, R>,
+    model: &mut Model<R>,
+    sets: Sets<'a, R>,
+) -> Result<History> {
+    let mut run = Run::new(settings, parts, model, sets)?;
+    run.start(model)?;
+    let result = run.epochs(model);
+    run.end(model, result)
 }
 
-impl<R: Real> Settings<R> {
-    /// The file of the run and what is in it, if the trainer has one.
-    fn run_file(
-        &self,
+/// Puts the content of a run's file into the model, without training on from there.
+pub(super) fn restore_bytes<'a, R: Real>(
+    settings: &'a Settings<R>,
+    parts: Parts<'a, R>,
+    model: &mut Model<R>,
+    train: &'a dyn Dataset<Elem = R>,
+    bytes: &[u8],
+) -> Result<()> {
+    let mut run = Run::new(settings, parts, model, Sets { train, valid: None })?;
+    let all = (settings.epochs, run.batches.steps());
+    let none = || Error::config("run_file", "found no file, expected one");
+    let saved = run.file.as_ref().ok_or_else(none)?.parse(bytes, model, &run.stepper, all)?;
+    saved.restore(model, &mut run.stepper, run.callbacks, *run.batches.sampler_mut()).map(drop)
+}
+
+impl<'a, R: Real> Run<'a, R> {
+    /// Checks everything, and makes the buffers.
+    fn new(
+        settings: &'a Settings<R>,
+        parts: Parts<'a, R>,
         model: &Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        valid: Option<&dyn Dataset<Elem = R>>,
-    ) -> Result<Option<RunFile>> {
-        let Some(path) = &self.checkpoint else {
-            let fault = "found no file, expected one by `checkpoint`";
-            return match (self.every, self.resume) {
-                (Some(_), _) => Err(Error::config("checkpoint_every", fault)),
-                (_, true) => Err(Error::config("resume", fault)),
-                _ => Ok(None),
-            };
-        };
-        if self.every == Some(0) {
-            return Err(Error::config("checkpoint_every", "found 0, expected at least 1"));
-        }
-        let mut settings = describe(model);
-        settings.extend(
-            [
-                ("batch_size", self.batch_size.to_string()),
-                ("clip", format!("{:?}", self.clip)),
-                ("ema", format!("{:?}", self.ema)),
-                ("freeze", format!("{:?}", self.patterns.frozen)),
-                ("group", format!("{:?}", self.patterns.groups)),
-                ("loss", format!("{:?}", self.loss)),
-                ("optimizer", format!("{:?}", self.optimizer)),
-                ("schedule", format!("{:?}", self.schedule)),
-                ("seed", self.seed.to_string()),
-                ("tile", format!("{:?}", self.tile)),
-                ("training samples", train.len().to_string()),
-                ("validation samples", valid.map_or(0, |valid| valid.len()).to_string()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        );
-        if self.stateful {
-            settings.insert("stateful".into(), "true".into());
-        }
-        Ok(Some(RunFile { path: path.clone(), every: self.every, settings }))
-    }
-
-    /// Puts what is in a run's file into the model, without training on from there.
-    pub(super) fn restore_bytes(
-        &self,
-        bytes: &[u8],
-        model: &mut Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        callbacks: &mut [Box<dyn Callback<R>>],
-    ) -> Result<()> {
-        let (mut stepper, batches) = (self.stepper(model, train)?, self.batches(train.len())?);
-        let none = || Error::config("checkpoint", "found no file, expected one");
-        let file = self.run_file(model, train, None)?.ok_or_else(none)?;
-        let saved = file.parse(bytes, model, &stepper, (self.epochs, batches.steps()))?;
-        saved.restore(model, &mut stepper, callbacks).map(drop)
-    }
-
-    pub(super) fn run(
-        &self,
-        model: &mut Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        valid: Option<&dyn Dataset<Elem = R>>,
-        callbacks: &mut [Box<dyn Callback<R>>],
-    ) -> Result<History> {
-        let stepper = self.stepper(model, train)?;
-        self.check(train, callbacks)?;
-        if let Some(valid) = valid {
+        sets: Sets<'a, R>,
+    ) -> Result<Self> {
+        let Parts { sampler, callbacks } = parts;
+        settings.check()?;
+        model.check_data("training", sets.train)?;
+        settings.check_run(sets.train, callbacks, sampler)?;
+        if let Some(valid) = sets.valid {
             model.check_data("validation", valid)?;
-            self.loss.check(model.output_shape(), valid.target_shape())?;
+            settings.loss.check(model.output_shape(), valid.target_shape())?;
         }
-        let batches = self.batches(train.len())?;
-        let file = self.run_file(model, train, valid)?;
-        let all = (self.epochs, batches.steps());
-        let saved = match &file {
-            Some(file) if self.resume => file.read(model, &stepper, all)?,
+        let population = Population::of(sets.train, settings.batch_size, settings.seed, sampler)?;
+        let batches = Batches::of(sampler, &population)?;
+        let mut stepper = Stepper::new(settings, model, sets.train, batches.largest())?;
+        if batches.sampler().observes() {
+            stepper.keep_losses();
+        }
+        let file = RunFile::new(settings, model, sets, *batches.sampler())?;
+        Ok(Self { settings, sets, stepper, batches, standing: Standing::default(), callbacks, file })
+    }
+
+    /// Starts the callbacks, and puts back what is in the file if the run is to go on from there.
+    fn start(&mut self, model: &mut Model<R>) -> Result<()> {
+        let all = (self.settings.epochs, self.batches.steps());
+        let saved = match &self.file {
+            Some(file) if self.settings.resume => file.read(model, &self.stepper, all)?,
             _ => None,
         };
-        let mut run = Run { stepper, batches, standing: Standing::default(), callbacks, file };
-        for callback in &mut *run.callbacks {
+        for callback in &mut *self.callbacks {
             callback.on_start(model)?;
         }
         if let Some(saved) = saved {
-            run.standing = saved.restore(model, &mut run.stepper, run.callbacks)?;
+            self.standing =
+                saved.restore(model, &mut self.stepper, self.callbacks, *self.batches.sampler_mut())?;
         }
-        while run.standing.history.epochs.len() < self.epochs && !run.standing.stopped {
-            self.epoch(&mut run, model, train, valid)?;
-            run.write(model)?;
-            if self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-        run.stepper.swap_average(model);
-        for callback in run.callbacks {
-            callback.on_end(model)?;
-        }
-        Ok(run.standing.history)
-    }
-
-    /// The epoch that comes after those in the history, or what is left of it: steps, validation, callbacks.
-    fn epoch(
-        &self,
-        run: &mut Run<'_, '_, R>,
-        model: &mut Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        valid: Option<&dyn Dataset<Elem = R>>,
-    ) -> Result<()> {
-        let start = Instant::now();
-        let train = self.steps(run, model, train, start)?;
-        run.stepper.check_parameters(model)?;
-        let seconds = run.standing.position.seconds + start.elapsed().as_secs_f64();
-        run.stepper.swap_average(model);
-        let valid = valid.map(|valid| self.validate(model, valid)).transpose()?;
-        let epoch = run.standing.history.epochs.len() + 1;
-        let record = Epoch { epoch, train, valid, lr: run.stepper.lr(), seconds };
-        run.standing.history.epochs.push(record);
-        run.standing.position = Position::default();
-        for callback in &mut *run.callbacks {
-            let flow = callback.on_epoch(EpochEnd { epoch: &record, model })?;
-            run.standing.stopped |= flow == Flow::Stop;
-        }
-        run.stepper.swap_average(model);
         Ok(())
     }
 
-    /// The steps of an epoch, from where the run stands.
-    fn steps(
-        &self,
-        run: &mut Run<'_, '_, R>,
-        model: &mut Model<R>,
-        train: &dyn Dataset<Elem = R>,
-        start: Instant,
-    ) -> Result<Score> {
-        let Run { stepper, batches, standing, callbacks, file } = run;
-        let (before, steps, earlier) =
-            (standing.history.epochs.len(), batches.steps(), standing.position.seconds);
-        let resumed = standing.position.step;
-        let score = |at: Position| {
-            let (all, right) = at.classes;
-            let accuracy = has_classes(train).then(|| if all == 0 { 0.0 } else { right as f64 / all as f64 });
-            Score { loss: at.tally.mean().unwrap_or(f64::NAN), accuracy }
-        };
-        for (step, batch) in batches.epoch(before as u64 + 1).enumerate().skip(resumed) {
-            if let Some(schedule) = self.schedule.as_deref() {
-                let (done, total) = match schedule.unit() {
-                    Unit::Epoch => (before, self.epochs),
-                    Unit::Step => (before * steps + step, self.epochs * steps),
-                };
-                if step == resumed || schedule.unit() == Unit::Step {
-                    stepper.follow(schedule, Clock { done, total, history: &standing.history.epochs });
-                }
-            }
-            let report = stepper.step(model, train, batch, before + 1, step * self.batch_size)?;
-            let at = &mut standing.position;
-            at.step = step + 1;
-            at.tally += report.tally;
-            at.classes = (at.classes.0 + report.classes.0, at.classes.1 + report.classes.1);
-            let progress = Progress {
-                epoch: before + 1,
-                epochs: self.epochs,
-                step: step + 1,
-                steps,
-                score: score(*at),
-                lr: stepper.lr(),
-            };
-            callbacks.iter_mut().for_each(|callback| callback.on_step(&progress));
-            if let Some(file) = file.as_ref().filter(|file| file.due(step + 1, steps)) {
-                standing.position.seconds = earlier + start.elapsed().as_secs_f64();
-                file.write(model, stepper, callbacks, standing)?;
+    fn epochs(&mut self, model: &mut Model<R>) -> Result<()> {
+        while self.standing.history.epochs.len() < self.settings.epochs && !self.standing.stopped {
+            self.epoch(model)?;
+            let stop = self.settings.stop.load(Ordering::Relaxed);
+            if self.stepper.stops(stop) {
+                break;
             }
         }
-        standing.position.seconds = earlier;
-        Ok(score(standing.position))
+        Ok(())
     }
 
-    fn validate(&self, model: &Model<R>, valid: &dyn Dataset<Elem = R>) -> Result<Score> {
-        let evaluation = model.evaluate_with(valid, &*self.loss)?;
-        Ok(Score { loss: evaluation.loss().unwrap_or(f64::NAN), accuracy: evaluation.accuracy() })
+    /// Ends the run, which may have failed: the model gets the averages if it has not, and each callback has its last
+    /// word in either case.
+    fn end(mut self, model: &mut Model<R>, mut result: Result<()>) -> Result<History> {
+        if result.is_ok() {
+            self.stepper.swap_average(model);
+        }
+        for callback in self.callbacks {
+            // What went wrong first is what the caller should hear of.
+            result = result.and(callback.on_end(model));
+        }
+        result.map(|()| self.standing.history)
     }
+
+    /// The epoch that comes after those in the history, or what is left of it: steps, validation, callbacks, file.
+    fn epoch(&mut self, model: &mut Model<R>) -> Result<()> {
+        let start = Instant::now();
+        let number = self.standing.history.epochs.len() + 1;
+        let drawn = self.draw(number);
+        let train = drawn.and_then(|steps| self.steps(model, steps, start))?;
+        // An error from here on is one of this rank alone.
+        let ended = self.end_epoch(model, train, start).and_then(|()| self.write(model));
+        if ended.is_err() && number < self.settings.epochs {
+            self.stepper.abandon();
+        }
+        ended
+    }
+
+    /// Draws the epoch, and returns the steps of it that are left.
+    fn draw(&mut self, epoch: usize) -> Result<Range<usize>> {
+        let resumed = self.standing.position.step;
+        let sampler = &mut self.standing.sampler;
+        if resumed == 0 {
+            sampler.before = self.batches.sampler().save_state();
+        }
+        self.batches.draw(epoch)?;
+        if let Some(state) = sampler.after.take().filter(|_| resumed > 0) {
+            self.batches.sampler_mut().load_state(state)?;
+        }
+        let steps = self.batches.drawn();
+        if resumed > steps {
+            let found = format!("a run after step {resumed} of epoch {epoch}");
+            return Err(Error::mismatch("the run's file", found, format!("at most {steps} steps")));
+        }
+        Ok(resumed..steps)
+    }
+
+    /// Some steps of an epoch, from one file to the next.
+    fn steps(&mut self, model: &mut Model<R>, steps: Range<usize>, start: Instant) -> Result<Score> {
+        let earlier = self.standing.position.seconds;
+        let mut next = steps.start;
+        while next < steps.end {
+            let due = |step: &usize| self.file.as_ref().is_some_and(|file| file.due(*step, steps.end));
+            let until = (next + 1..steps.end).find(due).unwrap_or(steps.end);
+            self.segment(model, next..until)?;
+            if until < steps.end {
+                self.standing.position.seconds = earlier + start.elapsed().as_secs_f64();
+                let written = self.write(model);
+                if written.is_err() {
+                    self.stepper.abandon();
+                }
+                written?;
+            }
+            next = until;
+        }
+        self.stepper.check_parameters(model)?;
+        self.standing.position.seconds = earlier;
+        Ok(self.standing.position.score(self.sets.train.target_shape().is_classes()))
+    }
+
+    /// Some steps at a stretch, in the pool, while callbacks are told of them here.
+    fn segment(&mut self, model: &mut Model<R>, steps: Range<usize>) -> Result<()> {
+        let Self { settings, sets, stepper, batches, standing, callbacks, .. } = self;
+        let (pool, first) = (stepper.pool(), steps.start);
+        let mut segment = Segment { settings, train: sets.train, stepper, batches, standing };
+        let run = move |tell: &mut dyn FnMut(Progress) -> bool| {
+            for step in steps {
+                segment.follow_schedule(step, step == first);
+                if !tell(segment.step(model, step)?) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        pool.run_watched(run, |progress| callbacks.iter_mut().for_each(|call| call.on_step(&progress)))
+    }
+
+    /// Validation and callbacks, with the averages in the model if the trainer keeps any.
+    fn end_epoch(&mut self, model: &mut Model<R>, train: Score, start: Instant) -> Result<()> {
+        let Self { settings, sets, stepper, standing, callbacks, .. } = self;
+        let seconds = standing.position.seconds + start.elapsed().as_secs_f64();
+        let (lr, pool) = (stepper.lr(), stepper.pool());
+        let averaged = Averaged::new(stepper, model);
+        let validate = |valid| pool.run(|| validate(settings, averaged.model, valid));
+        let valid = sets.valid.map(validate).transpose()?;
+        let epoch = Epoch { epoch: standing.history.epochs.len() + 1, train, valid, lr, seconds };
+        standing.history.epochs.push(epoch);
+        (standing.position, standing.sampler.before) = (Position::default(), None);
+        for callback in &mut **callbacks {
+            let flow = callback.on_epoch(EpochEnd { epoch: &epoch, model: averaged.model })?;
+            standing.stopped |= flow == Flow::Stop;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, model: &Model<R>) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.standing.sampler.after = self.batches.sampler().save_state();
+        file.write(model, &self.stepper, self.callbacks, &self.standing)
+    }
+}
+
+/// What the pool works on.
+struct Segment<'r, 'a, R: Real> {
+    settings: &'a Settings<R>,
+    train: &'a dyn Dataset<Elem = R>,
+    stepper: &'r mut Stepper<'a, R>,
+    batches: &'r mut Batches<&'a mut dyn Sampler>,
+    standing: &'r mut Standing,
+}
+
+impl<R: Real> Segment<'_, '_, R> {
+    fn follow_schedule(&mut self, step: usize, first: bool) {
+        let Some(schedule) = self.settings.schedule.as_deref() else { return };
+        if !first && schedule.unit() == Unit::Epoch {
+            return;
+        }
+        let history = &self.standing.history.epochs;
+        let (before, steps) = (history.len(), self.batches.drawn());
+        let all = self.settings.epochs * steps;
+        let clock = match schedule.unit() {
+            Unit::Epoch => Clock::new(before, self.settings.epochs),
+            // Where a sampler makes epochs differ, the steps taken are not the share of the run that is done.
+            Unit::Step => Clock::new(self.stepper.steps() as usize, all)
+                .fraction((before * steps + step) as f64 / all as f64),
+        };
+        self.stepper.follow(schedule, clock.history(history));
+    }
+
+    fn step(&mut self, model: &mut Model<R>, step: usize) -> Result<Progress> {
+        let epoch = self.standing.history.epochs.len() + 1;
+        if self.settings.stop.load(Ordering::Relaxed) {
+            self.stepper.ask_to_stop();
+        }
+        let report = self.stepper.step(model, self.train, self.batches.batch(epoch, step))?;
+        if self.batches.sampler().observes() {
+            self.batches.observe(epoch, step, self.stepper.losses());
+        }
+        let at = &mut self.standing.position;
+        at.step = step + 1;
+        at.tally += report.tally;
+        at.hits += report.hits;
+        Ok(Progress {
+            epoch,
+            epochs: self.settings.epochs,
+            step: step + 1,
+            steps: self.batches.drawn(),
+            score: at.score(self.train.target_shape().is_classes()),
+            lr: self.stepper.lr(),
+        })
+    }
+}
+
+/// A model with the averages of its parameters; when this is dropped, and so after an error or a panic too, it has
+/// those again from which the steps go on.
+struct Averaged<'a, 's, R: Real> {
+    stepper: &'a mut Stepper<'s, R>,
+    model: &'a mut Model<R>,
+}
+
+impl<'a, 's, R: Real> Averaged<'a, 's, R> {
+    fn new(stepper: &'a mut Stepper<'s, R>, model: &'a mut Model<R>) -> Self {
+        stepper.swap_average(model);
+        Self { stepper, model }
+    }
+}
+
+impl<R: Real> Drop for Averaged<'_, '_, R> {
+    fn drop(&mut self) {
+        self.stepper.swap_average(self.model);
+    }
+}
+
+fn validate<R: Real>(
+    settings: &Settings<R>,
+    model: &Model<R>,
+    valid: &dyn Dataset<Elem = R>,
+) -> Result<Score> {
+    let evaluation = model.evaluate_with(valid, &*settings.loss)?;
+    Ok(Score { loss: evaluation.loss(), accuracy: evaluation.accuracy() })
 }

@@ -1,18 +1,17 @@
-//! What is trained with what: the settings of a run.
+//! What is trained with what: settings, callbacks, a sampler.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::group::{Group, Patterns};
+use super::run::{Parts, Sets, restore_bytes, run};
 use super::schedule::Schedule;
-use super::step::has_classes;
-use super::{Callback, Clip, History, Stepper};
-use crate::data::{Batches, Dataset};
+use super::settings::Settings;
+use super::{AllReduce, Callback, Clip, Group, History, Stepper};
+use crate::data::{Dataset, Sampler, SequentialStreams, Shuffled};
 use crate::loss::Loss;
 use crate::optim::Optimizer;
-use crate::shape::MAX_LANES;
-use crate::{Error, Model, Real, Result, par};
+use crate::{Model, Real, Result};
 
 /// Trains any model with any loss.
 ///
@@ -37,76 +36,42 @@ use crate::{Error, Model, Real, Result, par};
 /// ```
 pub struct Trainer<R: Real = f32> {
     settings: Settings<R>,
+    sampler: Option<Box<dyn Sampler>>,
     callbacks: Vec<Box<dyn Callback<R>>>,
-}
-
-/// All of a trainer but its callbacks: what the threads may share.
-#[derive(Debug)]
-pub(super) struct Settings<R: Real> {
-    pub(super) loss: Box<dyn Loss<R>>,
-    pub(super) optimizer: Box<dyn Optimizer<R>>,
-    pub(super) patterns: Patterns<R>,
-    pub(super) schedule: Option<Box<dyn Schedule>>,
-    pub(super) epochs: usize,
-    pub(super) batch_size: usize,
-    pub(super) seed: u64,
-    pub(super) clip: Clip,
-    pub(super) ema: Option<f64>,
-    pub(super) tile: Option<usize>,
-    pub(super) stateful: bool,
-    threads: Option<usize>,
-    pub(super) checkpoint: Option<PathBuf>,
-    pub(super) every: Option<usize>,
-    pub(super) resume: bool,
-    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl<R: Real> std::fmt::Debug for Trainer<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trainer")
             .field("settings", &self.settings)
+            .field("sampler", &self.sampler)
             .field("callbacks", &self.callbacks.len())
             .finish()
     }
 }
 
 impl<R: Real> Trainer<R> {
-    /// 20 epochs of batches of 64, seed 1, nothing clipped.
+    /// With the defaults: 20 [epochs](Self::epochs) of batches of 64, as in the paper, seed 1, every sample once an
+    /// epoch, the optimizer's own learning rate throughout, nothing clipped or averaged.
     pub fn new(loss: impl Loss<R> + 'static, optimizer: impl Optimizer<R> + 'static) -> Self {
-        let settings = Settings {
-            loss: Box::new(loss),
-            optimizer: Box::new(optimizer),
-            patterns: Patterns { groups: Vec::new(), frozen: Vec::new() },
-            schedule: None,
-            epochs: 20,
-            batch_size: 64,
-            seed: 1,
-            clip: Clip::None,
-            ema: None,
-            tile: None,
-            stateful: false,
-            threads: None,
-            checkpoint: None,
-            every: None,
-            resume: false,
-            stop: Arc::default(),
-        };
-        Self { settings, callbacks: Vec::new() }
+        let settings = Settings::new(Box::new(loss), Box::new(optimizer));
+        Self { settings, sampler: None, callbacks: Vec::new() }
     }
 
-    /// How often each sample is seen.
+    /// How many epochs a run has; 20 by default. In each, every sample is seen once, unless the
+    /// [sampler](Self::sampler) draws otherwise.
     pub fn epochs(mut self, epochs: usize) -> Self {
         self.settings.epochs = epochs;
         self
     }
 
-    /// Samples of a step.
+    /// Samples of a step; 64 by default. The last step of an epoch has what is left.
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.settings.batch_size = batch_size;
         self
     }
 
-    /// The seed of the shuffle and of all else that is random in training.
+    /// The seed of the shuffle and of all else that is random in training; 1 by default.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
@@ -129,7 +94,7 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Lets the parameters whose names are like `pattern` learn in their own way. `*` stands for any
+    /// Lets the parameters whose names match `pattern` use their own settings. `*` stands for any
     /// characters or none; a parameter may be in one group only.
     ///
     /// # Examples
@@ -144,14 +109,14 @@ impl<R: Real> Trainer<R> {
     /// # let _ = trainer;
     /// ```
     pub fn group(mut self, pattern: impl Into<String>, group: Group<R>) -> Self {
-        self.settings.patterns.groups.push((pattern.into(), group));
+        self.settings.groups.groups.push((pattern.into(), group));
         self
     }
 
-    /// Keeps the parameters whose names are like `pattern` as they are, to the bit: no optimizer sees them, and
+    /// Keeps the parameters whose names match `pattern` as they are, to the bit: no optimizer sees them, and
     /// their gradients do not count in the norm that is clipped.
     pub fn freeze(mut self, pattern: impl Into<String>) -> Self {
-        self.settings.patterns.frozen.push(pattern.into());
+        self.settings.groups.frozen.push(pattern.into());
         self
     }
 
@@ -189,26 +154,61 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// How many threads work; by default as many as rayon's global pool has. It changes no result.
+    /// How many threads work, in [`fit`](Self::fit) and in a [`stepper`](Self::stepper); by default as many as rayon's
+    /// global pool has. It changes no result.
+    ///
+    /// A run has threads of its own, so that no run waits for another. Only where `fit` is called within a rayon pool,
+    /// as by `pool.install`, and no number is given here, the run stays in that pool.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = Some(threads);
         self
     }
 
-    /// Samples of a tile, 1 to 64. It is told from the batch size by default; it changes the order of sums, and
-    /// with it the last bits of a result.
+    /// Samples of a tile, 1 to 64. By default it follows from the batch size; it changes the order of sums, and with it
+    /// the last bits of a result.
     pub fn tile(mut self, samples: usize) -> Self {
         self.settings.tile = Some(samples);
         self
     }
 
-    /// Hands the states of recurrent layers on from each step to the next, for sequences too long to go back through at
-    /// once: truncated backpropagation through time.
+    /// Decides which samples an epoch draws, in which order, and with which weights; [`Shuffled`] by default.
+    ///
+    /// # Examples
+    /// One sample in a hundred is of the second class, but every second draw:
+    /// ```
+    /// use bptt::data::Balanced;
+    /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
+    ///
+    /// let trainer: Trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).sampler(Balanced::new());
+    /// # let _ = trainer;
+    /// ```
+    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.sampler = Some(Box::new(sampler));
+        self
+    }
+
+    /// Makes the run one rank of several, which share out every batch; see [`AllReduce`].
+    ///
+    /// Every rank calls [`fit`](Self::fit) with the same model, data and settings, draws the same epochs, computes its
+    /// share of each batch, and has the same model after each step: that of one process, to the bit, if the ranks are
+    /// summed in pairs. Every rank validates, and calls its callbacks: give those that write files to rank 0 alone.
+    /// Rank 0 writes the [run's file](Self::run_file), and all read it to resume. [`stop_on`](Self::stop_on) at one
+    /// rank stops all.
+    ///
+    /// An error at one rank ends the run at all, in the next step at the latest. A [stateful](Self::stateful) run
+    /// cannot have ranks.
+    pub fn all_reduce(mut self, ranks: impl AllReduce<R> + 'static) -> Self {
+        self.settings.all_reduce = Some(Box::new(ranks));
+        self
+    }
+
+    /// Carries the states of recurrent layers from each step to the next, for sequences too long to go back through at
+    /// once: truncated backpropagation through time. Off by default.
     ///
     /// The samples must follow one another, as windows of a long sequence do. They are cut into as many contiguous
-    /// streams as a batch has samples, and each step has the next sample of each stream, as [`Batches::streams`] says;
-    /// nothing is shuffled, and the last samples, which fill no batch, are left out. States begin at 0 with each epoch. They
-    /// are values: no gradient goes back beyond a sample's own steps.
+    /// streams as a batch has samples, and each step has the next sample of each stream, as [`SequentialStreams`] says;
+    /// nothing is shuffled, and the last samples, which fill no batch, are left out. States begin at 0 with each epoch.
+    /// They are values: no gradient goes back beyond a sample's own steps.
     ///
     /// Validation begins each sample at 0, as everywhere else; [`Model::session`] measures a stream as one.
     ///
@@ -234,20 +234,22 @@ impl<R: Real> Trainer<R> {
     ///         .layer("linear", Linear::new(2))
     ///         .build(1)?;
     ///     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(15).batch_size(10);
-    ///     trainer = trainer.stateful(stateful);
+    ///     if stateful {
+    ///         trainer = trainer.stateful();
+    ///     }
     ///     Ok::<_, bptt::Error>(trainer.fit(&mut model, &data, None)?.epochs[14].train.loss)
     /// };
     /// assert!(trained(true)? < trained(false)?);
     /// # Ok::<(), bptt::Error>(())
     /// ```
     #[doc(alias = "tbptt")]
-    pub fn stateful(mut self, stateful: bool) -> Self {
-        self.settings.stateful = stateful;
+    pub fn stateful(mut self) -> Self {
+        self.settings.stateful = true;
         self
     }
 
-    /// Adds a callback; they are called in the order added.
-    pub fn with(mut self, callback: impl Callback<R> + 'static) -> Self {
+    /// Adds a callback; they are called in the order added, on the thread that calls [`fit`](Self::fit).
+    pub fn callback(mut self, callback: impl Callback<R> + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
     }
@@ -275,7 +277,7 @@ impl<R: Real> Trainer<R> {
     /// # let x = Array3::from_shape_fn((100, 1, 2), |(i, _, f)| if i % 2 == f { 1.0f32 } else { 0.0 });
     /// # let data = Arrays::classes(x, &Array1::from_shape_fn(100, |i| i % 2), ["even", "odd"])?;
     /// let trainer = |epochs| {
-    ///     Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(epochs).checkpoint(&path).resume(true)
+    ///     Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(epochs).run_file(&path).resume(true)
     /// };
     /// let model = || Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1);
     ///
@@ -291,27 +293,32 @@ impl<R: Real> Trainer<R> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.checkpoint = Some(path.into());
+    pub fn run_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.run_file = Some(path.into());
         self
     }
 
-    /// Writes the file of [`checkpoint`](Self::checkpoint) within an epoch too, after each of its steps whose number
+    /// Writes the [run's file](Self::run_file) within an epoch too, after each of its steps whose number
     /// is a multiple of this.
-    pub fn checkpoint_every(mut self, steps: usize) -> Self {
+    pub fn run_file_every(mut self, steps: usize) -> Self {
         self.settings.every = Some(steps);
         self
     }
 
-    /// Whether [`fit`](Self::fit) goes on from the file of [`checkpoint`](Self::checkpoint), if there is one; false
-    /// by default: the file is then written anew.
+    /// Whether [`fit`](Self::fit) goes on from the [run's file](Self::run_file), if there is one; false by default: the
+    /// file is then written afresh.
     ///
-    /// The model, whatever its parameters, becomes that of the file, and in the end has the very bits of a run never
-    /// stopped, on a machine with the same instruction set. So all must be as it was: data, model, settings and
-    /// callbacks. What differs and can be told is an error; of the data only the numbers of samples are compared.
+    /// The model, whatever its parameters and mask, becomes that of the file, and in the end has the very bits of a run
+    /// never stopped, on a machine with the same instruction set. So all must be as it was: data, model, settings and
+    /// callbacks. What differs is an error; of the data these are compared: numbers and shapes of samples, class
+    /// names, lengths, all targets, and the inputs of 64 samples. [`changed`](Self::changed) allows a difference.
     /// Threads, and callbacks without a state, may be others, and there may be more epochs, which a schedule that
     /// looks at their number will notice. A run that a callback ended is over; one that
     /// [`stop_on`](Self::stop_on) ended goes on.
+    ///
+    /// Losses, optimizers, schedules and samplers are compared by what their `describe` returns. Of a file of the first
+    /// form, which had only texts of them, these and the layers' settings are not compared, beyond the parameters'
+    /// names and shapes.
     ///
     /// A file is one run's. To fit in several phases, give each its own trainer and file.
     pub fn resume(mut self, resume: bool) -> Self {
@@ -319,31 +326,77 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// The buffers and moments of a training loop, for loops of one's own.
+    /// Lets a resumed run differ from the one in the file in these settings, which are called what the error calls that
+    /// names the difference: `"optimizer"`, `"schedule"`, `"batch_size"`, `"training data"` and so on.
+    ///
+    /// What is in the file must fit all the same: another optimizer needs as many moments. Where the steps of an epoch
+    /// change, as with the batch size, the run must have been stopped between epochs.
+    ///
+    /// # Examples
+    /// Another three epochs, at a tenth of the rate:
+    /// ```
+    /// # use bptt::{Model, Shape, Trainer, data::{Arrays, Dataset}, loss::CrossEntropy, nn::Linear, optim::Adam};
+    /// # use ndarray::{Array1, Array3};
+    /// # fn main() -> bptt::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("run.safetensors");
+    /// # let x = Array3::from_shape_fn((100, 1, 2), |(i, _, f)| if i % 2 == f { 1.0f32 } else { 0.0 });
+    /// # let data = Arrays::classes(x, &Array1::from_shape_fn(100, |i| i % 2), ["even", "odd"])?;
+    /// # let mut model = Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1)?;
+    /// let trainer = |lr, epochs| {
+    ///     Trainer::new(CrossEntropy::default(), Adam::new(lr)).epochs(epochs).run_file(&path).resume(true)
+    /// };
+    /// trainer(0.01, 2).fit(&mut model, &data, None)?;
+    /// assert!(trainer(0.001, 5).fit(&mut model, &data, None).is_err());
+    /// let history = trainer(0.001, 5).changed(["optimizer"]).fit(&mut model, &data, None)?;
+    /// assert_eq!(history.epochs.len(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn changed(mut self, settings: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.settings.changed.extend(settings.into_iter().map(Into::into));
+        self
+    }
+
+    /// The buffers and moments of a training loop, for custom loops.
     ///
     /// # Errors
     /// If the model, the data, the loss and the settings do not go together.
     pub fn stepper<'a>(&'a self, model: &Model<R>, data: &dyn Dataset<Elem = R>) -> Result<Stepper<'a, R>> {
-        self.settings.stepper(model, data)
+        let most = if self.sampler.is_some() { usize::MAX } else { data.len() };
+        Stepper::new(&self.settings, model, data, self.settings.batch_size.min(most))
     }
 
     /// Trains `model` on `train`, and measures it on `valid`, if given, after every epoch. The optimizer starts
     /// afresh each time, unless the run is [resumed](Self::resume).
     ///
+    /// Callbacks are called on this thread. Only steps and validation run on other [threads](Self::threads), and so
+    /// only datasets, the loss, the optimizer, the schedule and the sampler are called there.
+    ///
+    /// # What it leaves behind
+    /// The model with the parameters of the last step, or with their [averages](Self::ema), as callbacks left it:
+    /// [`EarlyStopping`](super::EarlyStopping) gives it those of the best epoch. After an error, the parameters of the
+    /// last step that succeeded, never averages, and then callbacks are asked to end all the same, so that
+    /// `EarlyStopping` does the same.
+    ///
     /// # Errors
-    /// [`Error::File`] or [`Error::Io`] naming the file of [`checkpoint`](Self::checkpoint) if it is damaged or of a
-    /// run with other settings, with the model as it was.
-    /// If model, data, loss and settings do not go together; [`Error::NonFinite`] if the loss or a gradient stops
-    /// being a number, with the model as it was before that step, or if a parameter has by the end of an epoch; or
-    /// what a callback returns.
+    /// [`Error::File`](crate::Error::File) or [`Error::Io`](crate::Error::Io) naming the [run's file](Self::run_file)
+    /// if it is damaged or of a run with other settings, with the model as it was. If model, data, loss and settings do
+    /// not go together; [`Error::NonFinite`](crate::Error::NonFinite) if the loss or a gradient is not finite, or if a
+    /// parameter is not at the end of an epoch; or what a callback returns.
     pub fn fit(
         &mut self,
         model: &mut Model<R>,
         train: &dyn Dataset<Elem = R>,
         valid: Option<&dyn Dataset<Elem = R>>,
     ) -> Result<History> {
-        let Self { settings, callbacks } = self;
-        par::within(settings.threads, || settings.run(model, train, valid, callbacks))?
+        let mut default: Box<dyn Sampler> = match self.settings.stateful {
+            true => Box::new(SequentialStreams::new()),
+            false => Box::new(Shuffled::new()),
+        };
+        let sampler = self.sampler.as_deref_mut().unwrap_or(&mut *default);
+        let parts = Parts { sampler, callbacks: &mut self.callbacks };
+        run(&self.settings, parts, model, Sets { train, valid })
     }
 }
 
@@ -357,56 +410,8 @@ impl<R: Real> Trainer<R> {
         model: &mut Model<R>,
         train: &dyn Dataset<Elem = R>,
     ) -> Result<()> {
-        self.settings.restore_bytes(bytes, model, train, &mut self.callbacks)
-    }
-}
-
-impl<R: Real> Settings<R> {
-    pub(super) fn stepper<'a>(
-        &'a self,
-        model: &Model<R>,
-        data: &dyn Dataset<Elem = R>,
-    ) -> Result<Stepper<'a, R>> {
-        if self.batch_size == 0 {
-            return Err(Error::config("batch_size", "found 0, expected at least 1"));
-        }
-        if let Some(tile) = self.tile.filter(|tile| !(1..=MAX_LANES).contains(tile)) {
-            return Err(Error::config("tile", format!("found {tile}, expected 1 to {MAX_LANES}")));
-        }
-        if self.threads == Some(0) {
-            return Err(Error::config("threads", "found 0, expected at least 1"));
-        }
-        if let Clip::Norm(max) | Clip::Value(max) = self.clip
-            && (max.is_nan() || max <= 0.0)
-        {
-            return Err(Error::config("clip", format!("found {max}, expected a positive number")));
-        }
-        if let Some(decay) = self.ema.filter(|decay| !(0.0..=1.0).contains(decay)) {
-            return Err(Error::config("ema", format!("found {decay}, expected a number from 0 to 1")));
-        }
-        Stepper::new(self, model, data)
-    }
-
-    /// The batches of each epoch, of `n` samples.
-    pub(super) fn batches(&self, n: usize) -> Result<Batches> {
-        if self.stateful {
-            Batches::streams(n, self.batch_size)
-        } else {
-            Batches::new(n, self.batch_size, self.seed)
-        }
-    }
-
-    /// Checks what the trainer alone can tell: that schedule and callbacks find the scores that they watch.
-    pub(super) fn check(
-        &self,
-        train: &dyn Dataset<Elem = R>,
-        callbacks: &[Box<dyn Callback<R>>],
-    ) -> Result<()> {
-        if let Some(schedule) = &self.schedule {
-            schedule.check()?;
-        }
-        let scheduled = self.schedule.iter().filter_map(|schedule| schedule.monitor());
-        let called = callbacks.iter().filter_map(|callback| callback.monitor());
-        scheduled.chain(called).try_for_each(|monitor| monitor.check(has_classes(train)))
+        let sampler = self.sampler.get_or_insert_with(|| Box::new(Shuffled::new()));
+        let parts = Parts { sampler: &mut **sampler, callbacks: &mut self.callbacks };
+        restore_bytes(&self.settings, parts, model, train, bytes)
     }
 }

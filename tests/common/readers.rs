@@ -18,7 +18,7 @@ use bptt::params::StateDict;
 use bptt::prune::{Magnitude, Random, Rule};
 use bptt::train::schedule::{
     Clock, Constant, CosineAnnealing, Exponential, LinearWarmUp, MultiStep, OneCycle, PerStep,
-    ReduceOnPlateau, Schedule, Step,
+    ReduceOnPlateau, Schedule, StepDecay,
 };
 use bptt::train::{Clip, EarlyStopping, GradualPruning, History, Monitor};
 use bptt::{Init, Model, Result, Shape, Trainer, tune};
@@ -119,8 +119,8 @@ pub fn run_trainer() -> Trainer {
         .epochs(2)
         .batch_size(4)
         .ema(0.9)
-        .checkpoint("run")
-        .with(EarlyStopping::patience(9))
+        .run_file("run")
+        .callback(EarlyStopping::new(9))
 }
 
 /// The model that the run trains.
@@ -193,7 +193,7 @@ pub const SETTINGS: &[(&str, Use)] = &[
     ("multi_step", |json| schedule::<MultiStep>(json)),
     ("one_cycle", |json| schedule::<OneCycle>(json)),
     ("reduce_on_plateau", |json| schedule::<ReduceOnPlateau>(json)),
-    ("step", |json| schedule::<Step>(json)),
+    ("step", |json| schedule::<StepDecay>(json)),
     ("relu", |json| layer::<Activation>(json)),
     ("dropout", |json| layer::<Dropout>(json)),
     ("embedding", |json| layer::<Embedding>(json)),
@@ -294,7 +294,7 @@ fn gradual(json: &[u8]) -> bool {
     for epoch in [0, 1, 9, usize::MAX] {
         gradual.share(epoch);
     }
-    train(Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).with(gradual));
+    train(Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).callback(gradual));
     true
 }
 

@@ -67,6 +67,11 @@ impl<R: Real> Model<R> {
         self.mask.as_ref()
     }
 
+    /// Puts on this mask or none, and leaves the parameters as they are until they are next changed.
+    pub(crate) fn set_mask(&mut self, mask: Option<Arc<Mask>>) {
+        self.mask = mask;
+    }
+
     /// Applies a mask from a file, or says which values it does not fit.
     pub(super) fn restore_mask(&mut self, mask: Mask) -> Result<(), String> {
         for tensor in mask.layout().tensors() {

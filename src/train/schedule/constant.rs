@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check};
-use crate::Result;
+use crate::{Description, Result};
 
 /// The optimizer's rate, times a factor: a part of a [`Sequential`](super::Sequential).
 ///
@@ -35,6 +35,10 @@ impl Constant {
 }
 
 impl Schedule for Constant {
+    fn describe(&self) -> Description {
+        Description::new("Constant", self)
+    }
+
     fn lr(&self, base: f64, _: Clock<'_>) -> f64 {
         base * self.factor
     }

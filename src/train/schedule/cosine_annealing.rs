@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, check_count};
-use crate::Result;
+use crate::{Description, Result};
 
 /// Lowers the rate along half a cosine to `eta_min`, in `t_max` epochs; if the run goes on, up again in as many.
 ///
@@ -44,6 +44,10 @@ impl CosineAnnealing {
 }
 
 impl Schedule for CosineAnnealing {
+    fn describe(&self) -> Description {
+        Description::new("CosineAnnealing", self)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let t_max = self.t_max.max(1);
         let angle = PI * (clock.done % t_max.saturating_mul(2)) as f64 / t_max as f64;

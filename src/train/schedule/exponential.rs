@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, power};
-use crate::Result;
+use crate::{Description, Result};
 
 /// Multiplies the rate by gamma after every epoch.
 ///
@@ -32,6 +32,10 @@ impl Exponential {
 }
 
 impl Schedule for Exponential {
+    fn describe(&self) -> Description {
+        Description::new("Exponential", self)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         base * power(self.gamma, clock.done)
     }

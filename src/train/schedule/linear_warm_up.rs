@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, check_count};
-use crate::Result;
+use crate::{Description, Result};
 
 /// Raises the rate linearly from a share of it to the whole in `total` epochs, where it stays.
 ///
@@ -50,6 +50,10 @@ impl LinearWarmUp {
 }
 
 impl Schedule for LinearWarmUp {
+    fn describe(&self) -> Description {
+        Description::new("LinearWarmUp", self)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let share = clock.done.min(self.total) as f64 / self.total.max(1) as f64;
         base * (self.start + (self.end - self.start) * share)

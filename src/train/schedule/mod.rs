@@ -11,7 +11,7 @@ mod multi_step;
 mod one_cycle;
 mod reduce_on_plateau;
 mod sequential;
-mod step;
+mod step_decay;
 
 use std::fmt::Debug;
 
@@ -25,13 +25,14 @@ pub use multi_step::MultiStep;
 pub use one_cycle::OneCycle;
 pub use reduce_on_plateau::{Plateau, ReduceOnPlateau, Threshold};
 pub use sequential::Sequential;
-pub use step::Step;
+pub use step_decay::StepDecay;
 
 use super::{Epoch, Monitor};
-use crate::{Error, Result};
+use crate::{Description, Error, Result};
 
 /// What a schedule counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unit {
     /// Epochs: the rate stays the same within one.
     Epoch,
@@ -41,26 +42,43 @@ pub enum Unit {
 
 /// Where a run stands, in the unit of the schedule that asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Clock<'a> {
     /// Epochs or steps done: 0 in the first.
     pub done: usize,
-    /// Epochs or steps of the whole run.
+    /// Epochs or steps of the whole run. Steps are those that it would have if all epochs were as long as the one in
+    /// hand; a [`Sampler`](crate::data::Sampler) may make them differ.
     pub total: usize,
-    /// The epochs done, from the first of the run on.
+    /// The share of the run that is done, from 0 to 1: epochs, and of the one in hand its share of steps. Schedules
+    /// that end with the run go by this.
+    pub fraction: f64,
+    /// The epochs done, from the first of the run.
     pub history: &'a [Epoch],
 }
 
-impl Clock<'_> {
+impl<'a> Clock<'a> {
     /// After `done` of `total` epochs or steps, with no history.
     pub fn new(done: usize, total: usize) -> Self {
-        Self { done, total, history: &[] }
+        Self { done, total, fraction: done as f64 / total.max(1) as f64, history: &[] }
+    }
+
+    /// The epochs done.
+    pub fn history(mut self, history: &'a [Epoch]) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// The share of the run that is done, where that is not `done / total`.
+    pub fn fraction(mut self, fraction: f64) -> Self {
+        self.fraction = fraction;
+        self
     }
 }
 
 /// How the learning rate changes in the course of a run; see [`Trainer::schedule`](super::Trainer::schedule).
 ///
 /// # Examples
-/// One of one's own, 1 / t:
+/// A custom one, 1 / t:
 /// ```
 /// use bptt::train::schedule::{Clock, Schedule};
 ///
@@ -77,6 +95,12 @@ impl Clock<'_> {
 pub trait Schedule: Debug + Send + Sync {
     /// The rate of the epoch or step that is about to begin; `base` is the optimizer's own rate.
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64;
+
+    /// The kind and settings, by which a run that is [resumed](crate::Trainer::resume) is known to be the same; by
+    /// default what `Debug` prints.
+    fn describe(&self) -> Description {
+        Description::debug(self)
+    }
 
     /// What the schedule counts: epochs, unless it says otherwise.
     fn unit(&self) -> Unit {
@@ -117,6 +141,10 @@ pub trait Schedule: Debug + Send + Sync {
 pub struct PerStep<S>(S);
 
 impl<S: Schedule> Schedule for PerStep<S> {
+    fn describe(&self) -> Description {
+        Description::new("PerStep", self.0.describe())
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         self.0.lr(base, clock)
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, power};
-use crate::Result;
+use crate::{Description, Result};
 
 /// Multiplies the rate by gamma at each milestone.
 ///
@@ -41,6 +41,10 @@ impl MultiStep {
 }
 
 impl Schedule for MultiStep {
+    fn describe(&self) -> Description {
+        Description::new("MultiStep", self)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let passed = self.milestones.iter().filter(|&&milestone| milestone <= clock.done).count();
         base * power(self.gamma, passed)

@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, Unit, check};
-use crate::{Error, Result};
+use crate::{Description, Error, Result};
 
 /// Raises the rate from `max_lr / div_factor` to `max_lr`, and lowers it to `max_lr / div_factor / final_div_factor`
 /// by the last step. It counts steps, and sets the rate by itself: the optimizer's own does not matter.
@@ -93,9 +93,17 @@ impl OneCycle {
 }
 
 impl Schedule for OneCycle {
+    fn describe(&self) -> Description {
+        Description::new("OneCycle", self)
+    }
+
     fn lr(&self, _: f64, clock: Clock<'_>) -> f64 {
         let total = self.total_steps.unwrap_or(clock.total).max(1) as f64;
-        let step = (clock.done as f64).min(total - 1.0);
+        // The run's own steps need not be the same number in each epoch, so the step is the one that lies at this
+        // fraction of the run: the very step where all epochs are alike.
+        let step =
+            if self.total_steps.is_some() { clock.done as f64 } else { (clock.fraction * total).round() };
+        let step = step.min(total - 1.0);
         let first = self.max_lr / self.div_factor;
         let last = first / self.final_div_factor;
         let rise = self.pct_start * total - 1.0;

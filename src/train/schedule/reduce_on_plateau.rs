@@ -1,11 +1,11 @@
-//! Down when things no longer get better.
+//! Down when a score no longer improves.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Monitor, Schedule, check};
-use crate::{Error, Result};
+use crate::{Description, Error, Result};
 
-/// By how much a score must get better to count.
+/// By how much a score must improve to count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Threshold {
     /// By this share of the best so far.
@@ -14,11 +14,12 @@ pub enum Threshold {
     Abs(f64),
 }
 
-/// Multiplies the rate by a factor once a score has not got better for more than `patience` epochs.
+/// Multiplies the rate by a factor once a score has not improved for more than `patience` epochs.
 ///
 /// lr ← max(lr · factor, min_lr), unless that changes it by no more than eps
 ///
-/// The rate is told from all epochs of the run so far; what is told from them on the way is a [`Plateau`].
+/// The rate is a function of all epochs of the run so far, but those without the score; [`Plateau`] is the intermediate
+/// result.
 ///
 /// # Source
 /// PyTorch's `ReduceLROnPlateau`, with its defaults.
@@ -100,7 +101,7 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// By how much the score must get better to count; [`Threshold::Rel(1e-4)`](Threshold::Rel) by default.
+    /// By how much the score must improve to count; [`Threshold::Rel(1e-4)`](Threshold::Rel) by default.
     pub fn threshold(mut self, threshold: Threshold) -> Self {
         self.threshold = threshold;
         self
@@ -124,7 +125,7 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// Takes in the score of an epoch.
+    /// Adds the score of an epoch.
     pub fn observe(&self, plateau: &mut Plateau, score: f64) {
         let delta = match self.threshold {
             // PyTorch's best · (1 ± threshold).
@@ -162,9 +163,14 @@ impl ReduceOnPlateau {
 }
 
 impl Schedule for ReduceOnPlateau {
+    fn describe(&self) -> Description {
+        Description::new("ReduceOnPlateau", self)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let mut plateau = Plateau::default();
-        clock.history.iter().for_each(|epoch| self.observe(&mut plateau, self.monitor.of(epoch)));
+        let scores = clock.history.iter().filter_map(|epoch| self.monitor.of(epoch));
+        scores.for_each(|score| self.observe(&mut plateau, score));
         self.reduced(base, &plateau)
     }
 

@@ -1,7 +1,7 @@
 //! One schedule after another.
 
 use super::{Clock, Monitor, Schedule, Unit};
-use crate::{Error, Result};
+use crate::{Description, Error, Result};
 
 /// One schedule after another, each from its milestone on, where its own count begins at 0.
 ///
@@ -40,11 +40,19 @@ impl Sequential {
 }
 
 impl Schedule for Sequential {
+    fn describe(&self) -> Description {
+        let parts: Vec<_> = self.parts.iter().map(|(milestone, part)| (milestone, part.describe())).collect();
+        Description::new("Sequential", parts)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let passed = self.parts.iter().take_while(|(milestone, _)| *milestone <= clock.done).count();
         let (milestone, part) = &self.parts[passed.max(1) - 1];
         let (done, total) = (clock.done.saturating_sub(*milestone), clock.total.saturating_sub(*milestone));
-        part.lr(base, Clock { done, total, ..clock })
+        // The same share of what is left after the milestone, of a run that is as long as it seems from here.
+        let whole = clock.total as f64;
+        let fraction = ((clock.fraction * whole - *milestone as f64) / total.max(1) as f64).clamp(0.0, 1.0);
+        part.lr(base, Clock { done, total, fraction, ..clock })
     }
 
     fn unit(&self) -> Unit {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, check_count, power};
-use crate::Result;
+use crate::{Description, Result};
 
 /// Multiplies the rate by gamma every `step_size` epochs.
 ///
@@ -13,21 +13,21 @@ use crate::Result;
 /// PyTorch's `StepLR`.
 /// # Examples
 /// ```
-/// use bptt::train::schedule::{Clock, Schedule, Step};
+/// use bptt::train::schedule::{Clock, Schedule, StepDecay};
 ///
-/// let schedule = Step::new(30).gamma(0.5);
+/// let schedule = StepDecay::new(30).gamma(0.5);
 /// assert_eq!(schedule.lr(0.8, Clock::new(29, 90)), 0.8);
 /// assert_eq!(schedule.lr(0.8, Clock::new(60, 90)), 0.2);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[doc(alias = "StepLR")]
-pub struct Step {
+pub struct StepDecay {
     step_size: usize,
     gamma: f64,
 }
 
-impl Step {
+impl StepDecay {
     /// Down to a tenth every `step_size` epochs.
     pub fn new(step_size: usize) -> Self {
         Self { step_size, gamma: 0.1 }
@@ -40,7 +40,11 @@ impl Step {
     }
 }
 
-impl Schedule for Step {
+impl Schedule for StepDecay {
+    fn describe(&self) -> Description {
+        Description::new("StepDecay", self)
+    }
+
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         base * power(self.gamma, clock.done / self.step_size.max(1))
     }

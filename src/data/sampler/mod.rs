@@ -1,0 +1,286 @@
+//! What an epoch draws, and in which order: shuffled, as streams, at random by weight, or balanced by class.
+
+mod balanced;
+mod shuffled;
+mod streams;
+mod weighted_random;
+
+use std::fmt::Debug;
+
+pub use balanced::Balanced;
+pub use shuffled::Shuffled;
+pub use streams::SequentialStreams;
+pub use weighted_random::WeightedRandom;
+
+use super::batches::check_count;
+use super::{Batch, Dataset, Sample, TargetShape};
+use crate::{Description, Error, Real, Result};
+
+/// One draw of an epoch: a sample, and the factor for its loss.
+///
+/// # Examples
+/// ```
+/// use bptt::data::Draw;
+///
+/// assert_eq!(Draw::new(7), Draw::new(7).weight(1.0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Draw {
+    /// Which sample of the dataset.
+    pub index: u32,
+    /// What the sample's loss and gradient are multiplied by, before they are summed. The mean is still taken over the
+    /// targets, each counted once, so that a weight is a factor and not a share.
+    pub weight: f64,
+}
+
+impl Draw {
+    /// Sample `index` with weight 1.
+    pub const fn new(index: u32) -> Self {
+        Self { index, weight: 1.0 }
+    }
+
+    /// These samples, each with weight 1.
+    pub fn all(indices: impl IntoIterator<Item = u32>) -> Vec<Self> {
+        indices.into_iter().map(Self::new).collect()
+    }
+
+    /// The factor for its loss.
+    pub const fn weight(mut self, weight: f64) -> Self {
+        self.weight = weight;
+        self
+    }
+}
+
+/// What a [`Sampler`] draws from.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Population {
+    /// How many samples the dataset has.
+    pub len: usize,
+    /// Draws of a batch.
+    pub batch_size: usize,
+    /// The seed of the run.
+    pub seed: u64,
+    /// The class of each sample, negative where it has none; only for samplers that [ask for
+    /// them](Sampler::needs_classes).
+    pub classes: Option<Vec<i64>>,
+}
+
+impl Population {
+    /// `len` samples, without classes, and seed 0.
+    pub fn new(len: usize, batch_size: usize) -> Self {
+        Self { len, batch_size, ..Self::default() }
+    }
+
+    /// The seed of the run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The class of each sample.
+    pub fn classes(mut self, classes: impl Into<Vec<i64>>) -> Self {
+        self.classes = Some(classes.into());
+        self
+    }
+
+    /// The samples of `data`, with their classes if `sampler` needs them.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if they are needed and there is not one class for each sample.
+    pub(crate) fn of<R: Real>(
+        data: &dyn Dataset<Elem = R>,
+        batch_size: usize,
+        seed: u64,
+        sampler: &dyn Sampler,
+    ) -> Result<Self> {
+        let population = Self::new(data.len(), batch_size).seed(seed);
+        if !sampler.needs_classes() {
+            return Ok(population);
+        }
+        if data.target_shape() != (TargetShape::Classes { t: 1 }) {
+            let found = format!("targets {:?}", data.target_shape());
+            return Err(Error::mismatch("sampler", found, "one class for each sample"));
+        }
+        let class = |i| {
+            let mut class = [0];
+            data.classes(Sample::plain(i), &mut class);
+            class[0]
+        };
+        Ok(population.classes((0..data.len()).map(class).collect::<Vec<_>>()))
+    }
+}
+
+/// Decides which samples an epoch draws, in which order, and with which weights; see
+/// [`Trainer::sampler`](crate::Trainer::sampler).
+///
+/// A draw is a function of the run's seed, the epoch and what the sampler has seen, so that a run can be resumed: what
+/// it has seen goes into the run's file by [`save_state`](Self::save_state), and anything random comes from a key, as
+/// by [`rng::key`](crate::rng::key).
+///
+/// # Examples
+/// The harder half of the samples, and from time to time all of them:
+/// ```
+/// use bptt::data::{Batch, Draw, Population, Sampler};
+/// use bptt::{Result, rng};
+///
+/// #[derive(Debug, Default)]
+/// struct Hardest {
+///     losses: Vec<f64>,
+/// }
+///
+/// impl Sampler for Hardest {
+///     fn start(&mut self, population: &Population) -> Result<()> {
+///         self.losses = vec![f64::INFINITY; population.len];
+///         Ok(())
+///     }
+///     fn draw(&mut self, epoch: usize, draws: &mut Vec<Draw>) -> Result<()> {
+///         let mut order: Vec<u32> = (0..self.losses.len() as u32).collect();
+///         order.sort_by(|&a, &b| self.losses[b as usize].total_cmp(&self.losses[a as usize]));
+///         let kept = if epoch % 5 == 1 { order.len() } else { order.len() / 2 };
+///         draws.extend(order[..kept].iter().map(|&index| Draw::new(index)));
+///         Ok(())
+///     }
+///     fn observes(&self) -> bool {
+///         true
+///     }
+///     fn observe(&mut self, batch: Batch<'_>, losses: &[Option<f64>]) {
+///         for (draw, loss) in batch.draws.iter().zip(losses) {
+///             self.losses[draw.index as usize] = loss.unwrap_or(0.0);
+///         }
+///     }
+///     fn save_state(&self) -> Option<serde_json::Value> {
+///         // An infinity is none of JSON's numbers.
+///         let finite = self.losses.iter().map(|loss| loss.is_finite().then_some(*loss));
+///         Some(finite.collect())
+///     }
+///     fn load_state(&mut self, state: serde_json::Value) -> Result<()> {
+///         let losses: Vec<Option<f64>> =
+///             serde_json::from_value(state).map_err(|e| bptt::Error::config("sampler", e.to_string()))?;
+///         self.losses = losses.into_iter().map(|loss| loss.unwrap_or(f64::INFINITY)).collect();
+///         Ok(())
+///     }
+/// }
+///
+/// let mut sampler = Hardest::default();
+/// sampler.start(&Population::new(4, 2))?;
+/// let draws = [0, 1, 2, 3].map(Draw::new);
+/// sampler.observe(Batch::new(&draws, 1, 0), &[0.5, 2.0, 0.1, 1.0].map(Some));
+/// let mut next = Vec::new();
+/// sampler.draw(2, &mut next)?;
+/// assert_eq!(next, [Draw::new(1), Draw::new(3)]);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+pub trait Sampler: Debug + Send {
+    /// The kind and settings, by which a run that is [resumed](crate::Trainer::resume) is known to be the same; by
+    /// default what `Debug` prints.
+    fn describe(&self) -> Description {
+        Description::debug(self)
+    }
+
+    /// Whether [`start`](Self::start) is to be given the class of each sample.
+    fn needs_classes(&self) -> bool {
+        false
+    }
+
+    /// Before the first epoch of a run, or before [`load_state`](Self::load_state): whatever an earlier run has left is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// If the settings do not fit the samples.
+    fn start(&mut self, population: &Population) -> Result<()>;
+
+    /// Adds the draws of `epoch`, counted from 1, to `draws`, which is empty. They are cut into batches in their order.
+    ///
+    /// # Errors
+    /// Whatever went wrong; it ends the run, and so does an epoch without a draw, or a draw of no sample.
+    fn draw(&mut self, epoch: usize, draws: &mut Vec<Draw>) -> Result<()>;
+
+    /// How many draws every epoch has, if that is known beforehand: none where it may change from epoch to epoch.
+    fn draws(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether each batch has the next sample of each of as many streams, as [`SequentialStreams`] has: what
+    /// [`Trainer::stateful`](crate::Trainer::stateful) needs.
+    fn keeps_streams(&self) -> bool {
+        false
+    }
+
+    /// Whether [`observe`](Self::observe) is to be called.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// After each step: the loss of each draw of the batch, in their order, before any weight; `None` where a sample
+    /// has no target that counts. The same losses at any number of threads.
+    fn observe(&mut self, batch: Batch<'_>, losses: &[Option<f64>]) {
+        let _ = (batch, losses);
+    }
+
+    /// What the sampler carries from step to step, for the run's file; `None` if it carries nothing. A sampler has a
+    /// state always or never.
+    fn save_state(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// Takes back what [`save_state`](Self::save_state) returned, after [`start`](Self::start).
+    ///
+    /// # Errors
+    /// If the state is not one of this sampler.
+    fn load_state(&mut self, state: serde_json::Value) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
+}
+
+impl<S: Sampler + ?Sized> Sampler for &mut S {
+    fn describe(&self) -> Description {
+        (**self).describe()
+    }
+
+    fn needs_classes(&self) -> bool {
+        (**self).needs_classes()
+    }
+
+    fn start(&mut self, population: &Population) -> Result<()> {
+        (**self).start(population)
+    }
+
+    fn draw(&mut self, epoch: usize, draws: &mut Vec<Draw>) -> Result<()> {
+        (**self).draw(epoch, draws)
+    }
+
+    fn draws(&self) -> Option<usize> {
+        (**self).draws()
+    }
+
+    fn keeps_streams(&self) -> bool {
+        (**self).keeps_streams()
+    }
+
+    fn observes(&self) -> bool {
+        (**self).observes()
+    }
+
+    fn observe(&mut self, batch: Batch<'_>, losses: &[Option<f64>]) {
+        (**self).observe(batch, losses);
+    }
+
+    fn save_state(&self) -> Option<serde_json::Value> {
+        (**self).save_state()
+    }
+
+    fn load_state(&mut self, state: serde_json::Value) -> Result<()> {
+        (**self).load_state(state)
+    }
+}
+
+/// Checks the number of draws that was asked for.
+fn check_draws(draws: Option<usize>) -> Result<()> {
+    match draws {
+        Some(0) => Err(Error::config("draws", "found 0, expected at least 1")),
+        draws => check_count(draws.unwrap_or(0)),
+    }
+}

@@ -1,0 +1,55 @@
+//! One run on several machines: what they exchange in each step.
+
+use std::fmt::Debug;
+
+use crate::Result;
+
+/// Sums over the ranks of a run that is shared out among several processes or machines; see
+/// [`Trainer::all_reduce`](crate::Trainer::all_reduce).
+///
+/// Each rank computes the gradients of its share of every batch. In each step, each calls [`sum`](Self::sum) once, with
+/// slices of the same lengths. How the sums travel is up to the implementation: by MPI, over sockets, or between the
+/// threads of one process.
+///
+/// # The same bits
+/// Where ranks are added in pairs, and pairs of pairs, and so on, each the lower one plus the higher one, so ((0 + 1) +
+/// (2 + 3)) for four, the run has the very bits of one process. In any other order it still is one run, with the same
+/// bits at each rank.
+///
+/// # Examples
+/// One rank alone, which has nothing to add:
+/// ```
+/// use bptt::train::AllReduce;
+///
+/// #[derive(Debug)]
+/// struct Alone;
+///
+/// impl AllReduce<f32> for Alone {
+///     fn rank(&self) -> usize {
+///         0
+///     }
+///     fn size(&self) -> usize {
+///         1
+///     }
+///     fn sum(&self, _: &mut [f32], _: &mut [f64]) -> bptt::Result<()> {
+///         Ok(())
+///     }
+/// }
+/// ```
+#[doc(alias = "distributed")]
+#[doc(alias = "MPI")]
+pub trait AllReduce<R>: Debug + Send + Sync {
+    /// Which rank this is, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many ranks there are: 1, 2, 4, 8 or 16.
+    fn size(&self) -> usize;
+
+    /// Replaces the values of both slices by their sums over all ranks, the same bits at each of them. It returns once
+    /// all ranks have called it.
+    ///
+    /// # Errors
+    /// If the ranks do not reach each other; it ends the run at this rank. Where a rank fails, the others should not
+    /// wait for it for good.
+    fn sum(&self, grads: &mut [R], counts: &mut [f64]) -> Result<()>;
+}

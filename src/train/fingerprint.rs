@@ -1,0 +1,234 @@
+//! What a run is made of, as far as a file must share it: settings, model and data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::record::Content;
+use super::run::Sets;
+use super::settings::Settings;
+use crate::data::{Dataset, Sample, Sampler, TargetShape};
+use crate::{Error, Model, Real, Result, rng};
+
+/// At most this many letters of a setting are shown in a message.
+const SHOWN: usize = 160;
+/// Samples whose inputs are looked at, evenly spaced: reading all could take as long as an epoch.
+const INPUTS: usize = 64;
+/// Settings that decide what an epoch's steps are.
+const OF_STEPS: [&str; 5] = ["batch_size", "sampler", "seed", "stateful", "training data"];
+
+/// The settings of a run, by name.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) settings: BTreeMap<String, Value>,
+    /// Those that can be compared with a file of the first form, in which they are texts.
+    first_form: BTreeMap<&'static str, String>,
+    /// Those that may have changed.
+    changed: Vec<String>,
+}
+
+/// Settings that have changed, and may.
+#[derive(Debug, Default)]
+pub(super) struct Differences(Vec<String>);
+
+impl Differences {
+    /// Whether an epoch has other steps than before.
+    pub(super) fn of_steps(&self) -> bool {
+        self.0.iter().any(|name| OF_STEPS.contains(&&**name))
+    }
+}
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+impl Described {
+    pub(super) fn new<R: Real>(
+        settings: &Settings<R>,
+        model: &Model<R>,
+        sets: Sets<'_, R>,
+        sampler: &dyn Sampler,
+    ) -> Result<Self> {
+        let tensors: Vec<_> =
+            model.params().layout().tensors().iter().map(|t| (&t.name, t.shape())).collect();
+        let layers: Vec<_> =
+            model.places().iter().map(|place| (&place.name, place.layer.describe())).collect();
+        let groups: Vec<_> =
+            settings.groups.groups.iter().map(|(pattern, group)| (pattern, group.describe())).collect();
+        let schedule = settings.schedule.as_ref().map(|schedule| schedule.describe());
+        let all = json!({
+            "batch_size": settings.batch_size,
+            "clip": settings.clip,
+            "ema": settings.ema,
+            "freeze": settings.groups.frozen,
+            "group": groups,
+            "input": model.input_shape(),
+            "layers": layers,
+            "loss": settings.loss.describe(),
+            "normalize": model.normalization(),
+            "optimizer": settings.optimizer.describe(),
+            "parameters": tensors,
+            "sampler": sampler.describe(),
+            "schedule": schedule,
+            "seed": settings.seed,
+            "stateful": settings.stateful,
+            "tile": settings.tile,
+            "training data": fingerprint(sets.train),
+            "type": format!("{:?}", R::DTYPE),
+            "validation data": sets.valid.map(fingerprint),
+        });
+        let Value::Object(all) = all else { unreachable!("an object was made") };
+        let described = Self {
+            settings: all.into_iter().collect(),
+            first_form: first_form(settings, model, sets),
+            changed: settings.changed.clone(),
+        };
+        let unknown = |name: &&String| !described.settings.contains_key(*name);
+        if let Some(name) = described.changed.iter().find(unknown) {
+            let names: Vec<_> = described.settings.keys().map(String::as_str).collect();
+            let fault = format!("found `{name}`, expected one of {}", names.join(", "));
+            return Err(Error::config("changed", fault));
+        }
+        Ok(described)
+    }
+
+    /// The differences between the run in the file and this one, if they are such as may be.
+    pub(super) fn compare(&self, content: &Content) -> Result<Differences, String> {
+        let found = &content.settings;
+        let (names, expected) = if content.version == 1 {
+            // The texts of what may have any type have changed with it; what is compared then are those of plain
+            // values.
+            let expected = |name: &str| self.first_form.get(name).cloned().map(Value::from);
+            (
+                self.first_form.keys().map(|&name| name.to_owned()).collect(),
+                Box::new(expected) as Box<Get<'_>>,
+            )
+        } else {
+            let names: BTreeSet<String> = found.keys().chain(self.settings.keys()).cloned().collect();
+            (names, Box::new(|name: &str| self.settings.get(name).cloned()) as Box<Get<'_>>)
+        };
+        let (mut faults, mut differences) = (Vec::new(), Differences::default());
+        for name in names {
+            let (found, expected) = (found.get(&name), expected(&name));
+            if found == expected.as_ref() {
+                continue;
+            }
+            let known_as = match &*name {
+                "training samples" => "training data",
+                "validation samples" => "validation data",
+                other => other,
+            };
+            if self.changed.iter().any(|changed| changed == known_as) {
+                differences.0.push(known_as.to_owned());
+            } else {
+                faults.push(difference(&name, found, expected.as_ref()));
+            }
+        }
+        if faults.is_empty() {
+            return Ok(differences);
+        }
+        Err(format!("the run in it has other settings: {}", faults.join("; ")))
+    }
+}
+
+type Get<'a> = dyn Fn(&str) -> Option<Value> + 'a;
+
+/// What was found in place of what; of an object or a list of many parts, only the parts that differ.
+fn difference(name: &str, found: Option<&Value>, expected: Option<&Value>) -> String {
+    if let (Some(Value::Object(a)), Some(Value::Object(b))) = (found, expected) {
+        let names: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+        let parts: Vec<_> = names
+            .into_iter()
+            .filter(|part| a.get(*part) != b.get(*part))
+            .map(|part| difference(part, a.get(part), b.get(part)))
+            .collect();
+        return format!("`{name}`: {}", parts.join(", "));
+    }
+    let shown = |value: Option<&Value>| {
+        let text = match value {
+            None => return "nothing".to_owned(),
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        };
+        match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
+    };
+    format!("`{name}`: found {}, expected {}", shown(found), shown(expected))
+}
+
+/// The settings that were texts of plain values in the first form of the file.
+fn first_form<R: Real>(
+    settings: &Settings<R>,
+    model: &Model<R>,
+    sets: Sets<'_, R>,
+) -> BTreeMap<&'static str, String> {
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).unwrap_or_else(|e| e.to_string())
+    }
+    let tensors: Vec<_> = model.params().layout().tensors().iter().map(|t| (&t.name, t.shape())).collect();
+    let mut form = BTreeMap::from([
+        ("batch_size", settings.batch_size.to_string()),
+        ("clip", format!("{:?}", settings.clip)),
+        ("ema", format!("{:?}", settings.ema)),
+        ("freeze", format!("{:?}", settings.groups.frozen)),
+        ("input", model.input_shape().to_string()),
+        ("normalize", json(model.normalization())),
+        ("parameters", json(&tensors)),
+        ("seed", settings.seed.to_string()),
+        ("tile", format!("{:?}", settings.tile)),
+        ("training samples", sets.train.len().to_string()),
+        ("type", format!("{:?}", R::DTYPE)),
+        ("validation samples", sets.valid.map_or(0, |valid| valid.len()).to_string()),
+    ]);
+    if settings.stateful {
+        form.insert("stateful", "true".into());
+    }
+    form
+}
+
+/// What can be told of a dataset without reading it all: its sizes and names, a hash over all targets and lengths, and
+/// one over the inputs of a few samples.
+fn fingerprint<R: Real>(data: &dyn Dataset<Elem = R>) -> Value {
+    let n = data.len();
+    let mut x = vec![R::ZERO; data.shape().size()];
+    let mut inputs = 0;
+    for i in (0..n).step_by(n.div_ceil(INPUTS).max(1)) {
+        data.read(Sample::plain(i), &mut x);
+        inputs = x.iter().fold(inputs, |hash, x| rng::extend(hash, x.to_f64().to_bits()));
+    }
+    let length = |sample| data.length(sample).map_or(u64::MAX, |length| length as u64);
+    let lengths = (0..n).fold(0, |hash, i| rng::extend(hash, length(Sample::plain(i))));
+    let targets = match data.target_shape() {
+        TargetShape::Classes { t } => {
+            let mut classes = vec![0; t];
+            (0..n).fold(0, |hash, i| {
+                data.classes(Sample::plain(i), &mut classes);
+                classes.iter().fold(hash, |hash, &class| rng::extend(hash, class as u64))
+            })
+        }
+        TargetShape::Values(shape) => {
+            let mut values = vec![R::ZERO; shape.size()];
+            (0..n).fold(0, |hash, i| {
+                data.values(Sample::plain(i), &mut values);
+                values.iter().fold(hash, |hash, x| rng::extend(hash, x.to_f64().to_bits()))
+            })
+        }
+        _ => 0,
+    };
+    let hash = |hash: u64| format!("{hash:016x}");
+    json!({
+        "class names": data.class_names(),
+        "inputs": hash(inputs),
+        "lengths": hash(lengths),
+        "samples": n,
+        "shape": data.shape(),
+        "target shape": format!("{:?}", data.target_shape()),
+        "targets": hash(targets),
+    })
+}

@@ -1,0 +1,113 @@
+//! The settings of a run, and what can be said of them before it begins.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::group::Groups;
+use super::schedule::Schedule;
+use super::{AllReduce, Callback, Clip};
+use crate::data::{Dataset, Sampler};
+use crate::loss::Loss;
+use crate::optim::Optimizer;
+use crate::shape::MAX_LANES;
+use crate::{Error, Real, Result};
+
+/// All of a trainer that stays as it is during a run: what its threads may share.
+#[derive(Debug)]
+pub(super) struct Settings<R: Real> {
+    pub(super) loss: Box<dyn Loss<R>>,
+    pub(super) optimizer: Box<dyn Optimizer<R>>,
+    pub(super) groups: Groups<R>,
+    pub(super) schedule: Option<Box<dyn Schedule>>,
+    pub(super) epochs: usize,
+    pub(super) batch_size: usize,
+    pub(super) seed: u64,
+    pub(super) clip: Clip,
+    pub(super) ema: Option<f64>,
+    pub(super) tile: Option<usize>,
+    pub(super) stateful: bool,
+    pub(super) threads: Option<usize>,
+    pub(super) all_reduce: Option<Box<dyn AllReduce<R>>>,
+    pub(super) run_file: Option<PathBuf>,
+    pub(super) every: Option<usize>,
+    pub(super) resume: bool,
+    /// Settings in which a resumed run may differ from that in the file.
+    pub(super) changed: Vec<String>,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl<R: Real> Settings<R> {
+    pub(super) fn new(loss: Box<dyn Loss<R>>, optimizer: Box<dyn Optimizer<R>>) -> Self {
+        Self {
+            loss,
+            optimizer,
+            groups: Groups { groups: Vec::new(), frozen: Vec::new() },
+            schedule: None,
+            epochs: 20,
+            batch_size: 64,
+            seed: 1,
+            clip: Clip::None,
+            ema: None,
+            tile: None,
+            stateful: false,
+            threads: None,
+            all_reduce: None,
+            run_file: None,
+            every: None,
+            resume: false,
+            changed: Vec::new(),
+            stop: Arc::default(),
+        }
+    }
+
+    /// Checks the numbers.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.batch_size == 0 {
+            return Err(Error::config("batch_size", "found 0, expected at least 1"));
+        }
+        if let Some(tile) = self.tile.filter(|tile| !(1..=MAX_LANES).contains(tile)) {
+            return Err(Error::config("tile", format!("found {tile}, expected 1 to {MAX_LANES}")));
+        }
+        if let Clip::Norm(max) | Clip::Value(max) = self.clip
+            && (max.is_nan() || max <= 0.0)
+        {
+            return Err(Error::config("clip", format!("found {max}, expected a positive number")));
+        }
+        if let Some(decay) = self.ema.filter(|decay| !(0.0..=1.0).contains(decay)) {
+            return Err(Error::config("ema", format!("found {decay}, expected a number from 0 to 1")));
+        }
+        if let Some(ranks) = &self.all_reduce {
+            let (rank, size) = (ranks.rank(), ranks.size());
+            if !(size.is_power_of_two() && size <= super::slot::SLOTS && rank < size) {
+                let fault = format!("found rank {rank} of {size}, expected a rank of 1, 2, 4, 8 or 16");
+                return Err(Error::config("all_reduce", fault));
+            }
+            if self.stateful && size > 1 {
+                let fault = "found a stateful trainer, expected one that carries no states from step to step";
+                return Err(Error::config("all_reduce", fault));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what a run alone needs: that schedule and callbacks find the scores that they watch.
+    pub(super) fn check_run(
+        &self,
+        train: &dyn Dataset<Elem = R>,
+        callbacks: &[Box<dyn Callback<R>>],
+        sampler: &dyn Sampler,
+    ) -> Result<()> {
+        if self.stateful && !sampler.keeps_streams() {
+            let fault = format!("found {sampler:?}, expected one that keeps streams, for a stateful trainer");
+            return Err(Error::config("sampler", fault));
+        }
+        if let Some(schedule) = &self.schedule {
+            schedule.check()?;
+        }
+        let scheduled = self.schedule.iter().filter_map(|schedule| schedule.monitor());
+        let called = callbacks.iter().filter_map(|callback| callback.monitor());
+        let classes = train.target_shape().is_classes();
+        scheduled.chain(called).try_for_each(|monitor| monitor.check(classes))
+    }
+}

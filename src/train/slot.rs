@@ -1,0 +1,216 @@
+//! How a batch is cut into tiles and slots, what a slot does, and the tree that adds the slots.
+
+use std::ops::{AddAssign, Range};
+
+use super::Hits;
+use crate::data::{Batch, Dataset, Sample, TargetShape};
+use crate::loss::{Loss, Tally};
+use crate::nn::{Mode, Workspace};
+use crate::{Model, Real, Result};
+
+/// At most this many gradient slots: the tiles of a batch are summed into these, and these by a fixed tree.
+///
+/// More would keep more threads busy, but each costs a workspace, a copy of the gradients and an addition a step; with
+/// tiles of 32 lanes, 16 slots take batches of 512 samples at one tile each. It is a power of two, so that ranks, of
+/// which there are 1, 2, 4, 8 or 16, each have a subtree of the tree.
+pub(super) const SLOTS: usize = 16;
+
+/// How a batch is cut into tiles, these into the slots of all ranks, and which of those are this rank's.
+///
+/// All of it is a function of the batch's length and of settings, never of threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// Draws of a tile.
+    pub(super) tile: usize,
+    pub(super) rank: usize,
+    pub(super) ranks: usize,
+}
+
+impl Cut {
+    fn tiles(self, draws: usize) -> usize {
+        draws.div_ceil(self.tile)
+    }
+
+    /// Slots that a batch of this many draws uses, at all ranks.
+    fn used(self, draws: usize) -> usize {
+        self.tiles(draws).min(SLOTS)
+    }
+
+    /// Those of them that are this rank's. Ranks have fixed shares of all slots, used or not, so that a rank's own
+    /// slots are a subtree of the tree over all; the last ranks may have none in a small batch.
+    pub(super) fn own(self, draws: usize) -> Range<usize> {
+        let used = self.used(draws);
+        let bound = |rank: usize| (rank * SLOTS / self.ranks).min(used);
+        bound(self.rank)..bound(self.rank + 1)
+    }
+
+    /// The tiles of a slot: neighbours, as many as the other slots have, or one more or less.
+    pub(super) fn of_slot(self, slot: usize, draws: usize) -> Range<usize> {
+        let (tiles, used) = (self.tiles(draws), self.used(draws));
+        slot * tiles / used..(slot + 1) * tiles / used
+    }
+
+    /// The first draw of this rank.
+    pub(super) fn first(self, draws: usize) -> usize {
+        let own = self.own(draws);
+        if own.is_empty() { draws } else { self.draws(self.of_slot(own.start, draws), draws).start }
+    }
+
+    /// The draws of some neighbouring tiles.
+    pub(super) fn draws(self, tiles: Range<usize>, draws: usize) -> Range<usize> {
+        draws.min(tiles.start * self.tile)..draws.min(tiles.end * self.tile)
+    }
+}
+
+/// What is summed besides gradients.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) tally: Tally,
+    pub(super) hits: Hits,
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.tally += other.tally;
+        self.hits += other.hits;
+    }
+}
+
+/// A slot: a workspace, and the sums over the tiles that pass through it.
+pub(super) struct Slot<R> {
+    ws: Workspace<R>,
+    grads: Vec<R>,
+    sums: Sums,
+    /// Each draw's own tally, tile after tile, if there is room for them.
+    pub(super) draws: Vec<Tally>,
+    /// The states that each of its tiles carries to the next step, one tile after another; empty where none does.
+    pub(super) states: Vec<R>,
+}
+
+/// What the slots of a step share.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a, R: Real> {
+    pub(super) model: &'a Model<R>,
+    pub(super) data: &'a dyn Dataset<Elem = R>,
+    pub(super) loss: &'a dyn Loss<R>,
+    pub(super) batch: Batch<'a>,
+    pub(super) seed: u64,
+    pub(super) cut: Cut,
+}
+
+impl<R: Real> Slot<R> {
+    /// A slot for tiles of `tile` samples with targets of this shape, that carries the states of `streams` tiles.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub(super) fn new(model: &Model<R>, targets: TargetShape, tile: usize, streams: usize) -> Result<Self> {
+        let mut ws = Workspace::try_new(model, tile, Mode::Train)?;
+        ws.expect_targets(targets);
+        let states = vec![R::ZERO; streams * ws.state_len()];
+        let grads = vec![R::ZERO; model.parameter_count()];
+        Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), states })
+    }
+
+    /// Sums the losses and gradients of slot `i`'s tiles, in their order.
+    pub(super) fn run(&mut self, i: usize, work: Work<'_, R>) -> Result<()> {
+        let Work { batch, cut, seed, .. } = work;
+        self.grads.fill(R::ZERO);
+        self.sums = Sums::default();
+        self.draws.clear();
+        if batch.first == 0 {
+            self.states.fill(R::ZERO);
+        }
+        for (k, tile) in cut.of_slot(i, batch.len()).enumerate() {
+            let draws = cut.draws(tile..tile + 1, batch.len());
+            self.tile(k, work, batch.part(draws).samples(seed))?;
+        }
+        Ok(())
+    }
+
+    /// Passes the slot's `k`-th tile of the batch forward and backward.
+    fn tile(
+        &mut self,
+        k: usize,
+        Work { model, data, loss, .. }: Work<'_, R>,
+        samples: impl ExactSizeIterator<Item = Sample>,
+    ) -> Result<()> {
+        let ws = &mut self.ws;
+        ws.gather(model, data, Some(loss), samples)?;
+        match self.states.chunks_exact_mut(ws.state_len().max(1)).nth(k) {
+            None => model.forward(ws),
+            Some(states) => {
+                ws.load_states(states);
+                model.forward(ws);
+                ws.save_states(states);
+            }
+        }
+        let hits = &mut self.sums.hits;
+        ws.each_class(Some(loss), |_, truth, predicted| {
+            *hits += Hits { right: u64::from(Some(truth) == predicted), all: 1 };
+        });
+        self.sums.tally += ws.measure(loss);
+        if self.draws.capacity() > 0 {
+            self.draws.extend_from_slice(ws.tallies());
+        }
+        model.backward(ws, &mut self.grads, false);
+        Ok(())
+    }
+}
+
+/// Adds all slots, by a tree that depends on their number alone: neighbours, then neighbouring pairs, and so on, where
+/// one without a neighbour waits for the next level.
+///
+/// ```text
+/// stride 1:  0+1  2+3  4        stride 2:  01+23  4        stride 4:  0123+4
+/// ```
+///
+/// The gradients are returned as two summands, of which the second may be empty: the last addition is left to whoever
+/// writes the sum elsewhere, and so passes over them once less.
+pub(super) fn add<R: Real>(slots: &mut [Slot<R>]) -> (Sums, [&[R]; 2]) {
+    let (count, mut stride) = (slots.len(), 1);
+    while stride < count {
+        for i in (0..count - stride).step_by(2 * stride) {
+            let (left, right) = slots.split_at_mut(i + stride);
+            let (into, from) = (&mut left[i], &right[0]);
+            into.sums += from.sums;
+            let last = 2 * stride >= count;
+            if !last {
+                R::accumulate(&mut into.grads, &from.grads);
+            }
+        }
+        stride *= 2;
+    }
+    match slots {
+        [] => (Sums::default(), [&[], &[]]),
+        [one] => (one.sums, [&one.grads, &[]]),
+        // The last level added slot `stride / 2` to slot 0.
+        _ => (slots[0].sums, [&slots[0].grads, &slots[stride / 2].grads]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_draw_in_one_tile_of_one_slot_of_one_rank() {
+        for ranks in [1, 2, 4, 8, 16] {
+            for (draws, tile) in [(1, 1), (7, 2), (100, 8), (300, 8), (512, 32), (16, 1), (1000, 3)] {
+                let mut next = 0;
+                for rank in 0..ranks {
+                    let cut = Cut { tile, rank, ranks };
+                    for slot in cut.own(draws) {
+                        assert_eq!(slot * ranks / SLOTS, rank);
+                        for t in cut.of_slot(slot, draws) {
+                            let range = cut.draws(t..t + 1, draws);
+                            assert_eq!(range.start, next, "{draws} draws in tiles of {tile}");
+                            assert!(range.len() == tile || range.end == draws);
+                            next = range.end;
+                        }
+                    }
+                }
+                assert_eq!(next, draws);
+            }
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! One training step: tiles → slots → tree (→ ranks) → 1 / weight → freeze → mask → clip → optimizers → repack.
+//!
+//! What always holds here:
+//! - How a batch is cut into tiles and slots, and in which order these are summed, depends on the size of the batch and
+//!   the settings alone. So the bits are the same at any number of threads, and of ranks.
+//! - A step allocates nothing: all buffers are made by [`Stepper::new`].
+//! - A step that fails leaves the parameters as they were.
+
+use std::sync::Arc;
+
+use super::average::Average;
+use super::group::{UpdatePlan, UpdateRange};
+use super::ranks::Ranks;
+use super::schedule::{Clock, Schedule};
+use super::settings::Settings;
+use super::slot::{Cut, Slot, Sums, Work, add};
+use super::{Clip, Hits};
+use crate::data::{Batch, Dataset, TargetShape};
+use crate::loss::{Loss, Tally};
+use crate::nn::same_mask;
+use crate::optim::{self, MAX_MOMENTS, Optimizer};
+use crate::par::{self, Pool};
+use crate::prune::Mask;
+use crate::shape::tile_lanes;
+use crate::{Arena, Error, Model, Real, Result, Shape};
+
+/// The result of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// The sum of losses, and the weight to divide it by.
+    pub tally: Tally,
+    /// Targets that are classes, and those predicted correctly before the update.
+    pub hits: Hits,
+    /// ‖g‖₂ before clipping, of the parameters that are neither frozen nor pruned.
+    pub grad_norm: f64,
+}
+
+/// What one step carries to the next, besides the parameters.
+pub(super) struct CarriedState<V> {
+    /// Steps taken.
+    pub(super) steps: u64,
+    /// All first moments, then all second ones, and so on.
+    pub(super) moments: V,
+    /// The averages, if the trainer keeps any, and whether there was a step to average.
+    pub(super) average: Option<V>,
+    pub(super) averaged: bool,
+    /// For each slot, the states of its streams.
+    pub(super) states: Vec<V>,
+}
+
+/// What a stepper's buffers are for.
+#[derive(Clone, Copy, Debug)]
+struct Fits {
+    shape: Shape,
+    targets: TargetShape,
+    /// The size of a batch; the largest one, unless it is one of streams.
+    batch: usize,
+    /// Whether each batch has the next sample of as many streams.
+    streams: bool,
+}
+
+/// A training loop's state: buffers, moments, and how many steps were taken.
+///
+/// [`Trainer::fit`](super::Trainer::fit) runs one; [`Trainer::stepper`](super::Trainer::stepper) returns one for custom
+/// training loops.
+///
+/// A stepper has threads of its own. A loop whose steps are short should run in a rayon pool as a whole, as by
+/// `rayon::scope`: it then forks there, and saves waking a thread for each step.
+///
+/// # Examples
+/// ```
+/// use bptt::data::Batches;
+/// use bptt::prelude::*;
+/// use ndarray::{Array1, Array3};
+///
+/// let x = Array3::from_shape_fn((20, 5, 1), |(i, t, _)| if i % 2 == 0 { t as f32 } else { 4.0 - t as f32 });
+/// let data = Arrays::classes(x, &Array1::from_shape_fn(20, |i| i % 2), ["up", "down"])?;
+/// let mut model = Model::builder(data.shape())
+///     .layer("lstm", Lstm::new(4).last())
+///     .layer("linear", Linear::new(2))
+///     .build(1)?;
+/// let trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.05)).batch_size(10);
+/// let mut stepper = trainer.stepper(&model, &data)?;
+/// let mut batches = Batches::new(data.len(), 10, 1)?;
+/// let mut losses = Vec::new();
+/// for epoch in 1..=10 {
+///     for batch in batches.epoch(epoch)? {
+///         losses.push(stepper.step(&mut model, &data, batch)?.tally.mean().unwrap_or(0.0));
+///     }
+/// }
+/// assert!(losses[19] < 0.5 * losses[0]);
+/// # Ok::<(), bptt::Error>(())
+/// ```
+pub struct Stepper<'a, R: Real> {
+    loss: &'a dyn Loss<R>,
+    optimizer: &'a dyn Optimizer<R>,
+    plan: UpdatePlan<'a, R>,
+    pool: Arc<Pool>,
+    clip: Clip,
+    seed: u64,
+    cut: Cut,
+    /// What the buffers are for.
+    fits: Fits,
+    /// This rank's own.
+    slots: Vec<Slot<R>>,
+    moments: Vec<R>,
+    total: Arena<R>,
+    /// The other ranks, if there are any.
+    ranks: Option<Ranks<'a, R>>,
+    average: Option<Average<R>>,
+    /// The loss of each draw of the last batch, if there is room for them.
+    losses: Vec<Option<f64>>,
+    /// The model's mask, as of the last step.
+    mask: Option<Arc<Mask>>,
+    steps: u64,
+    /// The epoch in hand, and how many steps were taken before it.
+    epoch: (usize, u64),
+    lr: f64,
+}
+
+impl<R: Real> std::fmt::Debug for Stepper<'_, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stepper")
+            .field("steps", &self.steps)
+            .field("tile", &self.cut.tile)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, R: Real> Stepper<'a, R> {
+    /// For batches of at most `batch` draws.
+    pub(super) fn new(
+        settings: &'a Settings<R>,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        batch: usize,
+    ) -> Result<Self> {
+        settings.check()?;
+        let (loss, optimizer) = (&*settings.loss, &*settings.optimizer);
+        model.check_data("training", data)?;
+        loss.check(model.output_shape(), data.target_shape())?;
+        optimizer.check()?;
+        if settings.stateful {
+            model.check_streams()?;
+        }
+        let plan = settings.groups.plan(optimizer, model.params().layout())?;
+        let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
+        let ranks = settings.all_reduce.as_deref().filter(|ranks| ranks.size() > 1);
+        let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
+        let cut = Cut { tile, rank: ranks.map_or(0, |r| r.rank()), ranks: ranks.map_or(1, |r| r.size()) };
+        let slots = cut.own(batch).map(|i| {
+            let streams = if settings.stateful { cut.of_slot(i, batch).len() } else { 0 };
+            Slot::new(model, data.target_shape(), tile, streams)
+        });
+        let params = model.parameter_count();
+        Ok(Self {
+            loss,
+            optimizer,
+            plan,
+            pool: Arc::new(Pool::new(settings.threads)?),
+            clip: settings.clip,
+            seed: settings.seed,
+            cut,
+            fits: Fits {
+                shape: data.shape(),
+                targets: data.target_shape(),
+                batch,
+                streams: settings.stateful,
+            },
+            slots: slots.collect::<Result<_>>()?,
+            moments: vec![R::ZERO; params * moments],
+            total: Arena::zeros(model.params().layout().clone()),
+            ranks: ranks.map(|ranks| Ranks::new(ranks)),
+            average: settings.ema.map(|decay| Average::new(decay, params)),
+            losses: Vec::new(),
+            mask: None,
+            steps: 0,
+            epoch: (0, 0),
+            lr: optimizer.lr(),
+        })
+    }
+
+    /// Sets the learning rate of the steps to come. A group with an optimizer of its own keeps its own.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.lr = lr;
+        self.plan
+            .updates
+            .iter_mut()
+            .filter(|update| !update.own)
+            .for_each(|update| update.lr = update.lr_scale * lr);
+    }
+
+    /// Sets the learning rate of the steps to come to what `schedule` makes of each optimizer's.
+    pub fn follow(&mut self, schedule: &dyn Schedule, clock: Clock<'_>) {
+        self.lr = schedule.lr(self.optimizer.lr(), clock);
+        for update in &mut self.plan.updates {
+            update.lr = update.lr_scale * schedule.lr(update.optimizer.lr(), clock);
+        }
+    }
+
+    /// The learning rate of the steps to come, without the factors of groups.
+    pub fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    /// One step on the draws `batch` from `data`: gradients, clipping, update.
+    ///
+    /// The batch may be smaller than the trainer's batch size, as the last of an epoch is, but not larger. Where the
+    /// trainer is [stateful](super::Trainer::stateful) all batches are of one size, and states begin at 0 with a batch
+    /// that begins an epoch.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the parameters stay as they were.
+    /// [`Error::Mismatch`] if the batch is empty, too large or has a sample that there is not, or if model or data are
+    /// not of the shapes that the stepper was made for.
+    pub fn step(
+        &mut self,
+        model: &mut Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        batch: Batch<'_>,
+    ) -> Result<StepReport> {
+        let pool = Arc::clone(&self.pool);
+        pool.run(|| {
+            let report = self.gradients(model, data, batch)?;
+            par::awake(|| self.update(model));
+            Ok(report)
+        })
+    }
+
+    /// The gradient of the mean loss of a batch, clipped, left in [`grads`](Self::grads); see [`step`](Self::step).
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn gradients(
+        &mut self,
+        model: &Model<R>,
+        data: &dyn Dataset<Elem = R>,
+        batch: Batch<'_>,
+    ) -> Result<StepReport> {
+        let fits = self.check(model, data, batch);
+        if fits.is_ok() {
+            self.sync_mask(model);
+        }
+        if self.epoch.0 != batch.epoch {
+            self.epoch = (batch.epoch, self.steps);
+        }
+        let work = Work { model, data, loss: self.loss, batch, seed: self.seed, cut: self.cut };
+        let pool = Arc::clone(&self.pool);
+        let sums = pool.run(|| self.sum(fits, work))?;
+        // What is frozen or pruned must not count in the norm by which the rest is clipped.
+        for range in &self.plan.frozen {
+            self.total.as_mut_slice()[range.clone()].fill(R::ZERO);
+        }
+        if let Some(mask) = &self.mask {
+            mask.apply(self.total.as_mut_slice());
+        }
+        let grad_norm = R::sum_of_squares(self.total.as_slice()).sqrt();
+        let Sums { tally, hits } = sums;
+        if !tally.loss.is_finite() {
+            return Err(self.not_finite(model, format!("the loss ({})", tally.loss), self.steps + 1));
+        }
+        if !grad_norm.is_finite() {
+            return Err(self.not_finite(model, "the gradient".to_owned(), self.steps + 1));
+        }
+        self.clip.apply(self.total.as_mut_slice(), grad_norm);
+        Ok(StepReport { tally, hits, grad_norm })
+    }
+
+    /// Checks that the buffers are made for this.
+    fn check(&self, model: &Model<R>, data: &dyn Dataset<Elem = R>, batch: Batch<'_>) -> Result<()> {
+        let Fits { shape, targets, batch: most, streams } = self.fits;
+        let (found, expected) = (model.parameter_count(), self.total.as_slice().len());
+        if found != expected || model.input_shape() != shape {
+            let found = format!("a model of {found} parameters for samples {}", model.input_shape());
+            let expected = format!("that of the stepper, of {expected} for samples {shape}");
+            return Err(Error::mismatch("a step", found, expected));
+        }
+        if (data.shape(), data.target_shape()) != (shape, targets) {
+            let found = format!("samples {} with targets {:?}", data.shape(), data.target_shape());
+            return Err(Error::mismatch(
+                "a step",
+                found,
+                format!("samples {shape} with targets {targets:?}"),
+            ));
+        }
+        let n = batch.len();
+        if streams && n != most {
+            let expected = format!("{most}, one for each stream");
+            return Err(Error::mismatch("a batch", format!("{n} samples"), expected));
+        }
+        if !(1..=most).contains(&n) {
+            return Err(Error::mismatch("a batch", format!("{n} samples"), format!("1 to {most}")));
+        }
+        match batch.indices().find(|&index| index as usize >= data.len()) {
+            None => Ok(()),
+            Some(index) => {
+                let expected = format!("less than {}", data.len());
+                Err(Error::mismatch("a batch", format!("sample {index}"), expected))
+            }
+        }
+    }
+
+    /// The fork: leaves the mean gradient of the batch in `total`, unless it cannot be had.
+    ///
+    /// Sum and division are apart, so that the sum can go on over ranks; one rank alone does the last addition and the
+    /// division at once.
+    fn sum(&mut self, fits: Result<()>, work: Work<'_, R>) -> Result<Sums> {
+        let own = self.cut.own(work.batch.len());
+        let slots = self.slots.get_mut(..own.len()).unwrap_or(&mut []);
+        let done = fits.and_then(|()| par::for_each(slots, |i, slot| slot.run(own.start + i, work)));
+        self.losses.clear();
+        if self.losses.capacity() > 0 {
+            let draws = slots.iter().flat_map(|slot| &slot.draws).copied();
+            match &mut self.ranks {
+                None => self.losses.extend(draws.map(Tally::mean)),
+                Some(ranks) => ranks.set_draws(self.cut.first(work.batch.len()), draws),
+            }
+        }
+        let (mut sums, [first, second]) = add(slots);
+        let total = self.total.as_mut_slice();
+        let Some(ranks) = &mut self.ranks else {
+            done?;
+            R::scaled_sum(total, first, second, R::from_f64(1.0 / divisor(sums)));
+            return Ok(sums);
+        };
+        if done.is_err() || first.is_empty() {
+            // The one value that leaves every other as it is, to the sign of 0, wherever it is added.
+            total.fill(-R::ZERO);
+            sums = NOTHING;
+        } else {
+            R::scaled_sum(total, first, second, R::ONE);
+        }
+        ranks.sum(total, &mut sums, done)?;
+        if self.losses.capacity() > 0 {
+            self.losses.extend(ranks.draws().take(work.batch.len()).map(Tally::mean));
+        }
+        R::scale(total, R::from_f64(1.0 / divisor(sums)));
+        Ok(sums)
+    }
+
+    /// Keeps the loss of each draw of every batch to come, for [`losses`](Self::losses).
+    pub fn keep_losses(&mut self) {
+        let batch = self.fits.batch;
+        self.losses.reserve_exact(batch);
+        for (i, slot) in self.cut.own(batch).zip(&mut self.slots) {
+            slot.draws.reserve_exact(self.cut.of_slot(i, batch).len() * self.cut.tile);
+        }
+        if let Some(ranks) = &mut self.ranks {
+            ranks.expect_draws(batch);
+        }
+    }
+
+    /// The loss of each draw of the last batch, in their order and without weights, if
+    /// [`keep_losses`](Self::keep_losses) asked for them; `None` where a sample has no target that counts.
+    pub fn losses(&self) -> &[Option<f64>] {
+        &self.losses
+    }
+
+    /// The gradient of the last step, clipped; 0 for parameters that are frozen or pruned.
+    pub fn grads(&self) -> &Arena<R> {
+        &self.total
+    }
+
+    /// The gradient of the last step, to be changed before [`update`](Self::update).
+    pub fn grads_mut(&mut self) -> &mut Arena<R> {
+        &mut self.total
+    }
+
+    /// Lets the optimizers move the parameters by the gradients at hand.
+    pub fn update(&mut self, model: &mut Model<R>) {
+        self.sync_mask(model);
+        if let Some(mask) = &self.mask {
+            // Once more: `grads_mut` may have changed them since `gradients`.
+            mask.apply(self.total.as_mut_slice());
+        }
+        self.steps += 1;
+        let n = self.total.as_slice().len();
+        let mut params = model.params_mut();
+        for UpdateRange { range, optimizer, lr, .. } in &self.plan.updates {
+            let mut own = self.moments.chunks_exact_mut(n.max(1)).take(optimizer.moments());
+            let moment = |_| own.next().map_or(&mut [][..], |moment| &mut moment[range.clone()]);
+            let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(moment);
+            let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
+            optimizer.update(optim::Update::new(*lr, p, g).step(self.steps).moments(moments));
+        }
+        if let Some(mask) = &self.mask {
+            // The guard will do so too when it is dropped, but the average must see zeros before that.
+            mask.apply(params.as_mut_slice());
+        }
+        if let Some(average) = &mut self.average {
+            average.update(params.as_slice());
+        }
+    }
+
+    /// Zeroes moments and averages wherever the model is pruned, if its mask is not the one of the last step: a moment
+    /// that outlived its weight would move it again once it is unmasked.
+    fn sync_mask(&mut self, model: &Model<R>) {
+        if same_mask(self.mask.as_ref(), model.shared_mask()) {
+            return;
+        }
+        self.mask = model.shared_mask().cloned();
+        if let Some(mask) = &self.mask {
+            let n = mask.as_slice().len().max(1);
+            self.moments.chunks_exact_mut(n).for_each(|moment| mask.apply(moment));
+            if let Some(average) = &mut self.average {
+                average.mask(mask);
+            }
+        }
+    }
+
+    /// Exchanges the model's parameters and their averages, if the trainer keeps any; a second time, back again.
+    /// Steps go on from the former.
+    pub fn swap_average(&mut self, model: &mut Model<R>) {
+        if let Some(average) = &mut self.average {
+            average.swap(model);
+        }
+    }
+
+    /// What has to be kept for the steps to come.
+    pub(super) fn carried(&self) -> CarriedState<&[R]> {
+        let average = self.average.as_ref().map(Average::state);
+        let (average, averaged) = (average.map(|a| a.0), average.is_some_and(|a| a.1));
+        let states = self.slots.iter().map(|slot| &slot.states[..]).collect();
+        CarriedState { steps: self.steps, moments: &self.moments, average, averaged, states }
+    }
+
+    /// Goes on from what [`carried`](Self::carried) gave, `done` steps into `epoch`.
+    pub(super) fn restore(&mut self, carried: CarriedState<Vec<R>>, epoch: usize, done: usize) {
+        let CarriedState { steps, moments, average, averaged, states } = carried;
+        (self.steps, self.moments) = (steps, moments);
+        self.slots.iter_mut().zip(states).for_each(|(slot, states)| slot.states = states);
+        self.epoch = (epoch, steps - done as u64);
+        if let (Some(own), Some(average)) = (&mut self.average, average) {
+            own.restore(average, averaged);
+        }
+    }
+
+    /// The threads on which the steps run.
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
+    }
+
+    /// Steps taken, those before the run was resumed included.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Tells the other ranks, with the next step, that this one was asked to stop.
+    pub(super) fn ask_to_stop(&mut self) {
+        if let Some(ranks) = &mut self.ranks {
+            ranks.asked_to_stop = true;
+        }
+    }
+
+    /// Whether the run stops after this epoch, if this process was asked to: with several ranks, whether any was as of
+    /// the last step, so that all of them stop after the same epoch.
+    pub(super) fn stops(&self, asked: bool) -> bool {
+        self.ranks.as_ref().map_or(asked, |ranks| ranks.stops)
+    }
+
+    /// Tells the other ranks, which wait in their next step, that this one will not come.
+    pub(super) fn abandon(&mut self) {
+        if let Some(ranks) = &mut self.ranks {
+            self.total.as_mut_slice().fill(-R::ZERO);
+            // The error that ends the run is already known, and so is this one.
+            let _ =
+                ranks.sum(self.total.as_mut_slice(), &mut { NOTHING }, Err(Error::config("run", "ended")));
+        }
+    }
+
+    /// Checks that the last step, which no loss has seen yet, left the parameters numbers.
+    pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
+        match model.params().first_not_finite() {
+            None => Ok(()),
+            Some(_) => Err(self.not_finite(model, "a parameter".to_owned(), self.steps)),
+        }
+    }
+
+    fn not_finite(&self, model: &Model<R>, what: String, step: u64) -> Error {
+        let params = model.params().first_not_finite().map(|name| format!("parameter `{name}`"));
+        let grads = || self.total.first_not_finite().map(|name| format!("gradient of `{name}`"));
+        Error::NonFinite {
+            epoch: self.epoch.0,
+            step: (step - self.epoch.1) as usize,
+            what,
+            tensor: params.or_else(grads).unwrap_or_else(|| "none: look for it in the data".into()),
+            advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
+        }
+    }
+}
+
+/// The sums of a rank that has nothing to add.
+const NOTHING: Sums = Sums { tally: Tally::new(-0.0, -0.0), hits: Hits { right: 0, all: 0 } };
+
+/// What a sum is divided by; 1 where nothing was counted, and the sum is 0.
+fn divisor(sums: Sums) -> f64 {
+    if sums.tally.weight > 0.0 { sums.tally.weight } else { 1.0 }
+}

@@ -1,0 +1,296 @@
+//! A run shared out among ranks is the run of one process, to the bit; here the ranks are threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+
+use bptt::data::{Arrays, Batch, Dataset, Draw, Population, Sample, Sampler, TargetShape};
+use bptt::loss::CrossEntropy;
+use bptt::nn::{Dropout, Linear, Lstm};
+use bptt::optim::{Adam, Optimizer};
+use bptt::train::{AllReduce, Clip, EarlyStopping, Epoch, EpochEnd, Flow, History};
+use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
+use ndarray::{Array1, Array3};
+
+/// What each rank brings to a sum.
+type Parts<R> = Mutex<Vec<(Vec<R>, Vec<f64>)>>;
+
+/// One rank of several threads.
+#[derive(Clone, Debug)]
+struct Rank<R> {
+    rank: usize,
+    parts: Arc<Parts<R>>,
+    barrier: Arc<Barrier>,
+}
+
+fn ranks<R: Real>(size: usize) -> Vec<Rank<R>> {
+    let parts = Arc::new(Mutex::new(vec![(Vec::new(), Vec::new()); size]));
+    let barrier = Arc::new(Barrier::new(size));
+    (0..size).map(|rank| Rank { rank, parts: Arc::clone(&parts), barrier: Arc::clone(&barrier) }).collect()
+}
+
+impl<R: Real> AllReduce<R> for Rank<R> {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.parts.lock().unwrap().len()
+    }
+
+    fn sum(&self, grads: &mut [R], counts: &mut [f64]) -> Result<()> {
+        self.parts.lock().unwrap()[self.rank] = (grads.to_vec(), counts.to_vec());
+        self.barrier.wait();
+        let mut parts = self.parts.lock().unwrap().clone();
+        self.barrier.wait();
+        // In pairs, and pairs of pairs.
+        let mut stride = 1;
+        while stride < parts.len() {
+            for i in (0..parts.len()).step_by(2 * stride) {
+                let (left, right) = parts.split_at_mut(i + stride);
+                left[i].0.iter_mut().zip(&right[0].0).for_each(|(a, b)| *a += *b);
+                left[i].1.iter_mut().zip(&right[0].1).for_each(|(a, b)| *a += *b);
+            }
+            stride *= 2;
+        }
+        grads.copy_from_slice(&parts[0].0);
+        counts.copy_from_slice(&parts[0].1);
+        Ok(())
+    }
+}
+
+fn data<R: Real>(n: usize) -> Arrays<R> {
+    let mut values = vec![R::ZERO; n * 5 * 3];
+    Init::Uniform(1.0).fill(&mut values, rng::key(&[n as u64]));
+    let x = Array3::from_shape_vec((n, 5, 3), values).unwrap();
+    let y = Array1::from_shape_fn(n, |i| usize::from(x[[i, 0, 0]] > x[[i, 1, 1]]));
+    Arrays::classes(x, &y, ["less", "more"]).unwrap()
+}
+
+fn model<R: Real>() -> Model<R> {
+    Model::builder(data::<R>(1).shape())
+        .layer("lstm", Lstm::new(6).layers(2).dropout(0.2).last())
+        .layer("dropout", Dropout::new(0.3))
+        .layer("linear", Linear::new(2))
+        .build(1)
+        .unwrap()
+}
+
+/// Batches of 40 in tiles of 2 are 20 tiles in 16 slots; the last has 13 samples, 7 tiles, so that some ranks have none.
+fn trainer<R: Real>() -> Trainer<R>
+where
+    Adam: Optimizer<R>,
+{
+    Trainer::new(CrossEntropy::default(), Adam::new(0.03))
+        .epochs(3)
+        .batch_size(40)
+        .tile(2)
+        .clip(Clip::Norm(0.3))
+        .ema(0.8)
+        .callback(EarlyStopping::new(5))
+}
+
+/// What a run leaves, its clock apart.
+fn left<R: Real>(model: &Model<R>, history: &History) -> (Vec<u64>, Vec<String>) {
+    let bits = model.params().as_slice().iter().map(|p| p.to_f64().to_bits()).collect();
+    let row = |epoch: &Epoch| format!("{:?}", Epoch { seconds: 0.0, ..*epoch });
+    (bits, history.epochs.iter().map(row).collect())
+}
+
+/// Calls `run` at each of `size` ranks, each on a thread of its own.
+fn at_all<R: Real, T: Send>(size: usize, run: impl Fn(Rank<R>) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let run = &run;
+        let threads: Vec<_> = ranks(size).into_iter().map(|rank| scope.spawn(move || run(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn same_bits<R: Real>()
+where
+    Adam: Optimizer<R>,
+{
+    let (train, valid) = (data::<R>(93), data::<R>(41));
+    let mut alone = model();
+    let history = trainer().fit(&mut alone, &train, Some(&valid)).unwrap();
+    let expected = left(&alone, &history);
+    assert_eq!(expected.1.len(), 3);
+    for size in [1, 2, 4, 8, 16] {
+        let all = at_all::<R, _>(size, |rank| {
+            let mut model = model();
+            let mut trainer = trainer().threads(1 + rank.rank % 2).all_reduce(rank);
+            let history = trainer.fit(&mut model, &train, Some(&valid)).unwrap();
+            left(&model, &history)
+        });
+        for (rank, found) in all.into_iter().enumerate() {
+            assert!(found == expected, "rank {rank} of {size}");
+        }
+    }
+}
+
+#[test]
+fn ranks_have_the_bits_of_one_process() {
+    same_bits::<f32>();
+    same_bits::<f64>();
+}
+
+/// A dataset of which one sample has a class that there is not.
+struct Spoiled(Arrays<f32>, bool);
+
+impl Dataset for Spoiled {
+    type Elem = f32;
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn shape(&self) -> bptt::Shape {
+        self.0.shape()
+    }
+    fn target_shape(&self) -> TargetShape {
+        self.0.target_shape()
+    }
+    fn read(&self, sample: Sample, x: &mut [f32]) {
+        self.0.read(sample, x);
+    }
+    fn classes(&self, sample: Sample, classes: &mut [i64]) {
+        self.0.classes(sample, classes);
+        if self.1 {
+            classes[0] = 99;
+        }
+    }
+}
+
+#[test]
+fn an_error_at_one_rank_ends_all() {
+    let errors = at_all(4, |rank| {
+        let spoiled = Spoiled(data(93), rank.rank == 2);
+        let before = model::<f32>();
+        let mut model = before.clone();
+        let error = trainer().all_reduce(rank).fit(&mut model, &spoiled, None).unwrap_err();
+        assert_eq!(model.params().as_slice(), before.params().as_slice(), "no step was taken");
+        error.to_string()
+    });
+    for (rank, error) in errors.iter().enumerate() {
+        let expected = if rank == 2 {
+            "class: found 99"
+        } else {
+            "`all_reduce`: found a failure at 1 of the other ranks"
+        };
+        assert!(error.contains(expected), "rank {rank}: {error}");
+    }
+}
+
+#[test]
+fn an_error_between_steps_ends_all() {
+    struct Fails(usize);
+    impl bptt::train::Callback<f32> for Fails {
+        fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+            if self.0 == 1 && end.epoch.epoch == 2 {
+                return Err(Error::config("test", "failed"));
+            }
+            Ok(Flow::Continue)
+        }
+    }
+    let errors = at_all(2, |rank| {
+        let callback = Fails(rank.rank);
+        let mut trainer = trainer().callback(callback).all_reduce(rank);
+        trainer.fit(&mut model(), &data(93), None).unwrap_err().to_string()
+    });
+    assert_eq!(errors[1], "`test`: failed");
+    assert!(errors[0].contains("other rank"), "{errors:?}");
+}
+
+#[test]
+fn a_stop_at_one_rank_stops_all() {
+    let epochs = at_all(2, |rank| {
+        let flag = Arc::new(AtomicBool::new(false));
+        let (own, first) = (Arc::clone(&flag), rank.rank == 0);
+        let set = move |epoch: &Epoch| {
+            own.store(first && epoch.epoch >= 1, Ordering::Relaxed);
+            Flow::Continue
+        };
+        let mut trainer = trainer::<f32>().epochs(9).callback(set).stop_on(flag).all_reduce(rank);
+        trainer.fit(&mut model(), &data(93), None).unwrap().epochs.len()
+    });
+    assert!(epochs[0] == epochs[1] && epochs[0] < 9, "{epochs:?}");
+}
+
+/// Draws fewer each epoch, by what it saw.
+#[derive(Debug, Default)]
+struct Hard(Vec<f64>, Arc<Mutex<Vec<u64>>>);
+
+impl Sampler for Hard {
+    fn start(&mut self, population: &Population) -> Result<()> {
+        self.0 = vec![1e9; population.len];
+        Ok(())
+    }
+    fn draw(&mut self, epoch: usize, draws: &mut Vec<Draw>) -> Result<()> {
+        let mut order: Vec<u32> = (0..self.0.len() as u32).collect();
+        order.sort_by(|&a, &b| self.0[b as usize].total_cmp(&self.0[a as usize]));
+        draws.extend(order.into_iter().take(93 / epoch).map(|i| Draw::new(i).weight(epoch as f64)));
+        Ok(())
+    }
+    fn observes(&self) -> bool {
+        true
+    }
+    fn observe(&mut self, batch: Batch<'_>, losses: &[Option<f64>]) {
+        assert_eq!(batch.len(), losses.len());
+        for (i, loss) in batch.indices().zip(losses) {
+            self.0[i as usize] = loss.unwrap();
+            self.1.lock().unwrap().push(loss.unwrap().to_bits());
+        }
+    }
+}
+
+#[test]
+fn every_rank_sees_the_losses_of_all() {
+    let run = |rank: Option<Rank<f32>>| {
+        let seen = Arc::default();
+        let mut trainer = trainer().sampler(Hard(Vec::new(), Arc::clone(&seen)));
+        if let Some(rank) = rank {
+            trainer = trainer.all_reduce(rank);
+        }
+        let mut model = model();
+        let history = trainer.fit(&mut model, &data(93), None).unwrap();
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        (left(&model, &history), seen)
+    };
+    let expected = run(None);
+    assert_eq!(expected.1.len(), 93 + 46 + 31);
+    for found in at_all(4, |rank| run(Some(rank))) {
+        assert!(found == expected);
+    }
+}
+
+#[test]
+fn rank_0_writes_and_all_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let mut whole = model::<f32>();
+    let history = trainer().fit(&mut whole, &data(93), None).unwrap();
+    let fit = |rank: Rank<f32>, epochs: usize| {
+        let mut model = model();
+        let trainer = trainer().epochs(epochs).run_file(&path).resume(true).all_reduce(rank);
+        let history = { trainer }.fit(&mut model, &data(93), None).unwrap();
+        left(&model, &history)
+    };
+    at_all(4, |rank| fit(rank, 1));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    for found in at_all(2, |rank| fit(rank, 3)) {
+        assert_eq!(found, left(&whole, &history));
+    }
+}
+
+/// What cannot be, before anything is learnt.
+#[test]
+fn ranks_that_are_refused() {
+    let refused = |size: usize, stateful: bool| {
+        let mut trainer = trainer().all_reduce(ranks::<f32>(size).remove(0));
+        if stateful {
+            trainer = trainer.stateful();
+        }
+        trainer.fit(&mut model(), &data(93), None).unwrap_err().to_string()
+    };
+    assert_eq!(refused(3, false), "`all_reduce`: found rank 0 of 3, expected a rank of 1, 2, 4, 8 or 16");
+    assert!(refused(32, false).contains("found rank 0 of 32"));
+    assert!(refused(2, true).starts_with("`all_reduce`: found a stateful trainer"));
+}
