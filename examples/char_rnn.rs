@@ -105,7 +105,8 @@ fn run(args: &Args) -> program::Result<End> {
     letters.dedup();
     let number = |letter: char| letters.binary_search(&letter).expect("a letter of the text");
     let numbers: Vec<usize> = text.chars().map(number).collect();
-    let names: Vec<String> = letters.iter().map(char::to_string).collect();
+    // A name is shown, so a line break has one that can be.
+    let names: Vec<String> = letters.iter().map(|letter| letter.escape_debug().to_string()).collect();
     let (learnt, held_out) = numbers.split_at(numbers.len() * 9 / 10);
     let train = windows(learnt, &names)?;
 
