@@ -153,7 +153,8 @@ impl ReduceOnPlateau {
         for _ in 0..plateau.reductions {
             let lower = (lr * self.factor).max(self.min_lr);
             // Also where settings that no check has seen would go on without end, or with NaN.
-            if !(lr - lower > self.eps.max(0.0)) {
+            let reduction = lr - lower;
+            if reduction.is_nan() || reduction <= self.eps.max(0.0) {
                 break;
             }
             lr = lower;
