@@ -31,8 +31,8 @@ mod tests {
         // The table of IEEE 754 half precision in Wikipedia, "Half-precision floating-point format".
         for (bits, value) in [
             (0x0000, 0.0),
-            (0x0001, 2f32.powi(-24)),
-            (0x03ff, 1023.0 * 2f32.powi(-24)),
+            (0x0001, 2f64.powi(-24)),
+            (0x03ff, 1023.0 * 2f64.powi(-24)),
             (0x0400, 0.000_061_035_156_25),
             (0x3555, 0.333_251_953_125),
             (0x3bff, 0.999_511_718_75),
