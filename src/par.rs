@@ -1,17 +1,16 @@
-//! The one place where work is handed to threads. Without the feature `rayon` everything runs in order, on one thread.
+//! The only place where work is given to threads. Without the feature `rayon` everything runs in order, on one thread.
 //!
-//! No one waits for another's turn: a training run has a [`Pool`] of its own, and prediction and evaluation
-//! ([`for_each`]) start threads that end with the call. In a pool that many share, a `predict` would wait until a
-//! worker of a busy one is free, for good if that worker waits for whoever called `predict`. The exception is code that
-//! runs on a rayon worker already: it forks in that worker's pool, as all of rayon does, and works on its own fork
-//! meanwhile.
+//! Calls do not wait for each other: a training run has its own [`Pool`], and prediction and evaluation ([`for_each`])
+//! start threads that end with the call. In a shared pool, a `predict` would wait until a worker is free, and forever if
+//! that worker waits for the caller of `predict`. The exception is code that already runs on a rayon worker: it forks in
+//! that worker's pool, as everything in rayon does, and meanwhile works on its own fork.
 
 use crate::Result;
 
-/// Calls `f(i, &mut items[i])` for each item, on as many threads as there are.
+/// Calls `f(i, &mut items[i])` for each item, on all threads.
 ///
 /// # Errors
-/// The first that `f` gives, in the order of the items.
+/// The first error of `f`, in the order of the items.
 pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()> + Sync) -> Result<()> {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {
@@ -24,12 +23,12 @@ pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()
     items.iter_mut().enumerate().try_for_each(|(i, item)| f(i, item))
 }
 
-/// Calls `f` on this thread, and keeps another of its pool awake meanwhile, for at most a thousand yields.
+/// Calls `f` on this thread, and meanwhile keeps another thread of its pool awake, for at most a thousand yields.
 ///
 /// A thread that finds no work falls asleep within the time that a step's serial part takes, and waking it costs more
 /// than that, which adds up between the forks of a loop. While waiting, it yields to other programs. A yield with
 /// nothing else to run takes some tenths of a microsecond: a thousand of them outlast the serial part of all but large
-/// models, where waking no longer counts, and are over soon enough not to burn a core beside one that works long.
+/// models, where the cost of waking is negligible, and end soon enough not to occupy a core during a long serial part.
 pub fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "rayon")]
     if rayon::current_thread_index().is_some() {
@@ -55,17 +54,17 @@ pub fn awake<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 pub struct Pool {
     #[cfg(feature = "rayon")]
     pool: Option<rayon::ThreadPool>,
-    /// Whether their number was asked for. If not, whoever is in a pool already stays there.
+    /// Whether their number was given. If not, code that is already in a pool stays there.
     #[cfg(feature = "rayon")]
     asked: bool,
 }
 
 impl Pool {
-    /// A pool of `threads` threads; of as many as rayon's global pool has if there is no number, but none of its own
-    /// where this is called within a pool.
+    /// A pool of `threads` threads. Without a number it has as many as rayon's global pool, or, if this is called within a
+    /// pool, no threads of its own.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the threads that were asked for are 0 or cannot be had.
+    /// [`Error::Config`](crate::Error::Config) if the number is 0, or the threads cannot be started.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         if threads == Some(0) {
             return Err(crate::Error::config("threads", "found 0, expected at least 1"));
@@ -79,7 +78,7 @@ impl Pool {
             let builder = rayon::ThreadPoolBuilder::new().num_threads(number);
             let pool = match (builder.thread_name(|i| format!("bptt-{i}")).build(), threads) {
                 (Ok(pool), _) => Some(pool),
-                // Where no number was asked for, and no threads can be had, one has to do.
+                // If no number was given and no threads can be started, this thread does the work.
                 (Err(_), None) => None,
                 (Err(e), Some(_)) => {
                     return Err(crate::Error::config("threads", format!("found {number}: {e}")));
@@ -91,13 +90,13 @@ impl Pool {
         Ok(Self::default())
     }
 
-    /// The pool to change to, if this thread is not where it should fork already.
+    /// The pool to change to, if this thread is not already where it should fork.
     #[cfg(feature = "rayon")]
     fn elsewhere(&self) -> Option<&rayon::ThreadPool> {
         self.pool.as_ref().filter(|_| self.asked || rayon::current_thread_index().is_none())
     }
 
-    /// Runs `f` on a thread of the pool, so that each fork inside is cheap. Within the pool it just calls `f`.
+    /// Runs `f` on a thread of the pool, so that forks inside `f` are cheap. Within the pool it just calls `f`.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         #[cfg(feature = "rayon")]
         if let Some(pool) = self.elsewhere() {
@@ -134,9 +133,9 @@ mod watched {
     use std::thread::{Thread, current, park_timeout};
     use std::time::Duration;
 
-    /// Messages that may pile up.
+    /// The most messages that may wait.
     const ROOM: usize = 1000;
-    /// How long messages lie at most: a screen shows no more than this, and waking so rarely costs nothing.
+    /// The longest time that messages wait: a screen cannot show more, and waking so rarely costs nothing.
     const LAG: Duration = Duration::from_millis(10);
 
     /// The sending end; when `f` has ended, even by a panic, it hangs up and wakes the receiver.
@@ -181,7 +180,7 @@ mod watched {
             // If `watch` panics, `messages` is gone before the scope waits for `f`.
             receive(messages, watch);
         });
-        result.expect("the scope has passed a panic of `f` on")
+        result.expect("the scope passes on a panic of `f`")
     }
 
     fn receive<M>(messages: Receiver<M>, mut watch: impl FnMut(M)) {
@@ -245,23 +244,23 @@ mod spread {
     }
 }
 
-/// Runs `f` within a pool of `threads` threads, so that each fork inside is cheap.
+/// Runs `f` within a pool of `threads` threads, so that forks inside `f` are cheap.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
+/// [`Error::Config`](crate::Error::Config) if the threads cannot be started.
 #[cfg(any(feature = "rayon", test))]
 pub fn within<T: Send>(threads: Option<usize>, f: impl FnOnce() -> T + Send) -> Result<T> {
     Pool::new(threads).map(|pool| pool.run(f))
 }
 
-/// Calls `f` on `workers` threads at once, each within a pool of one thread: forks inside stay on it. Without the
-/// feature `rayon`, once on this thread.
+/// Calls `f` on `workers` threads at once, each within a pool of one thread, so that forks inside `f` stay on it. Without
+/// the feature `rayon`, calls it once, on this thread.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) if the threads cannot be had.
+/// [`Error::Config`](crate::Error::Config) if the threads cannot be started.
 ///
 /// # Panics
-/// If `f` does, after all have ended.
+/// If `f` does, after all calls have ended.
 pub fn crew(workers: usize, f: impl Fn() + Sync) -> crate::Result<()> {
     #[cfg(feature = "rayon")]
     {

@@ -125,10 +125,13 @@ fn optimizers_that_cannot_be() {
         refused(adam(Adam::new(lr)), &message);
         refused(sgd(Sgd::new(lr)), &message);
     }
-    refused(adam(Adam::new(0.1).betas(1.0, 0.9)), "`beta1`: found 1, expected a number from 0 to below 1");
+    refused(
+        adam(Adam::new(0.1).betas(1.0, 0.9)),
+        "`beta1`: found 1, expected a number of at least 0 and below 1",
+    );
     refused(
         adam(Adam::new(0.1).betas(0.9, -0.1)),
-        "`beta2`: found -0.1, expected a number from 0 to below 1",
+        "`beta2`: found -0.1, expected a number of at least 0 and below 1",
     );
     refused(adam(Adam::new(0.1).eps(-1.0)), "`eps`: found -1, expected a number of at least 0");
     refused(

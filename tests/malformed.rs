@@ -573,7 +573,7 @@ fn runs() {
     ] {
         cases.push(case(format!("a state of {what}"), run_file(&tensors, text), unread));
     }
-    let no_run = "expected 3 steps an epoch";
+    let no_run = "expected 3 steps per epoch";
     for (pointer, value, fault) in [
         ("/version", json!(2), "version 2, expected 1"),
         ("/version", json!(-1), unread),
@@ -583,12 +583,12 @@ fn runs() {
         ("/steps", json!(1e300), unread),
         ("/position/step", json!(3), "expected at most 3 epochs"),
         ("/position/step", json!(u64::MAX), "expected at most 3 epochs"),
-        ("/position/classes", json!([1, 2]), "counts that no run has"),
-        ("/position/classes", json!([u64::MAX, 0]), "counts that no run has"),
+        ("/position/classes", json!([1, 2]), "counts that are not those of a run"),
+        ("/position/classes", json!([u64::MAX, 0]), "counts that are not those of a run"),
         ("/position/loss", json!("zero"), unread),
         ("/position/loss", json!(null), unread),
         ("/history", json!([]), no_run),
-        ("/history/1/epoch", json!(7), "epochs or counts that no run has"),
+        ("/history/1/epoch", json!(7), "epochs or counts that are not those of a run"),
         ("/history/0/lr", json!([1, 2]), unread),
         ("/history/0", json!({}), unread),
         ("/averaged", json!("yes"), unread),

@@ -300,6 +300,6 @@ fn a_score_that_is_not_there() {
         Trainer::new(Zero, Sgd::new(0.1)).schedule(schedule).fit(&mut model(), &data, None).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`monitor`: found ValidAccuracy of targets that are no classes, expected a loss"
+        "`monitor`: found ValidAccuracy of targets that are not classes, expected a loss"
     );
 }

@@ -1,4 +1,4 @@
-//! Minibatches: an epoch's draws, cut into pieces.
+//! Minibatches: the draws of an epoch, cut into batches.
 
 use super::{Draw, Population, Sample, Sampler, SequentialStreams, Shuffled};
 use crate::{Error, Result, rng};
@@ -6,7 +6,7 @@ use crate::{Error, Result, rng};
 /// Sets the key to an epoch's shuffle apart from those to its samples.
 pub(super) const SHUFFLE: u64 = u64::from_be_bytes(*b"shuffle\0");
 
-/// The numbers `0..n` in an order that is a function of seed and epoch alone.
+/// The numbers `0..n` in an order that depends only on seed and epoch.
 ///
 /// # Panics
 /// If `n` exceeds `u32::MAX`.
@@ -39,7 +39,7 @@ pub(crate) fn shuffle_slice(items: &mut [u32], key: u64) {
     }
 }
 
-/// Some neighbouring draws of an epoch, for one step.
+/// Some consecutive draws of an epoch, for one step.
 ///
 /// # Examples
 /// ```
@@ -58,13 +58,13 @@ pub struct Batch<'a> {
     pub draws: &'a [Draw],
     /// The epoch, which is part of the keys of the draws.
     pub epoch: usize,
-    /// The place of the first draw in the epoch, which is part of the keys as well. A batch that begins at 0 begins the
+    /// The position of the first draw in the epoch, which is also part of the keys. A batch that begins at 0 begins the
     /// epoch.
     pub first: usize,
 }
 
 impl<'a> Batch<'a> {
-    /// The draws of an epoch from place `first`.
+    /// The draws of an epoch that begin at position `first`.
     pub const fn new(draws: &'a [Draw], epoch: usize, first: usize) -> Self {
         Self { draws, epoch, first }
     }
@@ -84,7 +84,7 @@ impl<'a> Batch<'a> {
         self.draws.iter().map(|draw| draw.index)
     }
 
-    /// What a dataset is asked for. A draw's key is a function of (seed, epoch, place in the epoch), so it does not
+    /// The samples to read from a dataset. A draw's key is a function of (seed, epoch, position in the epoch), so it does not
     /// depend on how the epoch is cut into batches or tiles.
     pub fn samples(self, seed: u64) -> impl ExactSizeIterator<Item = Sample> + 'a {
         let Self { draws, epoch, first } = self;
@@ -125,17 +125,17 @@ pub struct Batches<S = Shuffled> {
 }
 
 impl Batches<Shuffled> {
-    /// Shuffled minibatches of `batch_size` out of `n` samples; the last of an epoch has what is left.
+    /// Shuffled minibatches of `batch_size` of `n` samples; the last of an epoch has the remaining ones.
     ///
     /// # Errors
-    /// As [`of`](Self::of).
+    /// As for [`of`](Self::of).
     pub fn new(n: usize, batch_size: usize, seed: u64) -> Result<Self> {
         Self::of(Shuffled::new(), &Population::new(n, batch_size).seed(seed))
     }
 }
 
 impl Batches<SequentialStreams> {
-    /// Minibatches of `streams` samples for samples that follow one another, as windows of a long sequence do; see
+    /// Minibatches of `streams` samples, for samples that follow one another, such as windows of a long sequence; see
     /// [`SequentialStreams`]. This is the order of [`Trainer::stateful`](crate::Trainer::stateful).
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl<S: Sampler> Batches<S> {
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there are no samples, or more than `u32::MAX`; [`Error::Config`] if the batch size is 0;
-    /// what the sampler returns.
+    /// or the error of the sampler.
     pub fn of(mut sampler: S, population: &Population) -> Result<Self> {
         let (samples, batch_size) = (population.len, population.batch_size);
         check_count(samples)?;
@@ -176,12 +176,12 @@ impl<S: Sampler> Batches<S> {
         Ok(Self { sampler, draws, samples, batch_size, drop_last: false })
     }
 
-    /// Leaves out a last batch that is not full. An epoch of fewer draws than a batch then has no batch.
+    /// Leaves out a last batch that is not full. An epoch with fewer draws than a batch then has no batch.
     pub fn drop_last(self) -> Self {
         Self { drop_last: true, ..self }
     }
 
-    /// Batches in every epoch; none if the sampler does not know beforehand.
+    /// The number of batches in every epoch; `None` if the sampler does not know it beforehand.
     pub fn steps(&self) -> Option<usize> {
         self.sampler.draws().map(|draws| self.kept(draws).div_ceil(self.batch_size))
     }
@@ -189,7 +189,7 @@ impl<S: Sampler> Batches<S> {
     /// Draws the epoch and returns its batches.
     ///
     /// # Errors
-    /// What the sampler returns; [`Error::Mismatch`] if it drew nothing, or a sample that there is not;
+    /// The error of the sampler; [`Error::Mismatch`] if it drew nothing, or a sample that does not exist;
     /// [`Error::Config`] if a weight is negative or not finite.
     pub fn epoch(&mut self, epoch: usize) -> Result<impl ExactSizeIterator<Item = Batch<'_>>> {
         self.draw(epoch)?;
@@ -197,7 +197,7 @@ impl<S: Sampler> Batches<S> {
         Ok((0..batches.drawn()).map(move |step| batches.batch(epoch, step)))
     }
 
-    /// Draws of the largest batch that there may be.
+    /// The number of draws of the largest possible batch.
     pub(crate) fn largest(&self) -> usize {
         self.sampler.draws().map_or(self.batch_size, |draws| draws.min(self.batch_size))
     }
@@ -205,7 +205,7 @@ impl<S: Sampler> Batches<S> {
     /// Draws an epoch.
     ///
     /// # Errors
-    /// As [`epoch`](Self::epoch).
+    /// As for [`epoch`](Self::epoch).
     pub(crate) fn draw(&mut self, epoch: usize) -> Result<()> {
         self.draws.clear();
         self.sampler.draw(epoch, &mut self.draws)?;
@@ -225,7 +225,7 @@ impl<S: Sampler> Batches<S> {
         Ok(())
     }
 
-    /// Batches of the epoch that was drawn last.
+    /// The number of batches of the epoch that was drawn last.
     pub(crate) fn drawn(&self) -> usize {
         self.kept(self.draws.len()).div_ceil(self.batch_size)
     }
@@ -236,7 +236,7 @@ impl<S: Sampler> Batches<S> {
         Batch::new(&self.draws[first..kept.min(first + self.batch_size)], epoch, first)
     }
 
-    /// Tells the sampler what a batch of the epoch that was drawn last has cost.
+    /// Passes the losses of a batch of the epoch that was drawn last to the sampler.
     pub(crate) fn observe(&mut self, epoch: usize, step: usize, losses: &[Option<f64>]) {
         let first = step * self.batch_size;
         let draws = &self.draws[first..first + losses.len()];
@@ -251,7 +251,7 @@ impl<S: Sampler> Batches<S> {
         &mut self.sampler
     }
 
-    /// Draws that are used, of `n`.
+    /// How many of `n` draws are used.
     fn kept(&self, n: usize) -> usize {
         if self.drop_last { n - n % self.batch_size } else { n }
     }
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(shuffle(1, 1, 0), [0]);
     }
 
-    /// Each of the 24 orders of 4 is about as frequent as the others.
+    /// Each of the 24 orders of 4 is about equally frequent.
     #[test]
     fn every_order_is_as_likely() {
         let mut counts = std::collections::BTreeMap::new();

@@ -8,7 +8,7 @@ use super::tensor_file::{TensorFile, read_tensors};
 use crate::{Error, Real, Result, atomic_write, rng};
 
 /// A name, a shape and the values.
-pub(crate) type Named<'a, R> = (String, Vec<usize>, &'a [R]);
+pub(crate) type NamedTensor<'a, R> = (String, Vec<usize>, &'a [R]);
 
 /// What precedes the check value in the metadata, and what separates it from the text.
 const FRAME: [&str; 2] = ["{\"check\":\"", "\",\"content\":"];
@@ -19,7 +19,7 @@ const FRAME: [&str; 2] = ["{\"check\":\"", "\",\"content\":"];
 /// [`Error::Io`], or [`Error::File`] if the format cannot hold them.
 pub(crate) fn write_checked<R: Real>(
     path: &Path,
-    mut tensors: Vec<Named<'_, R>>,
+    mut tensors: Vec<NamedTensor<'_, R>>,
     key: &str,
     json: &str,
 ) -> Result<()> {

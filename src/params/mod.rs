@@ -13,7 +13,7 @@ mod state_dict;
 mod tensor_file;
 
 pub use arena::Arena;
-pub(crate) use checked::{Named, read_checked, write_checked};
+pub(crate) use checked::{NamedTensor, read_checked, write_checked};
 pub use init::Init;
 pub use layout::{Axis, Layout, Run, Tensor};
 pub(crate) use pattern::matches;

@@ -1,10 +1,10 @@
-//! One run on several machines: what they exchange in each step.
+//! What several machines exchange in each step of one run.
 
 use std::fmt::Debug;
 
 use crate::Result;
 
-/// Sums over the ranks of a run that is shared out among several processes or machines; see
+/// Sums over the ranks of a run that is distributed over several processes or machines; see
 /// [`Trainer::all_reduce`](crate::Trainer::all_reduce).
 ///
 /// Each rank computes the gradients of its share of every batch. In each step, each calls [`sum`](Self::sum) once, with
@@ -12,12 +12,12 @@ use crate::Result;
 /// threads of one process.
 ///
 /// # The same bits
-/// Where ranks are added in pairs, and pairs of pairs, and so on, each the lower one plus the higher one, so ((0 + 1) +
-/// (2 + 3)) for four, the run has the very bits of one process. In any other order it still is one run, with the same
-/// bits at each rank.
+/// If ranks are summed in pairs, then pairs of pairs, and so on, each time the lower one plus the higher one, that is
+/// ((0 + 1) + (2 + 3)) for four, the run has the same bits as one process. In any other order it is still one run, with
+/// the same bits at each rank.
 ///
 /// # Examples
-/// One rank alone, which has nothing to add:
+/// A single rank, which has nothing to add:
 /// ```
 /// use bptt::train::AllReduce;
 ///
@@ -39,7 +39,7 @@ use crate::Result;
 #[doc(alias = "distributed")]
 #[doc(alias = "MPI")]
 pub trait AllReduce<R>: Debug + Send + Sync {
-    /// Which rank this is, from 0.
+    /// The number of this rank, from 0.
     fn rank(&self) -> usize;
 
     /// How many ranks there are: 1, 2, 4, 8 or 16.
@@ -49,7 +49,7 @@ pub trait AllReduce<R>: Debug + Send + Sync {
     /// all ranks have called it.
     ///
     /// # Errors
-    /// If the ranks do not reach each other; it ends the run at this rank. Where a rank fails, the others should not
-    /// wait for it for good.
+    /// If the ranks cannot reach each other; this ends the run at this rank. If a rank fails, the others should not wait
+    /// for it forever.
     fn sum(&self, grads: &mut [R], counts: &mut [f64]) -> Result<()>;
 }

@@ -16,12 +16,12 @@ pub(super) struct Average<R> {
 }
 
 impl<R: Real> Average<R> {
-    /// Of as many parameters as this.
+    /// The average of this number of parameters.
     pub(super) fn new(decay: f64, parameters: usize) -> Self {
         Self { weight: R::from_f64(1.0 - decay), values: vec![R::ZERO; parameters], started: false }
     }
 
-    /// Takes in the parameters after a step.
+    /// Adds the parameters after a step.
     pub(super) fn update(&mut self, params: &[R]) {
         if self.started {
             R::lerp(&mut self.values, params, self.weight);
@@ -36,7 +36,7 @@ impl<R: Real> Average<R> {
         (&self.values, self.started)
     }
 
-    /// Takes back what [`state`](Self::state) gave.
+    /// Restores what [`state`](Self::state) returned.
     pub(super) fn restore(&mut self, values: Vec<R>, started: bool) {
         (self.values, self.started) = (values, started);
     }
@@ -46,7 +46,7 @@ impl<R: Real> Average<R> {
         mask.apply(&mut self.values);
     }
 
-    /// Exchanges the model's parameters for the averages, once there are any.
+    /// Swaps the model's parameters and the averages, once there are any.
     pub(super) fn swap(&mut self, model: &mut Model<R>) {
         if self.started {
             model.params_mut().as_mut_slice().swap_with_slice(&mut self.values);

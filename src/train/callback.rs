@@ -7,27 +7,27 @@ use serde::de::DeserializeOwned;
 use super::{Epoch, Monitor, Score};
 use crate::{Error, Model, Real, Result};
 
-/// Whether training goes on.
+/// Whether training continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
     /// End after this epoch.
     Stop,
 }
 
-/// Where a run stands, after a step.
+/// The position of a run, after a step.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Progress {
     /// The epoch, from 1.
     pub epoch: usize,
-    /// Epochs in all.
+    /// How many epochs the run has.
     pub epochs: usize,
     /// The step within the epoch, from 1.
     pub step: usize,
-    /// Steps of an epoch.
+    /// How many steps the epoch has.
     pub steps: usize,
     /// Mean loss and accuracy of the epoch so far.
     pub score: Score,
@@ -35,22 +35,22 @@ pub struct Progress {
     pub lr: f64,
 }
 
-/// The end of an epoch: what it brought, and the model, which a callback may change.
+/// The end of an epoch: its result, and the model, which a callback may change.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct EpochEnd<'a, R: Real> {
-    /// What the epoch brought.
+    /// The result of the epoch.
     pub epoch: &'a Epoch,
-    /// The model as it is now.
+    /// The model after the epoch.
     pub model: &'a mut Model<R>,
 }
 
-/// What a callback wants to find again when a run is resumed.
+/// What a callback needs when a run is resumed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CallbackState<R = f32> {
-    /// Counters, scores, and settings that must be the same when the run goes on.
+    /// Counters, scores, and settings that must be the same when the run is resumed.
     pub json: serde_json::Value,
-    /// Weights and the like: kept to the bit.
+    /// Weights and other values, kept to the bit.
     pub values: Vec<R>,
 }
 
@@ -58,7 +58,7 @@ impl<R> CallbackState<R> {
     /// The JSON as the state of the callback called `callback`.
     pub(super) fn parse<T: DeserializeOwned>(&self, callback: &str) -> Result<T> {
         T::deserialize(&self.json)
-            .map_err(|e| Error::config(callback, format!("found a state that is not one of it: {e}")))
+            .map_err(|e| Error::config(callback, format!("found a state of something else: {e}")))
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn same_settings<T: PartialEq + Debug>(callback: &str, found: &T, exp
     Err(Error::config(callback, format!("found settings {found:?}, expected {expected:?}")))
 }
 
-/// Called in the course of [`Trainer::fit`](super::Trainer::fit). Every method does nothing unless written.
+/// Hooks that [`Trainer::fit`](super::Trainer::fit) calls. By default every method does nothing.
 ///
 /// A closure `FnMut(&Epoch) -> Flow` is a callback too: it is called at the end of each epoch.
 ///
@@ -86,66 +86,66 @@ pub(super) fn same_settings<T: PartialEq + Debug>(callback: &str, found: &T, exp
 /// # let _ = trainer;
 /// ```
 pub trait Callback<R: Real>: Send {
-    /// The score that the callback watches, if it does: a run checks beforehand that there is one.
+    /// The score that the callback watches, if any: a run checks beforehand that it exists.
     fn monitor(&self) -> Option<Monitor> {
         None
     }
 
-    /// Before the first epoch.
+    /// Called before the first epoch.
     ///
     /// # Errors
-    /// Whatever went wrong; it ends the run.
+    /// Any error; it ends the run.
     fn on_start(&mut self, model: &mut Model<R>) -> Result<()> {
         let _ = model;
         Ok(())
     }
 
-    /// After each step. It is called some milliseconds later, while training goes on, but before anything else of this
-    /// callback, and before the run's file is written.
+    /// Called after each step, some milliseconds later and while training continues, but before any other method of this
+    /// callback and before the run's file is written.
     fn on_step(&mut self, progress: &Progress) {
         let _ = progress;
     }
 
-    /// After each epoch and its validation.
+    /// Called after each epoch and its validation.
     ///
     /// # Errors
-    /// Whatever went wrong; it ends the run.
+    /// Any error; it ends the run.
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         let _ = end;
         Ok(Flow::Continue)
     }
 
     /// What the callback carries from one step or epoch to the next, for the file of
-    /// [`Trainer::run_file`](super::Trainer::run_file); `None` if it carries nothing. A callback has a state
+    /// [`Trainer::run_file`](super::Trainer::run_file); `None` if it carries nothing. A callback must have a state either
     /// always or never.
     fn save_state(&self) -> Option<CallbackState<R>> {
         None
     }
 
-    /// Takes back what [`save_state`](Self::save_state) gave, after [`on_start`](Self::on_start). Whatever it changes
-    /// in the model's parameters is overwritten by those of the file.
+    /// Restores what [`save_state`](Self::save_state) returned, after [`on_start`](Self::on_start). Changes to the model's
+    /// parameters are overwritten by those of the file.
     ///
     /// # Errors
-    /// If the state is none that this callback can go on from; it ends the run.
+    /// If this callback cannot continue from the state; it ends the run.
     fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
         let _ = (state, model);
         Ok(())
     }
 
-    /// When a run goes on from a file: the epochs that were done before. All states are in place by then.
+    /// Called when a run is resumed from a file, with the epochs that were done before, after all states are restored.
     ///
     /// # Errors
-    /// Whatever went wrong; it ends the run.
+    /// Any error; it ends the run.
     fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
         let _ = done;
         Ok(())
     }
 
-    /// At the end of the run: after the last epoch, whichever that was, and after an error, with the parameters that
-    /// the last good step left.
+    /// Called at the end of the run: after the last epoch that was run, and after an error, with the parameters of the
+    /// last step that succeeded.
     ///
     /// # Errors
-    /// Whatever went wrong.
+    /// Any error.
     fn on_end(&mut self, model: &mut Model<R>) -> Result<()> {
         let _ = model;
         Ok(())

@@ -1,4 +1,4 @@
-//! The model in a file, while it learns.
+//! Saving the model during training.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use super::json_float::JsonFloat;
 use super::{Callback, CallbackState, EpochEnd, Flow, Monitor};
 use crate::{Model, Real, Result};
 
-/// Saves the model after epochs, each time beside its place first, so that a run cut short leaves what it had learnt.
+/// Saves the model after epochs, by [`atomic_write`](crate::atomic_write), so that an interrupted run leaves a whole model.
 ///
-/// Such a file holds the model alone. What a run needs to go on is in its
+/// The file has only the model. What a run needs to be resumed is in its
 /// [`Trainer::run_file`](super::Trainer::run_file).
 ///
 /// # Source
@@ -41,7 +41,7 @@ impl Checkpoint {
         Self { path: path.into(), best_only: false, monitor: Monitor::default(), best: None }
     }
 
-    /// Saves only after an epoch that was the best of its run so far, by the validation loss.
+    /// Saves only after an epoch that was the best so far, by the validation loss.
     pub fn best_only(mut self) -> Self {
         self.best_only = true;
         self
@@ -54,9 +54,9 @@ impl Checkpoint {
     }
 }
 
-/// What of it goes into the file of a run.
+/// The part of it that goes into a run's file.
 #[derive(Serialize, Deserialize)]
-struct State {
+struct CheckpointState {
     best: Option<JsonFloat>,
     settings: (Monitor, bool),
 }
@@ -84,12 +84,13 @@ impl<R: Real> Callback<R> for Checkpoint {
     }
 
     fn save_state(&self) -> Option<CallbackState<R>> {
-        let state = State { best: self.best.map(JsonFloat), settings: (self.monitor, self.best_only) };
+        let state =
+            CheckpointState { best: self.best.map(JsonFloat), settings: (self.monitor, self.best_only) };
         Some(CallbackState { json: serde_json::to_value(state).ok()?, values: Vec::new() })
     }
 
     fn load_state(&mut self, state: CallbackState<R>, _: &mut Model<R>) -> Result<()> {
-        let State { best, settings } = state.parse("checkpoint")?;
+        let CheckpointState { best, settings } = state.parse("checkpoint")?;
         same_settings("checkpoint", &settings, &(self.monitor, self.best_only))?;
         self.best = best.map(|best| best.0);
         Ok(())

@@ -1,4 +1,4 @@
-//! Gradients that are too long are made shorter.
+//! Clipping of gradients.
 
 use serde::{Deserialize, Serialize};
 

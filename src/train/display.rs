@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Epoch, History, Score};
 
-/// `loss 0.4663  accuracy 83.17 %`, without the accuracy where there is none, and with `none` in place of a loss of no
-/// targets.
+/// `loss 0.4663  accuracy 83.17 %`, without the accuracy where there is none, and with `none` instead of the loss where no
+/// target counts.
 impl Display for Score {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.loss {
@@ -29,7 +29,7 @@ impl Display for Epoch {
     }
 }
 
-/// A line an epoch; of several, the best one is marked.
+/// A line for each epoch; if there are several, the best one is marked.
 impl Display for History {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let width = self.epochs.iter().map(|epoch| epoch.epoch.to_string().len()).max().unwrap_or(0);

@@ -12,10 +12,10 @@ use crate::prune::Mask;
 use crate::{Error, Model, Real, Result};
 
 /// Ends a run when a score has not improved for some epochs, and restores the best epoch's parameters at the end of the
-/// run, also of one that an error ended.
+/// run, even if an error ended it.
 ///
-/// Epochs before and after a pruning are not compared: where the model's mask has changed, the search for the best
-/// epoch begins again with the next. An epoch without the score is passed over.
+/// Epochs before and after pruning are not compared: when the model's mask has changed, the search for the best epoch
+/// begins again with the next one. An epoch without the score is skipped.
 ///
 /// # Source
 /// Prechelt 1998, "Early stopping — but when?"; the options are Keras's, with `restore_best_weights` on by default.
@@ -62,19 +62,19 @@ impl<R: Real> EarlyStopping<R> {
         self
     }
 
-    /// The score must get better by more than this to count; 0 by default.
+    /// The score must improve by more than this to count; 0 by default.
     pub fn min_delta(mut self, min_delta: f64) -> Self {
         self.min_delta = min_delta;
         self
     }
 
-    /// Whether the model gets the parameters of its best epoch back; true by default.
+    /// Whether the parameters of the best epoch are restored at the end; true by default.
     pub fn restore_best_weights(mut self, restore: bool) -> Self {
         self.restore = restore;
         self
     }
 
-    /// Begins the search for the best epoch, of this model as it is pruned.
+    /// Begins the search for the best epoch of this model with its present mask.
     fn forget(&mut self, model: &Model<R>) {
         (self.best, self.since) = (None, 0);
         self.weights.clear();
@@ -82,12 +82,12 @@ impl<R: Real> EarlyStopping<R> {
     }
 }
 
-/// What of it goes into a file, besides the weights.
+/// The part of it that goes into a run's file, in addition to the weights.
 #[derive(Serialize, Deserialize)]
-struct State {
+struct EarlyStoppingState {
     best: Option<JsonFloat>,
-    /// How many parameters were pruned when the search for the best epoch began, by which a mask of then is known
-    /// again; none in a file from before this was written.
+    /// How many parameters were pruned when the search for the best epoch began, which identifies the mask of that time;
+    /// `None` in files that were written before this field existed.
     #[serde(default)]
     pruned: Option<usize>,
     settings: (Monitor, JsonFloat, bool),
@@ -134,7 +134,7 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
     }
 
     fn save_state(&self) -> Option<CallbackState<R>> {
-        let state = State {
+        let state = EarlyStoppingState {
             best: self.best.map(JsonFloat),
             pruned: Some(self.mask.as_ref().map_or(0, |mask| mask.count())),
             settings: self.settings(),
@@ -144,7 +144,7 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
     }
 
     fn load_state(&mut self, state: CallbackState<R>, model: &mut Model<R>) -> Result<()> {
-        let State { best, pruned, settings, since } = state.parse("early stopping")?;
+        let EarlyStoppingState { best, pruned, settings, since } = state.parse("early stopping")?;
         same_settings("early stopping", &settings, &self.settings())?;
         let best_kept = self.restore && best.is_some();
         let (found, expected) = (state.values.len(), if best_kept { model.parameter_count() } else { 0 });
@@ -152,7 +152,8 @@ impl<R: Real> Callback<R> for EarlyStopping<R> {
             return Err(Error::mismatch("the best weights", found, expected));
         }
         (self.best, self.since, self.weights) = (best.map(|best| best.0), since, state.values);
-        // Masks only grow, so one of as many parameters is the same; from any other the next epoch will begin again.
+        // Masks only grow, so a mask with the same number of pruned parameters is the same mask. With any other, the next
+        // epoch begins the search again.
         let now = model.shared_mask().filter(|mask| mask.count() > 0);
         if let Some(pruned) = pruned {
             let same = pruned == now.map_or(0, |mask| mask.count());

@@ -1,4 +1,4 @@
-//! What a run is made of, as far as a file must share it: settings, model and data.
+//! What a run and its file must have in common: settings, model and data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,29 +12,29 @@ use super::settings::Settings;
 use crate::data::{Dataset, Sample, Sampler, TargetShape};
 use crate::{Error, Model, Real, Result, rng};
 
-/// At most this many letters of a setting are shown in a message.
+/// The most characters of a setting that a message shows.
 const SHOWN: usize = 160;
-/// Samples whose inputs are looked at, evenly spaced: reading all could take as long as an epoch.
+/// How many samples' inputs are compared, evenly spaced: reading all could take as long as an epoch.
 const INPUTS: usize = 64;
-/// Settings that decide what an epoch's steps are.
+/// The settings that decide the steps of an epoch.
 const OF_STEPS: [&str; 5] = ["batch_size", "sampler", "seed", "stateful", "training data"];
 
 /// The settings of a run, by name.
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) settings: BTreeMap<String, Value>,
-    /// Those that can be compared with a file of the first form, in which they are texts.
+    /// Those that can be compared with a file of the first form, which has them as text.
     first_form: BTreeMap<&'static str, String>,
-    /// Those that may have changed.
+    /// Those that are allowed to differ.
     changed: Vec<String>,
 }
 
-/// Settings that have changed, and may.
+/// Settings that differ and are allowed to.
 #[derive(Debug, Default)]
 pub(super) struct Differences(Vec<String>);
 
 impl Differences {
-    /// Whether an epoch has other steps than before.
+    /// Whether the steps of an epoch differ.
     pub(super) fn of_steps(&self) -> bool {
         self.0.iter().any(|name| OF_STEPS.contains(&&**name))
     }
@@ -96,12 +96,11 @@ impl Described {
         Ok(described)
     }
 
-    /// The differences between the run in the file and this one, if they are such as may be.
+    /// The differences between the run in the file and this one, if all of them are allowed.
     pub(super) fn compare(&self, content: &Content) -> Result<Differences, String> {
         let found = &content.settings;
         let (names, expected) = if content.version == 1 {
-            // The texts of what may have any type have changed with it; what is compared then are those of plain
-            // values.
+            // The text of a setting that can have any type changed when the type did, so only plain values are compared.
             let expected = |name: &str| self.first_form.get(name).cloned().map(Value::from);
             (
                 self.first_form.keys().map(|&name| name.to_owned()).collect(),
@@ -137,7 +136,7 @@ impl Described {
 
 type Get<'a> = dyn Fn(&str) -> Option<Value> + 'a;
 
-/// What was found in place of what; of an object or a list of many parts, only the parts that differ.
+/// What was found and what was expected; for an object or list, only the parts that differ.
 fn difference(name: &str, found: Option<&Value>, expected: Option<&Value>) -> String {
     if let (Some(Value::Object(a)), Some(Value::Object(b))) = (found, expected) {
         let names: BTreeSet<_> = a.keys().chain(b.keys()).collect();
@@ -162,7 +161,7 @@ fn difference(name: &str, found: Option<&Value>, expected: Option<&Value>) -> St
     format!("`{name}`: found {}, expected {}", shown(found), shown(expected))
 }
 
-/// The settings that were texts of plain values in the first form of the file.
+/// The settings that the first form of the file has as text of plain values.
 fn first_form<R: Real>(
     settings: &Settings<R>,
     model: &Model<R>,
@@ -192,8 +191,8 @@ fn first_form<R: Real>(
     form
 }
 
-/// What can be told of a dataset without reading it all: its sizes and names, a hash over all targets and lengths, and
-/// one over the inputs of a few samples.
+/// What identifies a dataset without reading all of it: its sizes and names, a hash over all targets and lengths, and one
+/// over the inputs of a few samples.
 fn fingerprint<R: Real>(data: &dyn Dataset<Elem = R>) -> Value {
     let n = data.len();
     let mut x = vec![R::ZERO; data.shape().size()];

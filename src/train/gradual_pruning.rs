@@ -1,4 +1,4 @@
-//! Pruning little by little.
+//! Gradual pruning.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use super::{Callback, CallbackState, EpochEnd, Flow};
 use crate::prune::{Magnitude, Mask};
 use crate::{Error, Model, Real, Result};
 
-/// Prunes by magnitude at the ends of epochs, aggressively at first, then more slowly, so that the network can make
-/// up for each loss before the next.
+/// Prunes by magnitude after epochs, aggressively at first, then more slowly, so that the network can recover from each
+/// pruning before the next.
 ///
 /// After epoch e from a to b: share s = s_b · (1 − (1 − (e − a + 1) / (b − a + 1))³)
 ///
-/// Weights that go between two epochs keep the others training in between; leave a few epochs after b, since what the
-/// last pruning took away can only be made up for then. What is pruned already counts, and stays.
+/// The other weights adapt in the epochs in between; leave a few epochs after b, so that the model can recover from the last
+/// pruning. What was pruned before counts, and stays pruned.
 ///
 /// # Source
 /// Zhu & Gupta 2017, "To prune, or not to prune", equation 1, with s_i = 0 and t₀ = a − 1.
@@ -37,18 +37,18 @@ pub struct GradualPruning {
 }
 
 impl GradualPruning {
-    /// Until this share of each weight is pruned; after epochs 1 to 10.
+    /// Prunes until this share of each weight tensor is pruned; after epochs 1 to 10.
     pub fn new(share: f64) -> Self {
         Self { to: share, from: 1, until: 10, rule: Magnitude::share(share) }
     }
 
-    /// The epoch, from 1, after which it prunes first.
+    /// Sets the epoch, from 1, after which it first prunes.
     pub fn from_epoch(mut self, epoch: usize) -> Self {
         self.from = epoch;
         self
     }
 
-    /// The epoch after which it prunes last.
+    /// Sets the epoch after which it prunes for the last time.
     pub fn until_epoch(mut self, epoch: usize) -> Self {
         self.until = epoch;
         self
@@ -90,7 +90,7 @@ impl<R: Real> Callback<R> for GradualPruning {
         if self.from == 0 || self.until < self.from {
             let (from, until) = (self.from, self.until);
             let fault =
-                format!("found {from} to {until}, expected at least 1, and the last no less than the first");
+                format!("found {from} to {until}, expected at least 1, and the last at least the first");
             return Err(Error::config("epochs of gradual pruning", fault));
         }
         self.rule.with_share(self.to).check()
@@ -104,8 +104,8 @@ impl<R: Real> Callback<R> for GradualPruning {
         Ok(Flow::Continue)
     }
 
-    /// Nothing: the run's file has the model's mask. But a file of its first form has it here, and callbacks and states
-    /// must be as many.
+    /// An empty state: the mask is in the run's file. But a file of the first form has the mask here, and there must be
+    /// as many states as callbacks.
     fn save_state(&self) -> Option<CallbackState<R>> {
         Some(CallbackState { json: serde_json::Value::Null, values: Vec::new() })
     }

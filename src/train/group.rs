@@ -1,4 +1,4 @@
-//! Parameters by name: groups that learn in their own way, and frozen ones.
+//! Parameters by name: groups with their own settings, and frozen ones.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::{Description, Error, Real, Result};
 /// # Source
 /// PyTorch's parameter groups.
 /// # Examples
-/// A tenth of the rate, and a rule of its own without weight decay:
+/// A tenth of the rate, and a separate optimizer without weight decay:
 /// ```
 /// use bptt::optim::Adam;
 /// use bptt::train::Group;
@@ -33,18 +33,18 @@ impl<R: Real> Default for Group<R> {
 }
 
 impl<R: Real> Group<R> {
-    /// The same as the others.
+    /// A group with the settings of the others.
     pub fn new() -> Self {
         Self { lr_scale: 1.0, optimizer: None }
     }
 
-    /// A factor for the learning rate, whatever schedule that follows.
+    /// A factor for the learning rate, applied after any schedule.
     pub fn lr_scale(mut self, factor: f64) -> Self {
         self.lr_scale = factor;
         self
     }
 
-    /// An optimizer of the group's own, of any kind; a schedule changes its rate as it does that of the others.
+    /// A separate optimizer, of any kind; a schedule changes its rate in the same way.
     pub fn optimizer(mut self, optimizer: impl Optimizer<R> + 'static) -> Self {
         self.optimizer = Some(Box::new(optimizer));
         self
@@ -52,38 +52,38 @@ impl<R: Real> Group<R> {
 }
 
 impl<R: Real> Group<R> {
-    /// The settings, by which a run that is resumed is known to be the same.
+    /// The settings, by which a resumed run is compared with its file.
     pub(super) fn describe(&self) -> Description {
         let optimizer = self.optimizer.as_ref().map(|optimizer| optimizer.describe());
         Description::new("Group", (self.lr_scale, optimizer))
     }
 }
 
-/// The trainer's patterns: groups and frozen parameters.
+/// The patterns of a trainer: groups and frozen parameters.
 #[derive(Debug)]
 pub(super) struct Groups<R: Real> {
     pub(super) groups: Vec<(String, Group<R>)>,
     pub(super) frozen: Vec<String>,
 }
 
-/// Neighbouring parameters that one call of an optimizer moves.
+/// Consecutive parameters that one call of an optimizer updates.
 pub(super) struct UpdateRange<'a, R: Real> {
     pub(super) range: Range<usize>,
     pub(super) optimizer: &'a dyn Optimizer<R>,
-    /// Whether the optimizer is a group's own.
+    /// Whether the optimizer belongs to a group.
     pub(super) own: bool,
     pub(super) lr_scale: f64,
     pub(super) lr: f64,
 }
 
-/// Who moves which parameters, and which ones nobody moves.
+/// Which optimizer updates which parameters, and which parameters are frozen.
 pub(super) struct UpdatePlan<'a, R: Real> {
     pub(super) updates: Vec<UpdateRange<'a, R>>,
     pub(super) frozen: Vec<Range<usize>>,
 }
 
 impl<R: Real> Groups<R> {
-    /// Finds out whose each tensor is, and joins neighbours.
+    /// Assigns each tensor to a group, and joins consecutive ranges.
     pub(super) fn plan<'a>(
         &'a self,
         rest: &'a dyn Optimizer<R>,

@@ -1,4 +1,4 @@
-//! What happened in a run, epoch by epoch.
+//! The history of a run: its epochs.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, atomic_write};
 
-/// Mean loss, and accuracy where the targets are classes; none of what nothing was counted for.
+/// Mean loss, and accuracy where the targets are classes; `None` where nothing was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The mean loss; none where no target counts. In JSON, one that is not finite is `null` as well.
+    /// The mean loss; `None` where no target counts. In JSON, a loss that is not finite is `null` too.
     pub loss: Option<f64>,
-    /// The share of classes predicted correctly, from 0 to 1; none where no target is a class that counts.
+    /// The share of classes predicted correctly, from 0 to 1; `None` where no target is a class that counts.
     pub accuracy: Option<f64>,
 }
 
 /// One epoch of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// From 1.
+    /// Its number, from 1.
     pub epoch: usize,
-    /// On the training samples, measured while learning.
+    /// The score on the training samples, measured during training.
     pub train: Score,
-    /// On the validation samples, measured after the epoch.
+    /// The score on the validation samples, measured after the epoch.
     pub valid: Option<Score>,
     /// The learning rate of the last step.
     pub lr: f64,
-    /// Seconds of training, validation not counted.
+    /// Seconds of training, without validation.
     pub seconds: f64,
 }
 
@@ -53,20 +53,20 @@ pub struct Epoch {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// In their order.
+    /// The epochs, in order.
     pub epochs: Vec<Epoch>,
 }
 
 impl History {
-    /// The epoch with the lowest validation loss; with the lowest training loss where there was no validation. Epochs
-    /// without a loss are passed over.
+    /// The epoch with the lowest validation loss, or training loss where there was no validation. Epochs without a loss
+    /// are skipped.
     pub fn best(&self) -> Option<&Epoch> {
         let loss = |epoch: &Epoch| epoch.valid.unwrap_or(epoch.train).loss.filter(|loss| !loss.is_nan());
         let epochs = self.epochs.iter().filter_map(|epoch| Some((epoch, loss(epoch)?)));
         epochs.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(epoch, _)| epoch)
     }
 
-    /// A line of names and a line an epoch; what an epoch does not have is empty.
+    /// The history as CSV: a line of names and a line for each epoch. What an epoch does not have is empty.
     pub fn to_csv(&self) -> String {
         let mut csv = "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,lr,seconds\n".to_owned();
         for Epoch { epoch, train, valid, lr, seconds } in &self.epochs {
@@ -83,7 +83,7 @@ impl History {
         csv
     }
 
-    /// Writes the history as JSON, beside its place first.
+    /// Writes the history as JSON, by [`atomic_write`](crate::atomic_write).
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
@@ -93,7 +93,7 @@ impl History {
         atomic_write(path, json + "\n")
     }
 
-    /// Reads a history that [`save`](Self::save) or a [`JsonLog`](super::JsonLog) wrote: the same to the bit.
+    /// Reads a history that [`save`](Self::save) or a [`JsonLog`](super::JsonLog) wrote, to the bit.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] naming the file.

@@ -22,7 +22,7 @@ pub struct Hits {
 }
 
 impl Hits {
-    /// The share predicted correctly; none where nothing counts.
+    /// The share predicted correctly; `None` where nothing counts.
     pub fn accuracy(self) -> Option<f64> {
         (self.all > 0).then(|| self.right as f64 / self.all as f64)
     }

@@ -1,4 +1,4 @@
-//! Numbers in JSON that come back to the bit, those that are not finite too.
+//! Floats that round-trip through JSON exactly, including non-finite ones.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

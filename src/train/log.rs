@@ -7,8 +7,8 @@ use crate::{Model, Real, Result, atomic_write};
 
 /// Writes the history so far to a CSV file after every epoch; [`History::to_csv`] has the columns.
 ///
-/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place
-/// and renamed, so that it is whole even if the run is cut short.
+/// A run begins a new file; a resumed run also has its earlier epochs in it. The file is written by
+/// [`atomic_write`](crate::atomic_write) each time, so that it is whole even if the run is interrupted.
 ///
 /// # Source
 /// Keras's `CSVLogger`.
@@ -59,8 +59,8 @@ impl<R: Real> Callback<R> for CsvLog {
 
 /// Writes the history so far to a JSON file after every epoch; [`History::load`] reads it.
 ///
-/// A run begins a new file; a resumed one has the epochs before in it. Each time the file is written beside its place
-/// and renamed, so that it is whole even if the run is cut short.
+/// A run begins a new file; a resumed run also has its earlier epochs in it. The file is written by
+/// [`atomic_write`](crate::atomic_write) each time, so that it is whole even if the run is interrupted.
 ///
 /// # Examples
 /// ```

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Epoch;
 use crate::{Error, Result};
 
-/// The score that a callback or a schedule watches; Keras's `monitor` and `mode` in one: losses are to fall,
-/// accuracies to rise.
+/// The score that a callback or a schedule watches; Keras's `monitor` and `mode` in one: lower losses are better, and higher
+/// accuracies.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ pub enum Monitor {
 }
 
 impl Monitor {
-    /// The score in an epoch, if it has one. One that is NaN is never better than any other.
+    /// The score of an epoch, if it has one. NaN is never better than another score.
     pub fn of(self, epoch: &Epoch) -> Option<f64> {
         let score = match self {
             Self::ValidLoss | Self::ValidAccuracy => epoch.valid.unwrap_or(epoch.train),
@@ -59,7 +59,7 @@ impl Monitor {
     /// Checks that there is such a score: an accuracy needs targets that are classes.
     pub(super) fn check(self, classes: bool) -> Result<()> {
         if self.rises() && !classes {
-            let fault = format!("found {self:?} of targets that are no classes, expected a loss");
+            let fault = format!("found {self:?} of targets that are not classes, expected a loss");
             return Err(Error::config("monitor", fault));
         }
         Ok(())

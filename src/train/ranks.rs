@@ -1,20 +1,20 @@
-//! What this rank exchanges with the others.
+//! What a rank exchanges with the others.
 
 use super::AllReduce;
 use super::slot::Sums;
 use crate::loss::Tally;
 use crate::{Error, Real, Result};
 
-/// Where the counts lie that are exchanged besides gradients.
+/// The indices of the counts that are exchanged together with the gradients.
 const LOSS: usize = 0;
 const WEIGHT: usize = 1;
 const RIGHT: usize = 2;
 const ALL: usize = 3;
-/// Ranks that failed.
+/// How many ranks failed.
 const FAILED: usize = 4;
-/// Ranks that were asked to stop.
+/// How many ranks were asked to stop.
 const STOP: usize = 5;
-/// After these, the loss and weight of each draw of the batch, if someone wants to see them.
+/// The number of counts. After them come the loss and weight of each draw of the batch, if they are needed.
 const COUNTS: usize = 6;
 
 /// The other ranks of a run, and the buffer for what is exchanged with them.
@@ -32,7 +32,7 @@ impl<'a, R: Real> Ranks<'a, R> {
         Self { all_reduce, counts: vec![0.0; COUNTS], asked_to_stop: false, stops: false }
     }
 
-    /// Makes room for the tallies of as many draws as a batch has.
+    /// Allocates the tallies of the draws of a batch.
     pub(super) fn expect_draws(&mut self, batch: usize) {
         self.counts.resize(COUNTS + 2 * batch, 0.0);
     }
@@ -51,16 +51,16 @@ impl<'a, R: Real> Ranks<'a, R> {
         self.counts[COUNTS..].as_chunks().0.iter().map(|&[loss, weight]| Tally::new(loss, weight))
     }
 
-    /// Adds gradients and sums over all ranks.
+    /// Sums gradients and counts over all ranks.
     ///
-    /// A rank that has failed takes part all the same, and says so: otherwise the others would wait for it.
+    /// A rank that has failed still takes part, and says so: otherwise the others would wait for it.
     ///
     /// # Errors
-    /// What went wrong at this rank, or that another one has failed.
+    /// The error of this rank, or that another one has failed.
     pub(super) fn sum(&mut self, grads: &mut [R], sums: &mut Sums, done: Result<()>) -> Result<()> {
         let counts = &mut self.counts[..];
         (counts[LOSS], counts[WEIGHT]) = (sums.tally.loss, sums.tally.weight);
-        // JsonFloat in f64: no batch has 2⁵³ targets.
+        // Exact in f64: no batch has 2⁵³ targets.
         (counts[RIGHT], counts[ALL]) = (sums.hits.right as f64, sums.hits.all as f64);
         counts[FAILED] = f64::from(u8::from(done.is_err()));
         counts[STOP] = f64::from(u8::from(self.asked_to_stop));

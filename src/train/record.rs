@@ -1,7 +1,6 @@
-//! The JSON in a run's file, in every form that has been written.
+//! The JSON in a run's file, in every form that a release has written.
 //!
-//! Form 1 has no mask and no sampler, and its settings are texts as `Debug` prints them. Form 2 has the settings as
-//! JSON values.
+//! Form 1 has no mask and no sampler, and its settings are the output of `Debug`. Form 2 has the settings as JSON values.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +12,12 @@ use super::resume::{Position, SamplerStates, Standing};
 use super::{Epoch, History, Hits, Score};
 use crate::loss::Tally;
 
-/// The metadata's one key.
+/// The only key of the metadata.
 pub(super) const KEY: &str = "bptt-run";
 /// The form that is written.
 pub(super) const VERSION: u32 = 2;
 
-/// What the metadata hold. Keys in alphabetical order, so that the JSON is the same however it is sorted.
+/// The content of the metadata. Keys are in alphabetical order, so that the JSON does not depend on whether it is sorted.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Content {
     pub(super) averaged: bool,
@@ -38,7 +37,7 @@ pub(super) struct Content {
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct RunVersion {
     version: u32,
 }
 
@@ -58,7 +57,7 @@ type ScoreRecord = (Option<JsonFloat>, Option<JsonFloat>);
 /// A [`Position`], to the bit.
 #[derive(Serialize, Deserialize)]
 pub(super) struct PositionRecord {
-    /// All targets, and those predicted correctly.
+    /// The number of targets, and of those predicted correctly.
     classes: (u64, u64),
     loss: JsonFloat,
     seconds: JsonFloat,
@@ -70,15 +69,15 @@ impl Content {
     /// Reads the JSON, or says why it cannot be read.
     pub(super) fn parse(json: &str) -> Result<Self, String> {
         let bad = |e| format!("found a state of a training run that cannot be read: {e}");
-        let Version { version } = serde_json::from_str(json).map_err(bad)?;
+        let RunVersion { version } = serde_json::from_str(json).map_err(bad)?;
         if !(1..=VERSION).contains(&version) {
             return Err(format!("found version {version}, expected at most {VERSION}"));
         }
         serde_json::from_str(json).map_err(bad)
     }
 
-    /// Where the run in the file stands, if that is a place in a run of `epochs` epochs of `steps` steps; `None` where
-    /// the number of steps is not known.
+    /// The position of the run in the file, if it is one in a run of `epochs` epochs of `steps` steps; `steps` is `None` if
+    /// their number is not known.
     pub(super) fn standing(&self, epochs: usize, steps: Option<usize>) -> Result<Standing, String> {
         let (done, step) = (self.history.len(), self.position.step);
         if done > epochs || (done == epochs && step > 0) {
@@ -89,7 +88,7 @@ impl Content {
         let taken = |steps| done.checked_mul(steps).and_then(|taken: usize| taken.checked_add(step));
         match steps {
             Some(steps) if step >= steps || taken(steps).map(|taken| taken as u64) != Some(self.steps) => {
-                return Err(format!("{}, expected {steps} steps an epoch", found()));
+                return Err(format!("{}, expected {steps} steps per epoch", found()));
             }
             None if (step as u64) > self.steps => return Err(format!("{}, expected more", found())),
             _ => {}
@@ -97,7 +96,7 @@ impl Content {
         let (all, right) = self.position.classes;
         let numbered = self.history.iter().zip(1..).all(|(row, number)| row.epoch == number);
         if !numbered || right > all || all > u64::MAX / 2 {
-            return Err("found epochs or counts that no run has".into());
+            return Err("found epochs or counts that are not those of a run".into());
         }
         let history = History { epochs: self.history.iter().map(Epoch::from).collect() };
         let sampler = SamplerStates { before: self.sampler_before.clone(), after: self.sampler.clone() };

@@ -1,8 +1,8 @@
-//! A run in a file: all that is needed to go on as if it had never stopped.
+//! A run in a file: all that is needed to resume it as if it had never stopped.
 //!
 //! What always holds here:
 //! - A file is read and checked as a whole before anything of the run or the model changes.
-//! - What is restored is what [`RunFile::write`] took: a run that goes on computes the bits of one never stopped.
+//! - What is restored is what [`RunFile::write`] wrote: a resumed run computes the same bits as one that never stopped.
 //! - Every release reads what earlier ones wrote; [`record`](super::record) has the forms.
 
 use std::path::PathBuf;
@@ -18,31 +18,31 @@ use super::stepper::CarriedState;
 use super::{Callback, CallbackState, History, Hits, Score, Stepper};
 use crate::data::Sampler;
 use crate::loss::Tally;
-use crate::params::{Layout, Named, TensorFile, read_checked, write_checked};
+use crate::params::{Layout, NamedTensor, TensorFile, read_checked, write_checked};
 use crate::prune::Mask;
 use crate::{Error, Model, Real, Result};
 
-/// Where a run stands.
+/// The position of a run.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// The epochs done.
     pub(super) history: History,
-    /// How far the epoch after these is.
+    /// The position in the epoch after these.
     pub(super) position: Position,
     /// Whether a callback has ended the run.
     pub(super) stopped: bool,
-    /// The sampler's state before it drew the epoch in hand, and, in a run that goes on within an epoch, the one to
-    /// which it returns when it has drawn the epoch again.
+    /// The sampler's state before it drew the present epoch, and, in a run that is resumed within an epoch, the one to
+    /// which it returns after it has drawn the epoch again.
     pub(super) sampler: SamplerStates,
 }
 
-/// How far an epoch is, and its running sums.
+/// The position in an epoch, and its running sums.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Position {
     pub(super) step: usize,
     pub(super) tally: Tally,
     pub(super) hits: Hits,
-    /// Seconds before the run was resumed.
+    /// Seconds of the epoch before the run was resumed.
     pub(super) seconds: f64,
 }
 
@@ -61,13 +61,13 @@ pub(super) struct SamplerStates {
     pub(super) after: Option<Value>,
 }
 
-/// The file, and the settings that a run which goes on from it must share.
+/// The file, and the settings that a run resumed from it must share.
 #[derive(Debug)]
 pub(super) struct RunFile {
     path: PathBuf,
-    /// Steps from one writing within an epoch to the next.
+    /// The number of steps between two writes within an epoch.
     every: Option<usize>,
-    /// Whether this process writes it: of several ranks, the first alone does.
+    /// Whether this process writes it: of several ranks, only the first does.
     writes: bool,
     described: Described,
 }
@@ -76,7 +76,7 @@ pub(super) struct RunFile {
 pub(super) struct Saved<R> {
     path: PathBuf,
     params: Vec<R>,
-    /// The mask; nothing is known of it in a file of the first form.
+    /// The mask; a file of the first form does not have it.
     mask: Option<Option<Arc<Mask>>>,
     carried: CarriedState<Vec<R>>,
     callbacks: Vec<CallbackState<R>>,
@@ -107,13 +107,14 @@ impl RunFile {
         Ok(Some(Self { path: path.clone(), every: settings.every, writes, described }))
     }
 
-    /// Whether a step that left the epoch this far is one to write after. The last of an epoch is not: the epoch's
-    /// end is written instead.
+    /// Whether to write after this step. After the last step of an epoch it does not: the end of the epoch is written
+    /// instead.
     pub(super) fn due(&self, step: usize, steps: usize) -> bool {
         step < steps && self.every.is_some_and(|every| step.is_multiple_of(every))
     }
 
-    /// Writes the file, beside its place first. The model has the parameters that steps go on from, not averages.
+    /// Writes the file, by [`atomic_write`](crate::atomic_write). The model must have the parameters of the last step, not
+    /// averages.
     pub(super) fn write<R: Real>(
         &self,
         model: &Model<R>,
@@ -217,7 +218,7 @@ impl RunFile {
     }
 }
 
-/// What the steps carried, of the sizes that they have in this run.
+/// What the steps carried, checked against the sizes in this run.
 fn carried<R: Real>(
     file: &TensorFile<'_>,
     layout: &Layout,
@@ -253,7 +254,7 @@ fn callbacks<R: Real>(file: &TensorFile<'_>, states: Vec<Value>) -> Result<Vec<C
 }
 
 impl<R: Real> Saved<R> {
-    /// Puts everything back; callbacks and sampler first, so that a fault in their states leaves the model as it was.
+    /// Restores everything; callbacks and sampler first, so that a fault in their states leaves the model unchanged.
     pub(super) fn restore(
         self,
         model: &mut Model<R>,
@@ -269,7 +270,7 @@ impl<R: Real> Saved<R> {
         }
         let before = model.shared_mask().cloned();
         if let Some(mask) = mask {
-            // Callbacks look at the mask of the model that goes on, whose parameters follow below.
+            // Callbacks look at the mask of the resumed model, whose parameters follow below.
             model.set_mask(mask);
         }
         load(callbacks, states, model).map_err(|fault| {
@@ -284,7 +285,7 @@ impl<R: Real> Saved<R> {
     }
 }
 
-/// Gives the callbacks that have a state theirs, in order.
+/// Restores the states of the callbacks that have one, in order.
 fn load<R: Real>(
     callbacks: &mut [Box<dyn Callback<R>>],
     states: Vec<CallbackState<R>>,
@@ -301,7 +302,7 @@ fn load<R: Real>(
     Ok(())
 }
 
-fn named<'a, R>(prefix: &str, layout: &Layout, values: &'a [R]) -> Vec<Named<'a, R>> {
+fn named<'a, R>(prefix: &str, layout: &Layout, values: &'a [R]) -> Vec<NamedTensor<'a, R>> {
     let tensors = layout.tensors().iter();
     tensors.map(|t| (format!("{prefix}.{}", t.name), t.shape(), &values[t.range()])).collect()
 }

@@ -1,8 +1,8 @@
 //! A run: epochs of steps, validation, callbacks.
 //!
-//! All of it happens on the thread that called `fit`, but for the steps and the validation, which run in the stepper's
-//! pool, from one file or epoch to the next. So a callback may take its time, hold a lock or call `predict`
-//! without a worker waiting for it.
+//! All of it happens on the thread that called `fit`, except for the steps and the validation, which run in the stepper's
+//! pool, from one file or epoch to the next. So a callback may be slow, hold a lock or call `predict` without a worker
+//! waiting for it.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -15,21 +15,21 @@ use super::{Callback, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
 use crate::data::{Batches, Dataset, Population, Sampler};
 use crate::{Error, Model, Real, Result};
 
-/// What a run learns from and is measured on.
+/// The data for training and validation.
 #[derive(Clone, Copy)]
 pub(super) struct Sets<'a, R> {
     pub(super) train: &'a dyn Dataset<Elem = R>,
     pub(super) valid: Option<&'a dyn Dataset<Elem = R>>,
 }
 
-/// What a trainer has that changes in a run.
+/// The parts of a trainer that change in a run.
 pub(super) struct Parts<'a, R: Real> {
     pub(super) sampler: &'a mut dyn Sampler,
     pub(super) callbacks: &'a mut [Box<dyn Callback<R>>],
 }
 
-/// A run: all that changes while it goes on, but the model.
-struct Run<'a, R: Real> {
+/// A run: everything that changes in it, except the model.
+struct TrainingRun<'a, R: Real> {
     settings: &'a Settings<R>,
     sets: Sets<'a, R>,
     stepper: Stepper<'a, R>,
@@ -39,14 +39,14 @@ struct Run<'a, R: Real> {
     file: Option<RunFile>,
 }
 
-/// Trains the model, or goes on with it.
+/// Trains the model, or resumes its training.
 pub(super) fn run<'a, R: Real>(
     settings: &'a Settings<R>,
     parts: Parts<'a, R>,
     model: &mut Model<R>,
     sets: Sets<'a, R>,
 ) -> Result<History> {
-    let mut run = Run::new(settings, parts, model, sets)?;
+    let mut run = TrainingRun::new(settings, parts, model, sets)?;
     run.start(model)?;
     let result = run.epochs(model);
     run.end(model, result)
@@ -60,14 +60,14 @@ pub(super) fn restore_bytes<'a, R: Real>(
     train: &'a dyn Dataset<Elem = R>,
     bytes: &[u8],
 ) -> Result<()> {
-    let mut run = Run::new(settings, parts, model, Sets { train, valid: None })?;
+    let mut run = TrainingRun::new(settings, parts, model, Sets { train, valid: None })?;
     let all = (settings.epochs, run.batches.steps());
     let none = || Error::config("run_file", "found no file, expected one");
     let saved = run.file.as_ref().ok_or_else(none)?.parse(bytes, model, &run.stepper, all)?;
     saved.restore(model, &mut run.stepper, run.callbacks, *run.batches.sampler_mut()).map(drop)
 }
 
-impl<'a, R: Real> Run<'a, R> {
+impl<'a, R: Real> TrainingRun<'a, R> {
     /// Checks everything, and makes the buffers.
     fn new(
         settings: &'a Settings<R>,
@@ -93,7 +93,7 @@ impl<'a, R: Real> Run<'a, R> {
         Ok(Self { settings, sets, stepper, batches, standing: Standing::default(), callbacks, file })
     }
 
-    /// Starts the callbacks, and puts back what is in the file if the run is to go on from there.
+    /// Starts the callbacks, and restores what is in the file if the run is resumed.
     fn start(&mut self, model: &mut Model<R>) -> Result<()> {
         let all = (self.settings.epochs, self.batches.steps());
         let saved = match &self.file {
@@ -121,26 +121,26 @@ impl<'a, R: Real> Run<'a, R> {
         Ok(())
     }
 
-    /// Ends the run, which may have failed: the model gets the averages if it has not, and each callback has its last
-    /// word in either case.
+    /// Ends the run, which may have failed: the model gets the averages if it has not failed, and `on_end` of each callback
+    /// is called in either case.
     fn end(mut self, model: &mut Model<R>, mut result: Result<()>) -> Result<History> {
         if result.is_ok() {
             self.stepper.swap_average(model);
         }
         for callback in self.callbacks {
-            // What went wrong first is what the caller should hear of.
+            // The caller should see the first error.
             result = result.and(callback.on_end(model));
         }
         result.map(|()| self.standing.history)
     }
 
-    /// The epoch that comes after those in the history, or what is left of it: steps, validation, callbacks, file.
+    /// The epoch after those in the history, or the rest of it: steps, validation, callbacks, file.
     fn epoch(&mut self, model: &mut Model<R>) -> Result<()> {
         let start = Instant::now();
         let number = self.standing.history.epochs.len() + 1;
         let drawn = self.draw(number);
         let train = drawn.and_then(|steps| self.steps(model, steps, start))?;
-        // An error from here on is one of this rank alone.
+        // From here, an error concerns only this rank.
         let ended = self.end_epoch(model, train, start).and_then(|()| self.write(model));
         if ended.is_err() && number < self.settings.epochs {
             self.stepper.abandon();
@@ -148,7 +148,7 @@ impl<'a, R: Real> Run<'a, R> {
         ended
     }
 
-    /// Draws the epoch, and returns the steps of it that are left.
+    /// Draws the epoch, and returns its remaining steps.
     fn draw(&mut self, epoch: usize) -> Result<Range<usize>> {
         let resumed = self.standing.position.step;
         let sampler = &mut self.standing.sampler;
@@ -190,7 +190,7 @@ impl<'a, R: Real> Run<'a, R> {
         Ok(self.standing.position.score(self.sets.train.target_shape().is_classes()))
     }
 
-    /// Some steps at a stretch, in the pool, while callbacks are told of them here.
+    /// Some consecutive steps, in the pool, while callbacks are called for them here.
     fn segment(&mut self, model: &mut Model<R>, steps: Range<usize>) -> Result<()> {
         let Self { settings, sets, stepper, batches, standing, callbacks, .. } = self;
         let (pool, first) = (stepper.pool(), steps.start);
@@ -252,7 +252,7 @@ impl<R: Real> Segment<'_, '_, R> {
         let all = self.settings.epochs * steps;
         let clock = match schedule.unit() {
             Unit::Epoch => Clock::new(before, self.settings.epochs),
-            // Where a sampler makes epochs differ, the steps taken are not the share of the run that is done.
+            // If a sampler makes epochs of different lengths, the fraction of steps is not that of the run.
             Unit::Step => Clock::new(self.stepper.steps() as usize, all)
                 .fraction((before * steps + step) as f64 / all as f64),
         };
@@ -283,8 +283,8 @@ impl<R: Real> Segment<'_, '_, R> {
     }
 }
 
-/// A model with the averages of its parameters; when this is dropped, and so after an error or a panic too, it has
-/// those again from which the steps go on.
+/// A model with the averages of its parameters. When this is dropped, also after an error or a panic, the model has the
+/// parameters of the last step again.
 struct Averaged<'a, 's, R: Real> {
     stepper: &'a mut Stepper<'s, R>,
     model: &'a mut Model<R>,

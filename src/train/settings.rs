@@ -1,4 +1,4 @@
-//! The settings of a run, and what can be said of them before it begins.
+//! The settings of a run, and their checks before it begins.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::optim::Optimizer;
 use crate::shape::MAX_LANES;
 use crate::{Error, Real, Result};
 
-/// All of a trainer that stays as it is during a run: what its threads may share.
+/// The part of a trainer that does not change during a run, and which its threads share.
 #[derive(Debug)]
 pub(super) struct Settings<R: Real> {
     pub(super) loss: Box<dyn Loss<R>>,
@@ -91,7 +91,7 @@ impl<R: Real> Settings<R> {
         Ok(())
     }
 
-    /// Checks what a run alone needs: that schedule and callbacks find the scores that they watch.
+    /// Checks what only a run needs: that the scores that schedule and callbacks watch exist.
     pub(super) fn check_run(
         &self,
         train: &dyn Dataset<Elem = R>,

@@ -1,4 +1,4 @@
-//! How a batch is cut into tiles and slots, what a slot does, and the tree that adds the slots.
+//! How a batch is cut into tiles and slots, what a slot does, and the tree that sums the slots.
 
 use std::ops::{AddAssign, Range};
 
@@ -8,19 +8,19 @@ use crate::loss::{Loss, Tally};
 use crate::nn::{Mode, Workspace};
 use crate::{Model, Real, Result};
 
-/// At most this many gradient slots: the tiles of a batch are summed into these, and these by a fixed tree.
+/// The most slots: the tiles of a batch are summed into slots, and these by a fixed tree.
 ///
-/// More would keep more threads busy, but each costs a workspace, a copy of the gradients and an addition a step; with
-/// tiles of 32 lanes, 16 slots take batches of 512 samples at one tile each. It is a power of two, so that ranks, of
-/// which there are 1, 2, 4, 8 or 16, each have a subtree of the tree.
+/// More would keep more threads busy, but each costs a workspace, a copy of the gradients and an addition per step; with
+/// tiles of 32 lanes, 16 slots hold batches of 512 samples at one tile each. It is a power of two, so that each rank, of
+/// which there are 1, 2, 4, 8 or 16, has a subtree of the tree.
 pub(super) const SLOTS: usize = 16;
 
-/// How a batch is cut into tiles, these into the slots of all ranks, and which of those are this rank's.
+/// How a batch is cut into tiles, the tiles into the slots of all ranks, and which slots belong to this rank.
 ///
-/// All of it is a function of the batch's length and of settings, never of threads.
+/// All of it is a function of the batch's length and of settings, never of the number of threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    /// Draws of a tile.
+    /// Draws per tile.
     pub(super) tile: usize,
     pub(super) rank: usize,
     pub(super) ranks: usize,
@@ -31,20 +31,20 @@ impl Cut {
         draws.div_ceil(self.tile)
     }
 
-    /// Slots that a batch of this many draws uses, at all ranks.
+    /// How many slots a batch of this many draws uses, at all ranks.
     fn used(self, draws: usize) -> usize {
         self.tiles(draws).min(SLOTS)
     }
 
-    /// Those of them that are this rank's. Ranks have fixed shares of all slots, used or not, so that a rank's own
-    /// slots are a subtree of the tree over all; the last ranks may have none in a small batch.
+    /// Those of them that belong to this rank. Ranks have fixed shares of all slots, used or not, so that the slots of a rank
+    /// are a subtree of the tree over all; in a small batch the last ranks may have none.
     pub(super) fn own(self, draws: usize) -> Range<usize> {
         let used = self.used(draws);
         let bound = |rank: usize| (rank * SLOTS / self.ranks).min(used);
         bound(self.rank)..bound(self.rank + 1)
     }
 
-    /// The tiles of a slot: neighbours, as many as the other slots have, or one more or less.
+    /// The range of tiles assigned to a slot; the numbers of tiles of slots differ by at most one.
     pub(super) fn of_slot(self, slot: usize, draws: usize) -> Range<usize> {
         let (tiles, used) = (self.tiles(draws), self.used(draws));
         slot * tiles / used..(slot + 1) * tiles / used
@@ -56,13 +56,13 @@ impl Cut {
         if own.is_empty() { draws } else { self.draws(self.of_slot(own.start, draws), draws).start }
     }
 
-    /// The draws of some neighbouring tiles.
+    /// The draws of some consecutive tiles.
     pub(super) fn draws(self, tiles: Range<usize>, draws: usize) -> Range<usize> {
         draws.min(tiles.start * self.tile)..draws.min(tiles.end * self.tile)
     }
 }
 
-/// What is summed besides gradients.
+/// What is summed in addition to gradients.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums {
     pub(super) tally: Tally,
@@ -81,9 +81,9 @@ pub(super) struct Slot<R> {
     ws: Workspace<R>,
     grads: Vec<R>,
     sums: Sums,
-    /// Each draw's own tally, tile after tile, if there is room for them.
+    /// The tally of each draw, tile after tile, if there is room for them.
     pub(super) draws: Vec<Tally>,
-    /// The states that each of its tiles carries to the next step, one tile after another; empty where none does.
+    /// The states that its tiles carry to the next step, one tile after another; empty if they carry none.
     pub(super) states: Vec<R>,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Work<'a, R: Real> {
 }
 
 impl<R: Real> Slot<R> {
-    /// A slot for tiles of `tile` samples with targets of this shape, that carries the states of `streams` tiles.
+    /// A slot for tiles of `tile` samples with targets of this shape, which carries the states of `streams` tiles.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -111,7 +111,7 @@ impl<R: Real> Slot<R> {
         Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), states })
     }
 
-    /// Sums the losses and gradients of slot `i`'s tiles, in their order.
+    /// Sums the losses and gradients of the tiles of slot `i`, in order.
     pub(super) fn run(&mut self, i: usize, work: Work<'_, R>) -> Result<()> {
         let Work { batch, cut, seed, .. } = work;
         self.grads.fill(R::ZERO);
@@ -157,15 +157,15 @@ impl<R: Real> Slot<R> {
     }
 }
 
-/// Adds all slots, by a tree that depends on their number alone: neighbours, then neighbouring pairs, and so on, where
-/// one without a neighbour waits for the next level.
+/// Sums all slots, by a tree that depends only on their number: neighbours, then neighbouring pairs, and so on; one without
+/// a neighbour waits for the next level.
 ///
 /// ```text
 /// stride 1:  0+1  2+3  4        stride 2:  01+23  4        stride 4:  0123+4
 /// ```
 ///
-/// The gradients are returned as two summands, of which the second may be empty: the last addition is left to whoever
-/// writes the sum elsewhere, and so passes over them once less.
+/// The gradients are returned as two summands, of which the second may be empty: the last addition is left to the code that
+/// writes the sum elsewhere, which saves a pass over them.
 pub(super) fn add<R: Real>(slots: &mut [Slot<R>]) -> (Sums, [&[R]; 2]) {
     let (count, mut stride) = (slots.len(), 1);
     while stride < count {

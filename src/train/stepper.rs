@@ -1,10 +1,10 @@
 //! One training step: tiles → slots → tree (→ ranks) → 1 / weight → freeze → mask → clip → optimizers → repack.
 //!
 //! What always holds here:
-//! - How a batch is cut into tiles and slots, and in which order these are summed, depends on the size of the batch and
-//!   the settings alone. So the bits are the same at any number of threads, and of ranks.
+//! - How a batch is cut into tiles and slots, and in which order these are summed, depends only on the size of the batch and
+//!   the settings. So the bits are the same at any number of threads and ranks.
 //! - A step allocates nothing: all buffers are made by [`Stepper::new`].
-//! - A step that fails leaves the parameters as they were.
+//! - A step that fails leaves the parameters unchanged.
 
 use std::sync::Arc;
 
@@ -36,13 +36,13 @@ pub struct StepReport {
     pub grad_norm: f64,
 }
 
-/// What one step carries to the next, besides the parameters.
+/// What one step carries to the next, in addition to the parameters.
 pub(super) struct CarriedState<V> {
-    /// Steps taken.
+    /// How many steps were taken.
     pub(super) steps: u64,
     /// All first moments, then all second ones, and so on.
     pub(super) moments: V,
-    /// The averages, if the trainer keeps any, and whether there was a step to average.
+    /// The averages, if the trainer keeps any, and whether there was a step to average yet.
     pub(super) average: Option<V>,
     pub(super) averaged: bool,
     /// For each slot, the states of its streams.
@@ -54,9 +54,9 @@ pub(super) struct CarriedState<V> {
 struct Fits {
     shape: Shape,
     targets: TargetShape,
-    /// The size of a batch; the largest one, unless it is one of streams.
+    /// The size of a batch of streams, or the largest size of any other batch.
     batch: usize,
-    /// Whether each batch has the next sample of as many streams.
+    /// Whether batches are those of streams.
     streams: bool,
 }
 
@@ -65,8 +65,8 @@ struct Fits {
 /// [`Trainer::fit`](super::Trainer::fit) runs one; [`Trainer::stepper`](super::Trainer::stepper) returns one for custom
 /// training loops.
 ///
-/// A stepper has threads of its own. A loop whose steps are short should run in a rayon pool as a whole, as by
-/// `rayon::scope`: it then forks there, and saves waking a thread for each step.
+/// A stepper has its own threads. A loop with short steps should run inside a rayon pool as a whole, for example within
+/// `rayon::scope`: it then forks there, and does not have to wake a thread for each step.
 ///
 /// # Examples
 /// ```
@@ -102,19 +102,19 @@ pub struct Stepper<'a, R: Real> {
     cut: Cut,
     /// What the buffers are for.
     fits: Fits,
-    /// This rank's own.
+    /// The slots of this rank.
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
     total: Arena<R>,
     /// The other ranks, if there are any.
     ranks: Option<Ranks<'a, R>>,
     average: Option<Average<R>>,
-    /// The loss of each draw of the last batch, if there is room for them.
+    /// The loss of each draw of the last batch, if losses are kept.
     losses: Vec<Option<f64>>,
-    /// The model's mask, as of the last step.
+    /// The model's mask at the last step.
     mask: Option<Arc<Mask>>,
     steps: u64,
-    /// The epoch in hand, and how many steps were taken before it.
+    /// The present epoch, and how many steps were taken before it.
     epoch: (usize, u64),
     lr: f64,
 }
@@ -129,7 +129,7 @@ impl<R: Real> std::fmt::Debug for Stepper<'_, R> {
 }
 
 impl<'a, R: Real> Stepper<'a, R> {
-    /// For batches of at most `batch` draws.
+    /// A stepper for batches of at most `batch` draws.
     pub(super) fn new(
         settings: &'a Settings<R>,
         model: &Model<R>,
@@ -181,7 +181,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         })
     }
 
-    /// Sets the learning rate of the steps to come. A group with an optimizer of its own keeps its own.
+    /// Sets the learning rate of the following steps. A group with its own optimizer keeps that one's rate.
     pub fn set_lr(&mut self, lr: f64) {
         self.lr = lr;
         self.plan
@@ -191,7 +191,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             .for_each(|update| update.lr = update.lr_scale * lr);
     }
 
-    /// Sets the learning rate of the steps to come to what `schedule` makes of each optimizer's.
+    /// Sets the learning rate of the following steps to what `schedule` makes of the rate of each optimizer.
     pub fn follow(&mut self, schedule: &dyn Schedule, clock: Clock<'_>) {
         self.lr = schedule.lr(self.optimizer.lr(), clock);
         for update in &mut self.plan.updates {
@@ -199,21 +199,21 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
-    /// The learning rate of the steps to come, without the factors of groups.
+    /// The learning rate of the following steps, without the factors of groups.
     pub fn lr(&self) -> f64 {
         self.lr
     }
 
     /// One step on the draws `batch` from `data`: gradients, clipping, update.
     ///
-    /// The batch may be smaller than the trainer's batch size, as the last of an epoch is, but not larger. Where the
-    /// trainer is [stateful](super::Trainer::stateful) all batches are of one size, and states begin at 0 with a batch
-    /// that begins an epoch.
+    /// The batch may be smaller than the trainer's batch size, as the last of an epoch often is, but not larger. If the
+    /// trainer is [stateful](super::Trainer::stateful), all batches have the same size, and states begin at 0 with the first
+    /// batch of an epoch.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the parameters stay as they were.
-    /// [`Error::Mismatch`] if the batch is empty, too large or has a sample that there is not, or if model or data are
-    /// not of the shapes that the stepper was made for.
+    /// [`Error::NonFinite`] if the loss or the gradient is not finite; the parameters are unchanged then.
+    /// [`Error::Mismatch`] if the batch is empty, too large, or has a sample that does not exist, or if the stepper was made
+    /// for other shapes of model or data.
     pub fn step(
         &mut self,
         model: &mut Model<R>,
@@ -228,10 +228,10 @@ impl<'a, R: Real> Stepper<'a, R> {
         })
     }
 
-    /// The gradient of the mean loss of a batch, clipped, left in [`grads`](Self::grads); see [`step`](Self::step).
+    /// Computes the gradient of the mean loss of a batch, clipped, into [`grads`](Self::grads); see [`step`](Self::step).
     ///
     /// # Errors
-    /// As [`step`](Self::step).
+    /// As for [`step`](Self::step).
     pub fn gradients(
         &mut self,
         model: &Model<R>,
@@ -248,7 +248,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         let work = Work { model, data, loss: self.loss, batch, seed: self.seed, cut: self.cut };
         let pool = Arc::clone(&self.pool);
         let sums = pool.run(|| self.sum(fits, work))?;
-        // What is frozen or pruned must not count in the norm by which the rest is clipped.
+        // Frozen and pruned parameters must not count in the norm by which the others are clipped.
         for range in &self.plan.frozen {
             self.total.as_mut_slice()[range.clone()].fill(R::ZERO);
         }
@@ -267,7 +267,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         Ok(StepReport { tally, hits, grad_norm })
     }
 
-    /// Checks that the buffers are made for this.
+    /// Checks that the buffers fit this model, data and batch.
     fn check(&self, model: &Model<R>, data: &dyn Dataset<Elem = R>, batch: Batch<'_>) -> Result<()> {
         let Fits { shape, targets, batch: most, streams } = self.fits;
         let (found, expected) = (model.parameter_count(), self.total.as_slice().len());
@@ -301,10 +301,10 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
-    /// The fork: leaves the mean gradient of the batch in `total`, unless it cannot be had.
+    /// The fork: computes the mean gradient of the batch into `total`.
     ///
-    /// Sum and division are apart, so that the sum can go on over ranks; one rank alone does the last addition and the
-    /// division at once.
+    /// Sum and division are separate, so that the sum can continue over ranks; a single rank does the last addition and the
+    /// division in one pass.
     fn sum(&mut self, fits: Result<()>, work: Work<'_, R>) -> Result<Sums> {
         let own = self.cut.own(work.batch.len());
         let slots = self.slots.get_mut(..own.len()).unwrap_or(&mut []);
@@ -339,7 +339,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         Ok(sums)
     }
 
-    /// Keeps the loss of each draw of every batch to come, for [`losses`](Self::losses).
+    /// Keeps the loss of each draw of the following batches, for [`losses`](Self::losses).
     pub fn keep_losses(&mut self) {
         let batch = self.fits.batch;
         self.losses.reserve_exact(batch);
@@ -351,8 +351,8 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
-    /// The loss of each draw of the last batch, in their order and without weights, if
-    /// [`keep_losses`](Self::keep_losses) asked for them; `None` where a sample has no target that counts.
+    /// The loss of each draw of the last batch, in order and without weights, after
+    /// [`keep_losses`](Self::keep_losses); `None` where a sample has no target that counts.
     pub fn losses(&self) -> &[Option<f64>] {
         &self.losses
     }
@@ -362,16 +362,16 @@ impl<'a, R: Real> Stepper<'a, R> {
         &self.total
     }
 
-    /// The gradient of the last step, to be changed before [`update`](Self::update).
+    /// The gradient of the last step, mutable, for changes before [`update`](Self::update).
     pub fn grads_mut(&mut self) -> &mut Arena<R> {
         &mut self.total
     }
 
-    /// Lets the optimizers move the parameters by the gradients at hand.
+    /// Lets the optimizers update the parameters from the gradient of the last step.
     pub fn update(&mut self, model: &mut Model<R>) {
         self.sync_mask(model);
         if let Some(mask) = &self.mask {
-            // Once more: `grads_mut` may have changed them since `gradients`.
+            // Again, because `grads_mut` may have changed them since `gradients`.
             mask.apply(self.total.as_mut_slice());
         }
         self.steps += 1;
@@ -385,7 +385,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             optimizer.update(optim::Update::new(*lr, p, g).step(self.steps).moments(moments));
         }
         if let Some(mask) = &self.mask {
-            // The guard will do so too when it is dropped, but the average must see zeros before that.
+            // The guard does this too when it is dropped, but the average must see zeros before that.
             mask.apply(params.as_mut_slice());
         }
         if let Some(average) = &mut self.average {
@@ -393,8 +393,8 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
-    /// Zeroes moments and averages wherever the model is pruned, if its mask is not the one of the last step: a moment
-    /// that outlived its weight would move it again once it is unmasked.
+    /// Zeroes the moments and averages of pruned parameters, if the mask is not the one of the last step: a moment that
+    /// outlived its weight would move it again once it is unmasked.
     fn sync_mask(&mut self, model: &Model<R>) {
         if same_mask(self.mask.as_ref(), model.shared_mask()) {
             return;
@@ -409,15 +409,15 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 
-    /// Exchanges the model's parameters and their averages, if the trainer keeps any; a second time, back again.
-    /// Steps go on from the former.
+    /// Swaps the model's parameters and their averages, if the trainer keeps any; a second call swaps them back. Steps
+    /// must continue from the parameters.
     pub fn swap_average(&mut self, model: &mut Model<R>) {
         if let Some(average) = &mut self.average {
             average.swap(model);
         }
     }
 
-    /// What has to be kept for the steps to come.
+    /// What the following steps depend on.
     pub(super) fn carried(&self) -> CarriedState<&[R]> {
         let average = self.average.as_ref().map(Average::state);
         let (average, averaged) = (average.map(|a| a.0), average.is_some_and(|a| a.1));
@@ -425,7 +425,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         CarriedState { steps: self.steps, moments: &self.moments, average, averaged, states }
     }
 
-    /// Goes on from what [`carried`](Self::carried) gave, `done` steps into `epoch`.
+    /// Continues from what [`carried`](Self::carried) returned, `done` steps into `epoch`.
     pub(super) fn restore(&mut self, carried: CarriedState<Vec<R>>, epoch: usize, done: usize) {
         let CarriedState { steps, moments, average, averaged, states } = carried;
         (self.steps, self.moments) = (steps, moments);
@@ -441,7 +441,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         Arc::clone(&self.pool)
     }
 
-    /// Steps taken, those before the run was resumed included.
+    /// How many steps were taken, including those before the run was resumed.
     pub(super) fn steps(&self) -> u64 {
         self.steps
     }
@@ -463,13 +463,13 @@ impl<'a, R: Real> Stepper<'a, R> {
     pub(super) fn abandon(&mut self) {
         if let Some(ranks) = &mut self.ranks {
             self.total.as_mut_slice().fill(-R::ZERO);
-            // The error that ends the run is already known, and so is this one.
+            // The error that ends the run is already known, so this one adds nothing.
             let _ =
                 ranks.sum(self.total.as_mut_slice(), &mut { NOTHING }, Err(Error::config("run", "ended")));
         }
     }
 
-    /// Checks that the last step, which no loss has seen yet, left the parameters numbers.
+    /// Checks that the last step, after which no loss was computed yet, left the parameters finite.
     pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
         match model.params().first_not_finite() {
             None => Ok(()),
@@ -490,10 +490,10 @@ impl<'a, R: Real> Stepper<'a, R> {
     }
 }
 
-/// The sums of a rank that has nothing to add.
+/// The sums of a rank without draws.
 const NOTHING: Sums = Sums { tally: Tally::new(-0.0, -0.0), hits: Hits { right: 0, all: 0 } };
 
-/// What a sum is divided by; 1 where nothing was counted, and the sum is 0.
+/// What a sum is divided by; 1 where nothing was counted, since the sum is 0 then.
 fn divisor(sums: Sums) -> f64 {
     if sums.tally.weight > 0.0 { sums.tally.weight } else { 1.0 }
 }

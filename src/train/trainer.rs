@@ -1,4 +1,4 @@
-//! What is trained with what: settings, callbacks, a sampler.
+//! The trainer: settings, callbacks, a sampler.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::{Model, Real, Result};
 
 /// Trains any model with any loss.
 ///
-/// A run is a function of the model, the data and the settings: the same bits come out at any number of threads.
+/// A run is a function of the model, the data and the settings: its result is the same, to the bit, at any number of threads.
 ///
 /// # Examples
 /// ```
@@ -51,33 +51,33 @@ impl<R: Real> std::fmt::Debug for Trainer<R> {
 }
 
 impl<R: Real> Trainer<R> {
-    /// With the defaults: 20 [epochs](Self::epochs) of batches of 64, as in the paper, seed 1, every sample once an
-    /// epoch, the optimizer's own learning rate throughout, nothing clipped or averaged.
+    /// A trainer with the defaults: 20 [epochs](Self::epochs) of batches of 64, as in the paper, seed 1, every sample once per
+    /// epoch, the optimizer's learning rate throughout, no clipping and no averages.
     pub fn new(loss: impl Loss<R> + 'static, optimizer: impl Optimizer<R> + 'static) -> Self {
         let settings = Settings::new(Box::new(loss), Box::new(optimizer));
         Self { settings, sampler: None, callbacks: Vec::new() }
     }
 
-    /// How many epochs a run has; 20 by default. In each, every sample is seen once, unless the
-    /// [sampler](Self::sampler) draws otherwise.
+    /// The number of epochs; 20 by default. In each, every sample is drawn once, unless the [sampler](Self::sampler) draws
+    /// otherwise.
     pub fn epochs(mut self, epochs: usize) -> Self {
         self.settings.epochs = epochs;
         self
     }
 
-    /// Samples of a step; 64 by default. The last step of an epoch has what is left.
+    /// The number of samples per step; 64 by default. The last step of an epoch has the remaining ones.
     pub fn batch_size(mut self, batch_size: usize) -> Self {
         self.settings.batch_size = batch_size;
         self
     }
 
-    /// The seed of the shuffle and of all else that is random in training; 1 by default.
+    /// The seed of the shuffle and of everything else that is random in training; 1 by default.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
     }
 
-    /// Changes the learning rate in the course of the run; without, it is the optimizer's throughout.
+    /// Changes the learning rate during the run; by default it is the optimizer's throughout.
     ///
     /// # Examples
     /// ```
@@ -94,8 +94,8 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Lets the parameters whose names match `pattern` use their own settings. `*` stands for any
-    /// characters or none; a parameter may be in one group only.
+    /// Gives the parameters whose names match `pattern` settings of their own. `*` matches any run of characters; a parameter
+    /// can be in only one group.
     ///
     /// # Examples
     /// ```
@@ -113,14 +113,14 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Keeps the parameters whose names match `pattern` as they are, to the bit: no optimizer sees them, and
-    /// their gradients do not count in the norm that is clipped.
+    /// Keeps the parameters whose names match `pattern` unchanged, to the bit: no optimizer sees them, and their gradients do
+    /// not count in the norm that is clipped.
     pub fn freeze(mut self, pattern: impl Into<String>) -> Self {
         self.settings.groups.frozen.push(pattern.into());
         self
     }
 
-    /// Clips gradients, after they were averaged over the batch.
+    /// Clips gradients, after they are averaged over the batch.
     ///
     /// ```
     /// use bptt::train::Clip;
@@ -132,12 +132,12 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Averages the parameters over the steps, and puts the averages to use:
+    /// Averages the parameters over the steps, and uses the averages:
     ///
     /// a ← p after the first step, then a ← decay · a + (1 − decay) · p
     ///
-    /// Validation, callbacks and, at the end, the model get the averages; each step goes on from the parameters as
-    /// the optimizer left them.
+    /// Validation, callbacks and, at the end, the model get the averages; each step continues from the parameters that the
+    /// optimizer left.
     ///
     /// # Source
     /// Polyak & Juditsky 1992; PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(decay)`.
@@ -154,18 +154,18 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// How many threads work, in [`fit`](Self::fit) and in a [`stepper`](Self::stepper); by default as many as rayon's
-    /// global pool has. It changes no result.
+    /// The number of threads of [`fit`](Self::fit) and of a [`stepper`](Self::stepper); by default that of rayon's global
+    /// pool. It does not change results.
     ///
-    /// A run has threads of its own, so that no run waits for another. Only where `fit` is called within a rayon pool,
-    /// as by `pool.install`, and no number is given here, the run stays in that pool.
+    /// A run has its own threads, so that no run waits for another. Only if `fit` is called within a rayon pool, for example
+    /// by `pool.install`, and no number is given here, the run stays in that pool.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = Some(threads);
         self
     }
 
-    /// Samples of a tile, 1 to 64. By default it follows from the batch size; it changes the order of sums, and with it
-    /// the last bits of a result.
+    /// The number of samples per tile, 1 to 64. By default it follows from the batch size. It changes the order of sums, and
+    /// with it the last bits of a result.
     pub fn tile(mut self, samples: usize) -> Self {
         self.settings.tile = Some(samples);
         self
@@ -174,7 +174,7 @@ impl<R: Real> Trainer<R> {
     /// Decides which samples an epoch draws, in which order, and with which weights; [`Shuffled`] by default.
     ///
     /// # Examples
-    /// One sample in a hundred is of the second class, but every second draw:
+    /// One sample in a hundred is of the second class, but every other draw is:
     /// ```
     /// use bptt::data::Balanced;
     /// use bptt::{Trainer, loss::CrossEntropy, optim::Adam};
@@ -187,36 +187,35 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Makes the run one rank of several, which share out every batch; see [`AllReduce`].
+    /// Makes the run one of several ranks, which divide every batch among them; see [`AllReduce`].
     ///
-    /// Every rank calls [`fit`](Self::fit) with the same model, data and settings, draws the same epochs, computes its
-    /// share of each batch, and has the same model after each step: that of one process, to the bit, if the ranks are
-    /// summed in pairs. Every rank validates, and calls its callbacks: give those that write files to rank 0 alone.
-    /// Rank 0 writes the [run's file](Self::run_file), and all read it to resume. [`stop_on`](Self::stop_on) at one
-    /// rank stops all.
+    /// Every rank calls [`fit`](Self::fit) with the same model, data and settings, draws the same epochs, computes its share
+    /// of each batch, and has the same model after each step: that of one process, to the bit, if the ranks are summed in
+    /// pairs. Every rank validates, and calls its callbacks: give those that write files only to rank 0. Rank 0 writes the
+    /// [run's file](Self::run_file), and all read it to resume. [`stop_on`](Self::stop_on) at one rank stops all.
     ///
-    /// An error at one rank ends the run at all, in the next step at the latest. A [stateful](Self::stateful) run
+    /// An error at one rank ends the run at all ranks, in the next step at the latest. A [stateful](Self::stateful) run
     /// cannot have ranks.
     pub fn all_reduce(mut self, ranks: impl AllReduce<R> + 'static) -> Self {
         self.settings.all_reduce = Some(Box::new(ranks));
         self
     }
 
-    /// Carries the states of recurrent layers from each step to the next, for sequences too long to go back through at
-    /// once: truncated backpropagation through time. Off by default.
+    /// Carries the states of recurrent layers from each step to the next, for sequences that are too long for one backward
+    /// pass: truncated backpropagation through time. Off by default.
     ///
     /// The samples must follow one another, as windows of a long sequence do. They are cut into as many contiguous
     /// streams as a batch has samples, and each step has the next sample of each stream, as [`SequentialStreams`] says;
-    /// nothing is shuffled, and the last samples, which fill no batch, are left out. States begin at 0 with each epoch.
-    /// They are values: no gradient goes back beyond a sample's own steps.
+    /// nothing is shuffled, and the last samples, which do not fill a batch, are left out. States begin at 0 with each epoch.
+    /// They are values: no gradient goes back beyond the first step of a sample.
     ///
-    /// Validation begins each sample at 0, as everywhere else; [`Model::session`] measures a stream as one.
+    /// In validation each sample begins at 0, as everywhere else; use [`Model::session`] for a whole stream.
     ///
     /// # Source
     /// Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
     /// trajectories"; Keras's `stateful=True` with `shuffle=False`.
     /// # Examples
-    /// A bit that comes back eight steps later, and samples of four:
+    /// A bit that is repeated eight steps later, and samples of four steps:
     /// ```
     /// use bptt::prelude::*;
     /// use bptt::ndarray::{Array1, Array2, Array3};
@@ -248,25 +247,25 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Adds a callback; they are called in the order added, on the thread that calls [`fit`](Self::fit).
+    /// Adds a callback. Callbacks are called in the order added, on the thread that calls [`fit`](Self::fit).
     pub fn callback(mut self, callback: impl Callback<R> + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
     }
 
-    /// Ends a run after its current epoch once this flag is set, as by a handler of Ctrl-C.
+    /// Ends a run after its current epoch once this flag is set, for example by a handler of Ctrl-C.
     pub fn stop_on(mut self, flag: Arc<AtomicBool>) -> Self {
         self.settings.stop = flag;
         self
     }
 
-    /// Writes all that the run needs to go on to this file, after every epoch: parameters, moments, averages, the
-    /// states of callbacks, the history. It is written beside its place and renamed, and stays there at the end.
+    /// Writes all that is needed to resume the run to this file, after every epoch: parameters, moments, averages, the states
+    /// of callbacks, the history. It is written by [`atomic_write`](crate::atomic_write), and kept at the end.
     ///
-    /// A run's file is not a model's: [`Model::save`] or [`Checkpoint`](super::Checkpoint) write that.
+    /// It is not a model file, which [`Model::save`] and [`Checkpoint`](super::Checkpoint) write.
     ///
     /// # Examples
-    /// A run that is cut short, and one that goes on from there as if nothing had been:
+    /// A run that is interrupted, and one that resumes it as if it had never stopped:
     /// ```
     /// use bptt::{Model, Trainer, data::Arrays, loss::CrossEntropy, nn::Linear, optim::Adam};
     /// # use bptt::{Shape, data::Dataset};
@@ -284,7 +283,7 @@ impl<R: Real> Trainer<R> {
     /// trainer(2).fit(&mut model()?, &data, None)?;
     /// let mut resumed = model()?;
     /// let history = trainer(5).fit(&mut resumed, &data, None)?;
-    /// assert_eq!(history.epochs.len(), 5, "the first two are not done again");
+    /// assert_eq!(history.epochs.len(), 5, "the first two are not repeated");
     ///
     /// std::fs::remove_file(&path).unwrap();
     /// let mut at_once = model()?;
@@ -298,42 +297,41 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// Writes the [run's file](Self::run_file) within an epoch too, after each of its steps whose number
-    /// is a multiple of this.
+    /// Also writes the [run's file](Self::run_file) within an epoch, after each step whose number in the epoch is a multiple
+    /// of this.
     pub fn run_file_every(mut self, steps: usize) -> Self {
         self.settings.every = Some(steps);
         self
     }
 
-    /// Whether [`fit`](Self::fit) goes on from the [run's file](Self::run_file), if there is one; false by default: the
-    /// file is then written afresh.
+    /// Whether [`fit`](Self::fit) resumes from the [run's file](Self::run_file), if there is one; false by default, which
+    /// begins a new file.
     ///
-    /// The model, whatever its parameters and mask, becomes that of the file, and in the end has the very bits of a run
-    /// never stopped, on a machine with the same instruction set. So all must be as it was: data, model, settings and
-    /// callbacks. What differs is an error; of the data these are compared: numbers and shapes of samples, class
-    /// names, lengths, all targets, and the inputs of 64 samples. [`changed`](Self::changed) allows a difference.
-    /// Threads, and callbacks without a state, may be others, and there may be more epochs, which a schedule that
-    /// looks at their number will notice. A run that a callback ended is over; one that
-    /// [`stop_on`](Self::stop_on) ended goes on.
+    /// The model's parameters and mask are replaced by those of the file, and in the end it has the same bits as after a run
+    /// that never stopped, on a machine with the same instruction set. So everything must be the same: data, model, settings
+    /// and callbacks. A difference is an error; of the data these are compared: numbers and shapes of samples, class names,
+    /// lengths, all targets, and the inputs of 64 samples. [`changed`](Self::changed) allows a difference. The number of
+    /// threads, and callbacks without a state, may differ, and there may be more epochs, which affects a schedule that depends
+    /// on their number. A run that a callback ended is over; one that [`stop_on`](Self::stop_on) ended can be resumed.
     ///
-    /// Losses, optimizers, schedules and samplers are compared by what their `describe` returns. Of a file of the first
-    /// form, which had only texts of them, these and the layers' settings are not compared, beyond the parameters'
-    /// names and shapes.
+    /// Losses, optimizers, schedules and samplers are compared by what their `describe` returns. For a file of the first form,
+    /// which has them only as text, these and the layers' settings are not compared, except for the names and shapes of
+    /// parameters.
     ///
-    /// A file is one run's. To fit in several phases, give each its own trainer and file.
+    /// A file belongs to one run. To train in several phases, give each its own trainer and file.
     pub fn resume(mut self, resume: bool) -> Self {
         self.settings.resume = resume;
         self
     }
 
-    /// Lets a resumed run differ from the one in the file in these settings, which are called what the error calls that
-    /// names the difference: `"optimizer"`, `"schedule"`, `"batch_size"`, `"training data"` and so on.
+    /// Lets a resumed run differ from the one in the file in these settings, by the names that errors give them:
+    /// `"optimizer"`, `"schedule"`, `"batch_size"`, `"training data"` and so on.
     ///
-    /// What is in the file must fit all the same: another optimizer needs as many moments. Where the steps of an epoch
-    /// change, as with the batch size, the run must have been stopped between epochs.
+    /// The content of the file must still fit: another optimizer must have as many moments. If the steps of an epoch change,
+    /// as with the batch size, the run must have been stopped between epochs.
     ///
     /// # Examples
-    /// Another three epochs, at a tenth of the rate:
+    /// Three more epochs, at a tenth of the rate:
     /// ```
     /// # use bptt::{Model, Shape, Trainer, data::{Arrays, Dataset}, loss::CrossEntropy, nn::Linear, optim::Adam};
     /// # use ndarray::{Array1, Array3};
@@ -358,32 +356,32 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// The buffers and moments of a training loop, for custom loops.
+    /// A stepper, for custom training loops.
     ///
     /// # Errors
-    /// If the model, the data, the loss and the settings do not go together.
+    /// If the model, the data, the loss and the settings do not fit each other.
     pub fn stepper<'a>(&'a self, model: &Model<R>, data: &dyn Dataset<Elem = R>) -> Result<Stepper<'a, R>> {
         let most = if self.sampler.is_some() { usize::MAX } else { data.len() };
         Stepper::new(&self.settings, model, data, self.settings.batch_size.min(most))
     }
 
-    /// Trains `model` on `train`, and measures it on `valid`, if given, after every epoch. The optimizer starts
-    /// afresh each time, unless the run is [resumed](Self::resume).
+    /// Trains `model` on `train`, and evaluates it on `valid`, if given, after every epoch. The optimizer starts without
+    /// moments each time, unless the run is [resumed](Self::resume).
     ///
-    /// Callbacks are called on this thread. Only steps and validation run on other [threads](Self::threads), and so
-    /// only datasets, the loss, the optimizer, the schedule and the sampler are called there.
+    /// Callbacks are called on this thread. Only steps and validation run on other [threads](Self::threads), so only datasets,
+    /// the loss, the optimizer, the schedule and the sampler are called there.
     ///
     /// # What it leaves behind
-    /// The model with the parameters of the last step, or with their [averages](Self::ema), as callbacks left it:
-    /// [`EarlyStopping`](super::EarlyStopping) gives it those of the best epoch. After an error, the parameters of the
-    /// last step that succeeded, never averages, and then callbacks are asked to end all the same, so that
-    /// `EarlyStopping` does the same.
+    /// The model has the parameters of the last step, or their [averages](Self::ema), unless a callback changed them:
+    /// [`EarlyStopping`](super::EarlyStopping) restores those of the best epoch. After an error it has the parameters of the
+    /// last step that succeeded, never averages; callbacks are still told of the end, so that `EarlyStopping` restores the
+    /// best epoch.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) or [`Error::Io`](crate::Error::Io) naming the [run's file](Self::run_file)
-    /// if it is damaged or of a run with other settings, with the model as it was. If model, data, loss and settings do
-    /// not go together; [`Error::NonFinite`](crate::Error::NonFinite) if the loss or a gradient is not finite, or if a
-    /// parameter is not at the end of an epoch; or what a callback returns.
+    /// if it is damaged or belongs to a run with other settings; the model is unchanged then. An error if model, data, loss and
+    /// settings do not fit each other; [`Error::NonFinite`](crate::Error::NonFinite) if the loss or a gradient is not finite,
+    /// or a parameter at the end of an epoch; or the error of a callback.
     pub fn fit(
         &mut self,
         model: &mut Model<R>,

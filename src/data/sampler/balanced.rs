@@ -7,11 +7,11 @@ use crate::{Description, Error, Result, rng};
 /// Sets the keys to an epoch's draws apart from others.
 const BALANCED: u64 = u64::from_be_bytes(*b"balanced");
 
-/// Every class equally often, whatever its share of the samples.
+/// Every class equally often, regardless of its share of the samples.
 ///
-/// The draws of an epoch are shared out among the classes, to within one; those of a class go through its samples in a
-/// random order, again and again, so that its samples are drawn equally often, to within one. All of them are then
-/// shuffled. Samples without a class are left out.
+/// The draws of an epoch are divided equally among the classes, to within one; those of a class go through its samples in
+/// random order, repeatedly, so that its samples are drawn equally often, to within one. All draws are then shuffled. Samples
+/// without a class are left out.
 ///
 /// # Examples
 /// ```
@@ -32,7 +32,7 @@ pub struct Balanced {
 }
 
 impl Balanced {
-    /// As many draws an epoch as there are samples.
+    /// A sampler with as many draws per epoch as there are samples.
     pub fn new() -> Self {
         Self::default()
     }

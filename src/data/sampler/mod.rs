@@ -1,4 +1,4 @@
-//! What an epoch draws, and in which order: shuffled, as streams, at random by weight, or balanced by class.
+//! Samplers: which samples an epoch draws, in which order, and with which weights.
 
 mod balanced;
 mod shuffled;
@@ -27,10 +27,10 @@ use crate::{Description, Error, Real, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Draw {
-    /// Which sample of the dataset.
+    /// The index of the sample in the dataset.
     pub index: u32,
-    /// What the sample's loss and gradient are multiplied by, before they are summed. The mean is still taken over the
-    /// targets, each counted once, so that a weight is a factor and not a share.
+    /// The factor by which the sample's loss and gradient are multiplied before they are summed. The mean is still over the
+    /// targets, each counted once.
     pub weight: f64,
 }
 
@@ -58,11 +58,11 @@ impl Draw {
 pub struct Population {
     /// How many samples the dataset has.
     pub len: usize,
-    /// Draws of a batch.
+    /// Draws per batch.
     pub batch_size: usize,
     /// The seed of the run.
     pub seed: u64,
-    /// The class of each sample, negative where it has none; only for samplers that [ask for
+    /// The class of each sample, negative where it has none; only for samplers that [need
     /// them](Sampler::needs_classes).
     pub classes: Option<Vec<i64>>,
 }
@@ -115,12 +115,12 @@ impl Population {
 /// Decides which samples an epoch draws, in which order, and with which weights; see
 /// [`Trainer::sampler`](crate::Trainer::sampler).
 ///
-/// A draw is a function of the run's seed, the epoch and what the sampler has seen, so that a run can be resumed: what
-/// it has seen goes into the run's file by [`save_state`](Self::save_state), and anything random comes from a key, as
-/// by [`rng::key`](crate::rng::key).
+/// A draw must be a function of the run's seed, the epoch and what the sampler has seen, so that a run can be resumed: what
+/// it has seen goes into the run's file by [`save_state`](Self::save_state), and random numbers come from a key, made by
+/// [`rng::key`](crate::rng::key).
 ///
 /// # Examples
-/// The harder half of the samples, and from time to time all of them:
+/// The harder half of the samples, and in every fifth epoch all of them:
 /// ```
 /// use bptt::data::{Batch, Draw, Population, Sampler};
 /// use bptt::{Result, rng};
@@ -151,7 +151,7 @@ impl Population {
 ///         }
 ///     }
 ///     fn save_state(&self) -> Option<serde_json::Value> {
-///         // An infinity is none of JSON's numbers.
+///         // JSON has no infinity.
 ///         let finite = self.losses.iter().map(|loss| loss.is_finite().then_some(*loss));
 ///         Some(finite.collect())
 ///     }
@@ -173,62 +173,61 @@ impl Population {
 /// # Ok::<(), bptt::Error>(())
 /// ```
 pub trait Sampler: Debug + Send {
-    /// The kind and settings, by which a run that is [resumed](crate::Trainer::resume) is known to be the same; by
-    /// default what `Debug` prints.
+    /// The kind and settings, by which a [resumed](crate::Trainer::resume) run is compared with its file; by default the
+    /// output of `Debug`.
     fn describe(&self) -> Description {
         Description::debug(self)
     }
 
-    /// Whether [`start`](Self::start) is to be given the class of each sample.
+    /// Whether [`start`](Self::start) needs the class of each sample.
     fn needs_classes(&self) -> bool {
         false
     }
 
-    /// Before the first epoch of a run, or before [`load_state`](Self::load_state): whatever an earlier run has left is
-    /// forgotten.
+    /// Called before the first epoch of a run, and before [`load_state`](Self::load_state): it must forget any earlier run.
     ///
     /// # Errors
     /// If the settings do not fit the samples.
     fn start(&mut self, population: &Population) -> Result<()>;
 
-    /// Adds the draws of `epoch`, counted from 1, to `draws`, which is empty. They are cut into batches in their order.
+    /// Adds the draws of `epoch`, counted from 1, to `draws`, which is empty. They are cut into batches in order.
     ///
     /// # Errors
-    /// Whatever went wrong; it ends the run, and so does an epoch without a draw, or a draw of no sample.
+    /// Any error; it ends the run. So does an epoch without draws, or a draw of a sample that does not exist.
     fn draw(&mut self, epoch: usize, draws: &mut Vec<Draw>) -> Result<()>;
 
-    /// How many draws every epoch has, if that is known beforehand: none where it may change from epoch to epoch.
+    /// How many draws every epoch has, if that is known beforehand; `None` if it can change from epoch to epoch.
     fn draws(&self) -> Option<usize> {
         None
     }
 
-    /// Whether each batch has the next sample of each of as many streams, as [`SequentialStreams`] has: what
-    /// [`Trainer::stateful`](crate::Trainer::stateful) needs.
+    /// Whether each batch has the next sample of each of its streams, as with [`SequentialStreams`];
+    /// [`Trainer::stateful`](crate::Trainer::stateful) needs this.
     fn keeps_streams(&self) -> bool {
         false
     }
 
-    /// Whether [`observe`](Self::observe) is to be called.
+    /// Whether [`observe`](Self::observe) is called.
     fn observes(&self) -> bool {
         false
     }
 
-    /// After each step: the loss of each draw of the batch, in their order, before any weight; `None` where a sample
-    /// has no target that counts. The same losses at any number of threads.
+    /// Called after each step with the loss of each draw of the batch, in order, before any weight; `None` where a sample has
+    /// no target that counts. The losses do not depend on the number of threads.
     fn observe(&mut self, batch: Batch<'_>, losses: &[Option<f64>]) {
         let _ = (batch, losses);
     }
 
-    /// What the sampler carries from step to step, for the run's file; `None` if it carries nothing. A sampler has a
-    /// state always or never.
+    /// What the sampler carries from step to step, for the run's file; `None` if it carries nothing. A sampler must have a
+    /// state either always or never.
     fn save_state(&self) -> Option<serde_json::Value> {
         None
     }
 
-    /// Takes back what [`save_state`](Self::save_state) returned, after [`start`](Self::start).
+    /// Restores what [`save_state`](Self::save_state) returned, after [`start`](Self::start).
     ///
     /// # Errors
-    /// If the state is not one of this sampler.
+    /// If the state does not belong to this sampler.
     fn load_state(&mut self, state: serde_json::Value) -> Result<()> {
         let _ = state;
         Ok(())

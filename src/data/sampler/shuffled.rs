@@ -4,7 +4,7 @@ use super::{Draw, Population, Sampler};
 use crate::data::batches::{SHUFFLE, shuffle_into};
 use crate::{Description, Result, rng};
 
-/// Every sample once, in an order that is a function of seed and epoch: a trainer's default.
+/// Every sample once, in an order that is a function of seed and epoch: the default of a trainer.
 ///
 /// # Examples
 /// ```
@@ -23,7 +23,7 @@ pub struct Shuffled {
 }
 
 impl Shuffled {
-    /// All samples.
+    /// A sampler of all samples.
     pub fn new() -> Self {
         Self::default()
     }

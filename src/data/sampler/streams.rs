@@ -3,10 +3,10 @@
 use super::{Draw, Population, Sampler};
 use crate::{Description, Error, Result};
 
-/// As many contiguous streams as a batch has samples, side by side: each batch has the next sample of each stream.
+/// Contiguous streams side by side, one for each sample of a batch: each batch has the next sample of each stream.
 ///
-/// Stream b is the b-th of as many runs of n / streams neighbours; the n % streams samples at the end are left out.
-/// Nothing is shuffled. This is what [`Trainer::stateful`](crate::Trainer::stateful) draws.
+/// The samples are cut into runs of n / streams consecutive ones, of which stream b is the b-th; the last n % streams samples
+/// are left out. Nothing is shuffled. This is what [`Trainer::stateful`](crate::Trainer::stateful) draws.
 ///
 /// # Examples
 /// ```

@@ -6,7 +6,7 @@ use crate::{Description, Error, Result, rng};
 /// Sets the key to an epoch's draws apart from others.
 const WEIGHTED: u64 = u64::from_be_bytes(*b"weighted");
 
-/// Samples at random with replacement, each as likely as its weight says.
+/// Samples at random with replacement, each with a probability in proportion to its weight.
 ///
 /// # Source
 /// PyTorch's `WeightedRandomSampler` with `replacement=True`.
@@ -31,7 +31,7 @@ pub struct WeightedRandom {
 }
 
 impl WeightedRandom {
-    /// One weight for each sample; they need not add up to 1. As many draws an epoch as there are samples.
+    /// A sampler with one weight for each sample; their sum need not be 1. An epoch has as many draws as there are samples.
     pub fn new(weights: impl Into<Vec<f64>>) -> Self {
         Self { weights: weights.into(), draws: None, seed: 0 }
     }
@@ -79,7 +79,7 @@ impl Sampler for WeightedRandom {
         let last = self.weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
         for _ in 0..self.draws.unwrap_or(sums.len()) {
             let point = rng::unit(&mut rng) * total;
-            // The first whose sum exceeds the point: never one of weight 0. Rounding may put the point on the total.
+            // The first whose sum exceeds the point, so never one of weight 0. Rounding may put the point on the total.
             let index = sums.partition_point(|&sum| sum <= point).min(last);
             draws.push(Draw::new(index as u32));
         }

@@ -211,7 +211,7 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
     /// Checks the cell's settings.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) naming the setting.
+    /// A [configuration error](crate::Error::Config) that names the setting.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -232,7 +232,7 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
     /// What the cell is in ONNX.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if it cannot be exported, as by default.
+    /// [`Error::Config`] if it cannot be exported, as by default.
     #[cfg(feature = "onnx")]
     fn operator(&self) -> Result<Operator> {
         let fault = format!("found a cell of kind `{}`, expected one that has `Cell::operator`", Self::KIND);

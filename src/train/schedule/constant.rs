@@ -1,4 +1,4 @@
-//! The same rate throughout.
+//! A constant learning rate.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::{Description, Result};
 /// # Source
 /// PyTorch's `ConstantLR` up to its `total_iters`.
 /// # Examples
-/// Half the rate for five epochs, then all of it:
+/// Half the rate for five epochs, then the full rate:
 /// ```
 /// use bptt::train::schedule::{Clock, Constant, Schedule, Sequential};
 ///

@@ -1,4 +1,4 @@
-//! Half a cosine down.
+//! A learning rate that falls along half a cosine.
 
 use std::f64::consts::PI;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Clock, Schedule, check, check_count};
 use crate::{Description, Result};
 
-/// Lowers the rate along half a cosine to `eta_min`, in `t_max` epochs; if the run goes on, up again in as many.
+/// Lowers the rate along half a cosine to `eta_min` in `t_max` epochs; if the run is longer, raises it again in as many.
 ///
 /// lr = eta_min + (base − eta_min) (1 + cos(π t / t_max)) / 2
 ///
@@ -31,7 +31,7 @@ pub struct CosineAnnealing {
 }
 
 impl CosineAnnealing {
-    /// Down to 0 in `t_max` epochs.
+    /// Lowers the rate to 0 in `t_max` epochs.
     pub fn new(t_max: usize) -> Self {
         Self { t_max, eta_min: 0.0 }
     }

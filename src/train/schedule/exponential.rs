@@ -1,4 +1,4 @@
-//! Down by a factor every epoch.
+//! A learning rate that falls by a factor every epoch.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct Exponential {
 }
 
 impl Exponential {
-    /// Times `gamma` after every epoch.
+    /// Multiplies the rate by `gamma` after every epoch.
     pub fn new(gamma: f64) -> Self {
         Self { gamma }
     }

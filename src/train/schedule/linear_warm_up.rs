@@ -1,11 +1,11 @@
-//! From a small rate up to the full one.
+//! A learning rate that rises from a small one to the full one.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, check_count};
 use crate::{Description, Result};
 
-/// Raises the rate linearly from a share of it to the whole in `total` epochs, where it stays.
+/// Raises the rate linearly from a share of it to the full rate in `total` epochs, where it stays.
 ///
 /// lr = base · (start + (end − start) · min(t, total) / total)
 ///
@@ -31,7 +31,7 @@ pub struct LinearWarmUp {
 }
 
 impl LinearWarmUp {
-    /// From a third of the rate to the whole in `total` epochs.
+    /// Raises the rate from a third to the full rate in `total` epochs.
     pub fn new(total: usize) -> Self {
         Self { total, start: 1.0 / 3.0, end: 1.0 }
     }
@@ -42,7 +42,7 @@ impl LinearWarmUp {
         self
     }
 
-    /// The share of the rate at the end; 1 by default. With less than at the start, this is a linear decay.
+    /// The share of the rate at the end; 1 by default. If it is below that at the start, this is a linear decay.
     pub fn end_factor(mut self, end: f64) -> Self {
         self.end = end;
         self

@@ -1,7 +1,7 @@
-//! Learning rates that change in the course of a run.
+//! Schedules: learning rates that change during a run.
 //!
-//! A schedule is a description. Its rate is a function of the optimizer's rate and of where the run stands, the
-//! epochs so far included, so that nothing hidden has to be saved for a run to be resumed.
+//! A schedule has settings only. Its rate is a function of the optimizer's rate and of the position of the run, including
+//! the epochs so far, so that no hidden state has to be saved for a run to be resumed.
 
 mod constant;
 mod cosine_annealing;
@@ -34,51 +34,51 @@ use crate::{Description, Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
-    /// Epochs: the rate stays the same within one.
+    /// Epochs: the rate does not change within an epoch.
     Epoch,
     /// Steps.
     Step,
 }
 
-/// Where a run stands, in the unit of the schedule that asks.
+/// The position of a run, in the unit of the schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Clock<'a> {
     /// Epochs or steps done: 0 in the first.
     pub done: usize,
-    /// Epochs or steps of the whole run. Steps are those that it would have if all epochs were as long as the one in
-    /// hand; a [`Sampler`](crate::data::Sampler) may make them differ.
+    /// Epochs or steps of the whole run. The number of steps assumes that all epochs are as long as the present one; with a
+    /// [`Sampler`](crate::data::Sampler) they may differ.
     pub total: usize,
-    /// The share of the run that is done, from 0 to 1: epochs, and of the one in hand its share of steps. Schedules
-    /// that end with the run go by this.
+    /// The fraction of the run that is done, from 0 to 1, from the epochs done and the fraction of steps in the present one.
+    /// Schedules that end with the run use this.
     pub fraction: f64,
     /// The epochs done, from the first of the run.
     pub history: &'a [Epoch],
 }
 
 impl<'a> Clock<'a> {
-    /// After `done` of `total` epochs or steps, with no history.
+    /// The position after `done` of `total` epochs or steps, without a history.
     pub fn new(done: usize, total: usize) -> Self {
         Self { done, total, fraction: done as f64 / total.max(1) as f64, history: &[] }
     }
 
-    /// The epochs done.
+    /// Sets the epochs done.
     pub fn history(mut self, history: &'a [Epoch]) -> Self {
         self.history = history;
         self
     }
 
-    /// The share of the run that is done, where that is not `done / total`.
+    /// Sets the fraction of the run that is done, where it is not `done / total`.
     pub fn fraction(mut self, fraction: f64) -> Self {
         self.fraction = fraction;
         self
     }
 }
 
-/// How the learning rate changes in the course of a run; see [`Trainer::schedule`](super::Trainer::schedule).
+/// How the learning rate changes during a run; see [`Trainer::schedule`](super::Trainer::schedule).
 ///
 /// # Examples
-/// A custom one, 1 / t:
+/// A custom schedule, 1 / t:
 /// ```
 /// use bptt::train::schedule::{Clock, Schedule};
 ///
@@ -93,21 +93,21 @@ impl<'a> Clock<'a> {
 /// assert_eq!(Inverse.lr(0.75, Clock::new(2, 10)), 0.25);
 /// ```
 pub trait Schedule: Debug + Send + Sync {
-    /// The rate of the epoch or step that is about to begin; `base` is the optimizer's own rate.
+    /// The rate of the next epoch or step; `base` is the optimizer's rate.
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64;
 
-    /// The kind and settings, by which a run that is [resumed](crate::Trainer::resume) is known to be the same; by
-    /// default what `Debug` prints.
+    /// The kind and settings, by which a [resumed](crate::Trainer::resume) run is compared with its file; by default the
+    /// output of `Debug`.
     fn describe(&self) -> Description {
         Description::debug(self)
     }
 
-    /// What the schedule counts: epochs, unless it says otherwise.
+    /// What the schedule counts; epochs by default.
     fn unit(&self) -> Unit {
         Unit::Epoch
     }
 
-    /// The score that the schedule looks up in the history, if it does.
+    /// The score that the schedule reads from the history, if any.
     fn monitor(&self) -> Option<Monitor> {
         None
     }
@@ -120,7 +120,7 @@ pub trait Schedule: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The same schedule, counting steps where it counted epochs.
+    /// The same schedule, counting steps instead of epochs.
     fn per_step(self) -> PerStep<Self>
     where
         Self: Sized,
@@ -162,7 +162,7 @@ impl<S: Schedule> Schedule for PerStep<S> {
     }
 }
 
-/// Checks that a setting is finite and not below 0.
+/// Checks that a setting is finite and at least 0.
 fn check(field: &str, value: f64) -> Result<()> {
     if value >= 0.0 && value.is_finite() {
         return Ok(());

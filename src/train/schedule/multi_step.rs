@@ -1,4 +1,4 @@
-//! Down by a factor at given epochs.
+//! A learning rate that falls by a factor at given epochs.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub struct MultiStep {
 }
 
 impl MultiStep {
-    /// Down to a tenth at each of these, in any order; one that is there twice counts twice.
+    /// Divides the rate by 10 at each of these, in any order; one that is given twice counts twice.
     pub fn new(milestones: impl Into<Vec<usize>>) -> Self {
         Self { milestones: milestones.into(), gamma: 0.1 }
     }

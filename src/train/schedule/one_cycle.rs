@@ -1,4 +1,4 @@
-//! Up once, and down to almost nothing.
+//! A learning rate that rises once, then falls to almost 0.
 
 use std::f64::consts::PI;
 
@@ -8,14 +8,14 @@ use super::{Clock, Schedule, Unit, check};
 use crate::{Description, Error, Result};
 
 /// Raises the rate from `max_lr / div_factor` to `max_lr`, and lowers it to `max_lr / div_factor / final_div_factor`
-/// by the last step. It counts steps, and sets the rate by itself: the optimizer's own does not matter.
+/// by the last step. It counts steps, and ignores the optimizer's rate.
 ///
 /// From a to b at share s of a phase: b + (a − b) (1 + cos(π s)) / 2, or a + (b − a) s if linear. The first phase
 /// ends with step pct_start · total − 1; with three phases, the second is as long as the first and leads back to
 /// where that began.
 ///
-/// The run's own number of steps is the total, unless one is given; after the total the last rate stays. PyTorch
-/// also cycles the momentum unless told not to (`cycle_momentum=False`); this does not.
+/// The total is the number of steps of the run, unless one is given; after it the last rate stays. PyTorch also cycles the
+/// momentum, unless `cycle_momentum=False`; this schedule does not.
 ///
 /// # Source
 /// Smith & Topin 2018, "Super-convergence"; PyTorch's `OneCycleLR`.
@@ -42,7 +42,8 @@ pub struct OneCycle {
 }
 
 impl OneCycle {
-    /// Up to `max_lr` in the first 30 % of the run, from a 25th, and down to a 250,000th; along cosines.
+    /// Raises the rate from a 25th of `max_lr` to `max_lr` in the first 30 % of the run, then lowers it to a 250,000th, along
+    /// cosines.
     pub fn new(max_lr: f64) -> Self {
         Self {
             max_lr,
@@ -67,25 +68,25 @@ impl OneCycle {
         self
     }
 
-    /// Along straight lines instead of cosines.
+    /// Changes the rate along straight lines instead of cosines.
     pub fn linear(mut self) -> Self {
         self.linear = true;
         self
     }
 
-    /// The highest rate over the first; 25 by default.
+    /// The ratio of the highest rate to the first; 25 by default.
     pub fn div_factor(mut self, div_factor: f64) -> Self {
         self.div_factor = div_factor;
         self
     }
 
-    /// The first rate over the last; 10,000 by default.
+    /// The ratio of the first rate to the last; 10,000 by default.
     pub fn final_div_factor(mut self, final_div_factor: f64) -> Self {
         self.final_div_factor = final_div_factor;
         self
     }
 
-    /// Down to the first rate as fast as it rose, and only then to the last.
+    /// Lowers the rate to the first one as fast as it rose, and only then to the last.
     pub fn three_phase(mut self) -> Self {
         self.three_phase = true;
         self
@@ -99,8 +100,8 @@ impl Schedule for OneCycle {
 
     fn lr(&self, _: f64, clock: Clock<'_>) -> f64 {
         let total = self.total_steps.unwrap_or(clock.total).max(1) as f64;
-        // The run's own steps need not be the same number in each epoch, so the step is the one that lies at this
-        // fraction of the run: the very step where all epochs are alike.
+        // Epochs may have different numbers of steps, so the step is the one at this fraction of the run, which is the real
+        // step if all epochs have the same number.
         let step =
             if self.total_steps.is_some() { clock.done as f64 } else { (clock.fraction * total).round() };
         let step = step.min(total - 1.0);

@@ -1,4 +1,4 @@
-//! Down when a score no longer improves.
+//! A learning rate that falls when a score no longer improves.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,18 +8,17 @@ use crate::{Description, Error, Result};
 /// By how much a score must improve to count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Threshold {
-    /// By this share of the best so far.
+    /// By this fraction of the best score so far.
     Rel(f64),
-    /// By this much.
+    /// By this difference.
     Abs(f64),
 }
 
 /// Multiplies the rate by a factor once a score has not improved for more than `patience` epochs.
 ///
-/// lr ← max(lr · factor, min_lr), unless that changes it by no more than eps
+/// lr ← max(lr · factor, min_lr), unless that changes it by at most eps
 ///
-/// The rate is a function of all epochs of the run so far, but those without the score; [`Plateau`] is the intermediate
-/// result.
+/// The rate is a function of all epochs of the run so far that have the score; [`Plateau`] is the intermediate result.
 ///
 /// # Source
 /// PyTorch's `ReduceLROnPlateau`, with its defaults.
@@ -48,7 +47,7 @@ pub struct ReduceOnPlateau {
     eps: f64,
 }
 
-/// What [`ReduceOnPlateau`] has seen so far: nothing, at first.
+/// What [`ReduceOnPlateau`] has seen so far; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plateau {
@@ -69,8 +68,8 @@ impl Default for ReduceOnPlateau {
 }
 
 impl ReduceOnPlateau {
-    /// Down to a tenth after more than 10 epochs without a validation loss lower by a share of 1e-4; no cooldown,
-    /// no lowest rate.
+    /// Divides the rate by 10 after more than 10 epochs in which the validation loss has not fallen by a fraction of 1e-4;
+    /// no cooldown, no lowest rate.
     pub fn new() -> Self {
         Self {
             monitor: Monitor::ValidLoss,
@@ -89,13 +88,13 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// What the rate is multiplied by; 0.1 by default.
+    /// The factor for the rate; 0.1 by default.
     pub fn factor(mut self, factor: f64) -> Self {
         self.factor = factor;
         self
     }
 
-    /// Epochs without improvement that are put up with; 10 by default.
+    /// How many epochs without improvement are tolerated; 10 by default.
     pub fn patience(mut self, patience: usize) -> Self {
         self.patience = patience;
         self
@@ -107,7 +106,7 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// Epochs after a reduction in which nothing is counted; 0 by default.
+    /// How many epochs after a reduction do not count; 0 by default.
     pub fn cooldown(mut self, cooldown: usize) -> Self {
         self.cooldown = cooldown;
         self
@@ -119,7 +118,7 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// A reduction by no more than this is left out; 1e-8 by default.
+    /// A reduction by at most this is left out; 1e-8 by default.
     pub fn eps(mut self, eps: f64) -> Self {
         self.eps = eps;
         self
@@ -128,7 +127,7 @@ impl ReduceOnPlateau {
     /// Adds the score of an epoch.
     pub fn observe(&self, plateau: &mut Plateau, score: f64) {
         let delta = match self.threshold {
-            // PyTorch's best · (1 ± threshold).
+            // As in PyTorch: best · (1 ± threshold).
             Threshold::Rel(share) => plateau.best.unwrap_or(0.0) * share,
             Threshold::Abs(delta) => delta,
         };
@@ -152,7 +151,7 @@ impl ReduceOnPlateau {
         let mut lr = base;
         for _ in 0..plateau.reductions {
             let lower = (lr * self.factor).max(self.min_lr);
-            // Also where settings that no check has seen would go on without end, or with NaN.
+            // This also ends the loop for unchecked settings, which could make it endless or yield NaN.
             let reduction = lr - lower;
             if reduction.is_nan() || reduction <= self.eps.max(0.0) {
                 break;
@@ -181,7 +180,7 @@ impl Schedule for ReduceOnPlateau {
 
     fn check(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.factor) {
-            let fault = format!("found {}, expected a number from 0 to below 1", self.factor);
+            let fault = format!("found {}, expected a number of at least 0 and below 1", self.factor);
             return Err(Error::config("factor", fault));
         }
         let (Threshold::Rel(threshold) | Threshold::Abs(threshold)) = self.threshold;

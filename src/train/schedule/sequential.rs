@@ -1,12 +1,12 @@
-//! One schedule after another.
+//! Several schedules in sequence.
 
 use super::{Clock, Monitor, Schedule, Unit};
 use crate::{Description, Error, Result};
 
-/// One schedule after another, each from its milestone on, where its own count begins at 0.
+/// Several schedules in sequence, each beginning at its milestone, where its count is 0.
 ///
-/// All of them count epochs, or all of them count steps. [`ReduceOnPlateau`](super::ReduceOnPlateau) looks at all
-/// epochs from the first on, wherever it stands.
+/// Either all of them count epochs, or all count steps. [`ReduceOnPlateau`](super::ReduceOnPlateau) always looks at all
+/// epochs of the run.
 ///
 /// # Source
 /// PyTorch's `SequentialLR`.
@@ -22,17 +22,17 @@ use crate::{Description, Error, Result};
 #[derive(Debug)]
 #[doc(alias = "SequentialLR")]
 pub struct Sequential {
-    /// Milestones and what begins there.
+    /// The milestones, and the schedules that begin there.
     parts: Vec<(usize, Box<dyn Schedule>)>,
 }
 
 impl Sequential {
-    /// Begins with this.
+    /// Begins with this schedule.
     pub fn new(first: impl Schedule + 'static) -> Self {
         Self { parts: vec![(0, Box::new(first))] }
     }
 
-    /// From `milestone` on, `next`.
+    /// Changes to `next` at `milestone`.
     pub fn at(mut self, milestone: usize, next: impl Schedule + 'static) -> Self {
         self.parts.push((milestone, Box::new(next)));
         self
@@ -49,7 +49,7 @@ impl Schedule for Sequential {
         let passed = self.parts.iter().take_while(|(milestone, _)| *milestone <= clock.done).count();
         let (milestone, part) = &self.parts[passed.max(1) - 1];
         let (done, total) = (clock.done.saturating_sub(*milestone), clock.total.saturating_sub(*milestone));
-        // The same share of what is left after the milestone, of a run that is as long as it seems from here.
+        // The fraction done of what follows the milestone, if the run is as long as it seems from here.
         let whole = clock.total as f64;
         let fraction = ((clock.fraction * whole - *milestone as f64) / total.max(1) as f64).clamp(0.0, 1.0);
         part.lr(base, Clock { done, total, fraction, ..clock })

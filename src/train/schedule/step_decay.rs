@@ -1,4 +1,4 @@
-//! Down by a factor at regular intervals.
+//! A learning rate that falls by a factor at regular intervals.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub struct StepDecay {
 }
 
 impl StepDecay {
-    /// Down to a tenth every `step_size` epochs.
+    /// Divides the rate by 10 every `step_size` epochs.
     pub fn new(step_size: usize) -> Self {
         Self { step_size, gamma: 0.1 }
     }
