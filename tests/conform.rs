@@ -160,9 +160,9 @@ impl<R: Real> Layer<R> for Sum {
 
     fn forward(&self, Forward { cx, x, y, state, cache, .. }: Forward<'_, R>) {
         let (f, lanes) = (x.shape.f, x.lanes);
-        for i in 0..f * lanes {
+        for (i, state) in state.iter_mut().enumerate() {
             let (row, lane) = (i / lanes, i % lanes);
-            let mut s = state[i];
+            let mut s = *state;
             for t in 0..x.shape.t {
                 let at = t * f * lanes + i;
                 let before = if self.wrong == Break::Output { y.data[at] } else { R::ZERO };
@@ -181,7 +181,7 @@ impl<R: Real> Layer<R> for Sum {
                 }
             }
             if self.wrong != Break::State {
-                state[i] = s;
+                *state = s;
             }
         }
     }
@@ -191,10 +191,10 @@ impl<R: Real> Layer<R> for Sum {
         if self.wrong == Break::Gradients || (self.wrong == Break::WithoutInputGradient && dx.is_none()) {
             grads.fill(R::ZERO);
         }
-        for i in 0..f * lanes {
+        for (i, dstate) in dstate.iter_mut().enumerate() {
             let (row, lane) = (i / lanes, i % lanes);
             let (mut ds, kept) =
-                if self.wrong == Break::State { (R::ZERO, dstate[i]) } else { (dstate[i], R::ZERO) };
+                if self.wrong == Break::State { (R::ZERO, *dstate) } else { (*dstate, R::ZERO) };
             for t in (0..x.shape.t).rev() {
                 let at = t * f * lanes + i;
                 let mut to = R::ZERO;
@@ -214,7 +214,7 @@ impl<R: Real> Layer<R> for Sum {
                     dx.data[at] = x.data[at];
                 }
             }
-            dstate[i] = ds + kept;
+            *dstate = ds + kept;
         }
     }
 }

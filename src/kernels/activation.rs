@@ -14,9 +14,12 @@ use super::streams::map;
 fn reduce<R: Num, S: Simd>(s: S, x: R::V<S>, limit: R, minus_limit: R) -> (R::V<S>, R::V<S>) {
     // The constant first: on x86 the result is the second operand where one is NaN.
     let x = R::vmax(s, R::splat(s, minus_limit), R::vmin(s, R::splat(s, limit), x));
+    // Rounding by addition: one FMA and one subtraction, where a conversion to integers and back costs more and is not
+    // in every instruction set's f64.
     let magic = R::splat(s, R::MAGIC);
     let rounded = R::vfma(s, x, R::splat(s, R::LOG2_E), magic);
     let n = R::vsub(s, rounded, magic);
+    // In two parts, the larger first: x − n hi is exact, and only the small rest is rounded.
     let [hi, lo] = R::MINUS_LN_2;
     let r = R::vfma(s, n, R::splat(s, lo), R::vfma(s, n, R::splat(s, hi), x));
     let mut q = R::splat(s, R::EXPM1[0]);
@@ -29,6 +32,7 @@ fn reduce<R: Num, S: Simd>(s: S, x: R::V<S>, limit: R, minus_limit: R) -> (R::V<
 /// e^x
 #[inline(always)]
 pub fn exp<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
+    // 2ⁿ p + 2ⁿ by one rounding, rather than 2ⁿ (p + 1) by two.
     let (scale, p) = reduce::<R, S>(s, x, R::EXP_LIMIT, R::MINUS_EXP_LIMIT);
     R::vfma(s, scale, p, scale)
 }
@@ -36,6 +40,7 @@ pub fn exp<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
 /// σ(x) = 1 / (1 + e^−x)
 #[inline(always)]
 pub fn sigmoid<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
+    // Clamped, e is at most e^87: neither does it overflow, nor does the quotient become denormal.
     let one = R::splat(s, R::ONE);
     let e = exp::<R, S>(s, R::vsub(s, R::splat(s, R::ZERO), x));
     R::vdiv(s, one, R::vadd(s, one, e))
@@ -45,6 +50,7 @@ pub fn sigmoid<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
 #[inline(always)]
 pub fn tanh<R: Num, S: Simd>(s: S, x: R::V<S>) -> R::V<S> {
     let (scale, p) = reduce::<R, S>(s, R::vadd(s, x, x), R::TANH_LIMIT, R::MINUS_TANH_LIMIT);
+    // e^2x − 1 is not computed from e^2x: near 0, where 2ⁿ is 1, the difference would cancel, but `p` alone is left here.
     let e = R::vfma(s, scale, p, R::vsub(s, scale, R::splat(s, R::ONE)));
     R::vdiv(s, e, R::vadd(s, e, R::splat(s, R::ONE + R::ONE)))
 }

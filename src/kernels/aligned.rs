@@ -25,6 +25,7 @@ impl<R: Scalar> Aligned<R> {
 
 impl<R> Aligned<R> {
     fn align(self) -> Self {
+        // `align_offset` may give up; values are then merely slower to load, so the start is only kept within bounds.
         let start = self.data.as_ptr().align_offset(LINE).min(self.data.len() - self.len);
         Self { start, ..self }
     }
@@ -32,6 +33,7 @@ impl<R> Aligned<R> {
 
 impl<R: Clone> Clone for Aligned<R> {
     fn clone(&self) -> Self {
+        // A copy is allocated elsewhere, where a line starts at another value.
         let mut copy = Self { data: self.data.clone(), ..*self }.align();
         copy.clone_from_slice(self);
         copy

@@ -3,6 +3,7 @@
 use crate::{Scalar, rng};
 
 /// Lanes whose keys are mixed side by side: a vector of `u64`.
+// AVX-512's lanes; two vectors of AVX2's, four of NEON's.
 const SIDE_BY_SIDE: usize = 8;
 
 /// See [`Kernels::dropout_mask`](super::Kernels::dropout_mask). The draws are the same for both scalars.
@@ -13,6 +14,7 @@ pub fn mask<R: Scalar>(keys: &[u64], step: u64, p: f64, mask: &mut [R]) {
     let kept = if p < 1.0 { R::from_f64(1.0 / (1.0 - p)) } else { R::ZERO };
     let threshold = (p * 2f64.powi(64)) as u64;
     for (i, group) in keys.chunks(SIDE_BY_SIDE).enumerate() {
+        // Step and feature are mixed in one after the other, so that a mask does not depend on how many features there are.
         let mut keys = [0; SIDE_BY_SIDE];
         for (to, &key) in keys.iter_mut().zip(group) {
             *to = rng::extend(key, step);

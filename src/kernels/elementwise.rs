@@ -40,6 +40,8 @@ pub fn zero_where<R: Scalar>(a: &mut [R], zero: &[bool]) {
 /// Σ a², in f64 and in an order that no instruction set changes.
 #[inline(always)]
 pub fn sum_of_squares<R: Scalar>(a: &[R]) -> f64 {
+    // 16 sums, two of the longest vectors of f64, whatever the machine has: the order of summation is in the code, not in
+    // what a compiler makes of it. In f64, because squares of f32 overflow from 2e19 on, and a norm clips.
     let (chunks, rest) = a.as_chunks::<16>();
     let mut sums = [0f64; 16];
     for chunk in chunks {

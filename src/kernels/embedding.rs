@@ -47,6 +47,7 @@ impl<R: Scalar> Lookup<'_, R> {
 pub fn forward<R: Scalar>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut [R]) {
     let lanes = lookup.lanes;
     for (t, y) in y.chunks_exact_mut(width * lanes).enumerate() {
+        // Only where some place is not looked up: otherwise every value is overwritten below.
         if lookup.valid < lanes || lookup.lens.is_some() {
             y.fill(R::ZERO);
         }

@@ -53,6 +53,7 @@ impl<R: Num> WithSimd for Forward<'_, R> {
             #[inline(always)]
             |[h_prev, q], [r, z, n, _]| {
                 let (r, z) = (sigmoid::<R, S>(s, r), sigmoid::<R, S>(s, z));
+                // q comes out as it was: r's gradient needs it.
                 let n = tanh::<R, S>(s, R::vfma(s, r, q, n));
                 [r, z, n, R::vfma(s, z, R::vsub(s, h_prev, n), n)]
             },

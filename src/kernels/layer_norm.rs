@@ -163,6 +163,7 @@ impl<R: Num> WithSimd for Backward<'_, R> {
         let steps = steps.zip(self.dx.chunks_exact_mut(norm.step()));
         for (((x, dy), dx), stats) in steps.zip(self.stats.chunks_exact(2 * norm.lanes)) {
             let (x, dy, dx) = (R::vectors::<S>(x), R::vectors::<S>(dy), R::vectors_mut::<S>(dx));
+            // As `Forward` left them: means of all lanes, then 1 / √(σ² + ε) of all.
             let (mean, rstd) = R::vectors::<S>(stats).split_at(width);
             for v in 0..width {
                 // mean(w dy) and mean(w dy x̂)

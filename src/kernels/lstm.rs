@@ -26,6 +26,7 @@ pub struct Forward<'a, R> {
     /// The cell after.
     pub c: &'a mut [R],
     /// tanh of the cell after.
+    // Kept for the pass back, which would otherwise compute the dearest operation of the step once more.
     pub tanh_c: &'a mut [R],
     /// The hidden state after.
     pub h: &'a mut [R],
@@ -47,6 +48,7 @@ pub struct Backward<'a, R> {
 
 /// The four blocks of rows.
 #[inline(always)]
+// By halves, because that is how two `split_at_mut` borrow four parts; each is H rows of lanes, in PyTorch's order.
 pub(super) fn quarters<V>(gates: &mut [V]) -> [&mut [V]; 4] {
     let (if_, go) = gates.split_at_mut(gates.len() / 2);
     let (i, f) = if_.split_at_mut(if_.len() / 2);

@@ -50,6 +50,8 @@ pub struct Outer<'a, R> {
 }
 
 /// The number of rows whose dy, over all steps, should stay in the second-level cache while the columns are processed.
+// 64 rows of 32 lanes over 32 steps, the most that a pass back takes at a time, are 256 kB in f32: a quarter of a cache of
+// 1 MB. Without groups, each tile of columns would read all rows' dy from further away.
 const ROW_GROUP: usize = 64;
 
 impl<R: Num> WithSimd for Outer<'_, R> {
@@ -101,6 +103,8 @@ impl<'a, R: Num, S: Simd, const P: usize> OuterTiles<'a, R, S, P> {
     #[inline(always)]
     fn all(&self, dw: &mut [R]) {
         let rows = self.rows;
+        // Four rows and six columns are 24 accumulators, six x and a dy: 31 of 32 registers. Of 16, four rows and two columns
+        // leave some to spare; three columns would take all of them.
         let most = if simd::registers() >= 32 { 6 } else { 2 };
         for group in (0..rows).step_by(ROW_GROUP) {
             let end = rows.min(group + ROW_GROUP);
@@ -145,6 +149,7 @@ impl<'a, R: Num, S: Simd, const P: usize> OuterTiles<'a, R, S, P> {
     fn tile<const M: usize, const N: usize>(&self, dw: &mut [R], r: usize, c: usize) {
         let Self { s, row, .. } = *self;
         let mut acc = [[R::splat(s, R::ZERO); N]; M];
+        // `chunks`, because both begin at their first row: what follows the rows of the last step may be missing.
         for (dy, x) in self.dy.chunks(self.dy_step).zip(self.x.chunks(self.x_step)) {
             let dy = &dy[r * row..][..M * row];
             let x = &x[c * row..][..N * row];
@@ -199,6 +204,7 @@ impl<R: Num> WithSimd for RowSums<'_, R> {
     fn with_simd<S: Simd>(mut self, s: S) {
         // Eight rows side by side, so that no sum waits for its last addition.
         let rows = self.dy.rows.len();
+        // An addition takes four cycles and two can begin in each: eight sums under way are enough.
         let eights = rows / 8 * 8;
         (0..eights).step_by(8).for_each(|r| self.sum::<S, 8>(s, r));
         (eights..rows).for_each(|r| self.sum::<S, 1>(s, r));

@@ -52,6 +52,7 @@ pub fn forward<R: Scalar>(keep: Keep, x: &[R], y: &mut [R]) {
     match keep {
         Keep::Last => y.copy_from_slice(&x[x.len() - n..]),
         Keep::Mean => {
+            // Begun with the first step rather than 0: −0 stays −0, and one step's mean is that step.
             y.copy_from_slice(&x[..n]);
             for x in x[n..].chunks_exact(n) {
                 y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);

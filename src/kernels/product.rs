@@ -4,6 +4,11 @@
 //! k reads one stream. With samples in the lanes, a few rows of a block fill the registers, and each of their weights is
 //! broadcast to the lanes; for a single sample, rows are the lanes, and a line is a few vectors. Every sum is one chain of
 //! fused multiply-adds: bias, then k ascending.
+//!
+//! The pointwise part of a cell is a kernel of its own. One fused with it would keep the gates of a unit in registers and
+//! never store a pre-activation. Here they are stored once and read back from the first-level cache (18 kB for a step of
+//! 35 units and 32 lanes); in return every layer shares this one product, in one order of summation, and a new cell is
+//! its pointwise part alone.
 
 use pulp::{Simd, WithSimd};
 
@@ -54,6 +59,8 @@ pub const fn packed_len(rows: usize, k: usize) -> usize {
 }
 
 /// Rows per block: four register tiles with samples in the lanes, or three of the longest vectors.
+// 48 is a multiple of both full tiles below, 12 and 6, so a whole block never ends in a narrow tile, and of the longest
+// vector, so its lines need no padding.
 const BLOCK: usize = 48;
 
 /// The lanes of the longest vector, AVX-512's of f32.
@@ -70,6 +77,9 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Heights of register tiles, beginning with the one that fills the registers.
+// A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 27 of 32
+// registers, or 15 of 16. With AVX-512, two FMAs a cycle of four cycles' latency need eight sums under way: 24 are enough,
+// and so are those of 4 rows.
 const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
 const HEIGHTS_16: [usize; 5] = [6, 4, 3, 2, 1];
 
@@ -89,6 +99,7 @@ fn tiles(height: usize) -> impl Iterator<Item = (usize, usize)> {
 pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) {
     let (rows, k) = (parts[0].rows, parts.iter().map(|part| part.cols).sum::<usize>());
     for (row, height) in blocks(rows) {
+        // A block's lines follow each other: one of biases, then one for each k.
         let (block, rest) = packed.split_at_mut(line(height) * (k + 1));
         packed = rest;
         for (first, m) in tiles(height) {
@@ -115,6 +126,8 @@ fn pack_rows<'a, R: Num, const M: usize>(
     row: usize,
     mut lines: impl Iterator<Item = &'a mut [R]>,
 ) {
+    // Rows are a constant number here, so that the copies below are straight-line code; the values of a line beyond the
+    // last row are never read with samples in the lanes, and not stored for a single sample.
     let mut sums = [R::ZERO; M];
     for bias in biases {
         sums.iter_mut().zip(&bias[row..]).for_each(|(sum, b)| *sum += *b);
@@ -171,57 +184,64 @@ impl<R: Num> WithSimd for Product<'_, R> {
         let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1]), R::vectors::<S>(xs[2])];
         for (row, height) in blocks(y.len() / nv) {
             let line = line(height);
+            // As `pack` cut it: it has to come to the same blocks and tiles by the same functions.
             let (block, rest) = packed.split_at(line * (k + 1));
             packed = rest;
             for (first, m) in tiles(height) {
-                let w = (&block[first..], line);
+                let rows = Rows { w: &block[first..], line, xs, start, nv };
                 let y = &mut y[(row + first) * nv..][..m * nv];
                 match m {
-                    12 => some_rows::<R, S, 12>(s, w, xs, start, y, nv),
-                    8 => some_rows::<R, S, 8>(s, w, xs, start, y, nv),
-                    6 => some_rows::<R, S, 6>(s, w, xs, start, y, nv),
-                    4 => some_rows::<R, S, 4>(s, w, xs, start, y, nv),
-                    3 => some_rows::<R, S, 3>(s, w, xs, start, y, nv),
-                    2 => some_rows::<R, S, 2>(s, w, xs, start, y, nv),
-                    _ => some_rows::<R, S, 1>(s, w, xs, start, y, nv),
+                    12 => some_rows::<R, S, 12>(s, rows, y),
+                    8 => some_rows::<R, S, 8>(s, rows, y),
+                    6 => some_rows::<R, S, 6>(s, rows, y),
+                    4 => some_rows::<R, S, 4>(s, rows, y),
+                    3 => some_rows::<R, S, 3>(s, rows, y),
+                    2 => some_rows::<R, S, 2>(s, rows, y),
+                    _ => some_rows::<R, S, 1>(s, rows, y),
                 }
             }
         }
     }
 }
 
-/// M rows, all lanes. `w` is their weights, which are at the beginning of each line.
-#[inline(always)]
-fn some_rows<R: Num, S: Simd, const M: usize>(
-    s: S,
-    w: (&[R], usize),
-    xs: [&[R::V<S>]; 3],
+/// What all tiles of some rows read.
+#[derive(Clone, Copy)]
+struct Rows<'a, R: Num, S: Simd> {
+    /// The rows' weights, at the beginning of each line.
+    w: &'a [R],
+    /// How long a line is.
+    line: usize,
+    /// `[k, nv]` each
+    xs: [&'a [R::V<S>]; 3],
     start: Start,
-    y: &mut [R::V<S>],
+    /// Vectors that a row of lanes has.
     nv: usize,
-) {
+}
+
+/// M rows, all lanes.
+#[inline(always)]
+fn some_rows<R: Num, S: Simd, const M: usize>(s: S, rows: Rows<'_, R, S>, y: &mut [R::V<S>]) {
+    // Two vectors at a time share each broadcast weight.
     let mut v = 0;
-    while v + 2 <= nv {
-        tile::<R, S, M, 2>(s, w, xs, start, y, nv, v);
+    while v + 2 <= rows.nv {
+        tile::<R, S, M, 2>(s, rows, y, v);
         v += 2;
     }
-    if v < nv {
-        tile::<R, S, M, 1>(s, w, xs, start, y, nv, v);
+    if v < rows.nv {
+        tile::<R, S, M, 1>(s, rows, y, v);
     }
 }
 
 /// M rows and N vectors, beginning at `v`, all in registers.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
     s: S,
-    (w, line): (&[R], usize),
-    xs: [&[R::V<S>]; 3],
-    start: Start,
+    rows: Rows<'_, R, S>,
     y: &mut [R::V<S>],
-    nv: usize,
     v: usize,
 ) {
+    let Rows { w, line, xs, start, nv } = rows;
+    // The first line is the biases'; as it was packed, so it is cut.
     let (bias, w) = w.split_at(line);
     let mut acc = [[R::splat(s, R::ZERO); N]; M];
     for m in 0..M {
@@ -232,6 +252,7 @@ fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
             };
         }
     }
+    // `chunks`, not `chunks_exact`: `w` begins at a row within its line, so the last line is shorter, but has M rows.
     let mut w = w.chunks(line);
     for x in xs {
         for (x, w) in x.chunks_exact(nv).zip(&mut w) {
@@ -257,6 +278,8 @@ fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
 #[inline(always)]
 fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
     match const { VECTOR * size_of::<R>() / size_of::<R::V<S>>() } {
+        // With the longest vectors three blocks, nine sums, cover the latency of two FMAs a cycle, which is eight; with half
+        // as long ones two blocks are twelve of 16 registers; the rest have sums enough, or too few registers, with one.
         1 => lone::<R, S, 3, 3, 2, 1>(s, packed, xs, start, y),
         2 => lone::<R, S, 2, 6, 4, 2>(s, packed, xs, start, y),
         4 => lone::<R, S, 1, 12, 8, 4>(s, packed, xs, start, y),
@@ -276,6 +299,8 @@ fn lone<R: Num, S: Simd, const B: usize, const V: usize, const V2: usize, const 
 ) {
     let k = xs[0].len() + xs[1].len() + xs[2].len();
     while !y.is_empty() {
+        // `lines` is the values of a line of each of the B blocks, or of the last ones alone. Their weights follow each
+        // other, so that much times k + 1 is the weights of exactly the rows `now`.
         // The lines of all blocks but the last are whole; those of the last may be.
         let left = line(y.len());
         let lines = if left >= B * BLOCK { B * BLOCK } else { left.min(BLOCK) };
@@ -301,6 +326,8 @@ fn side_by_side<R: Num, S: Simd, const B: usize, const V: usize>(
     y: &mut [R],
 ) {
     let line = V * R::lanes::<S>();
+    // Room for the most blocks that go together, three. Rows pass through it so that accumulators are whole vectors, even
+    // those of a last line that is not full.
     let mut out = [R::ZERO; 3 * BLOCK];
     let mut weights = [&[][..]; B];
     for b in 0..B {

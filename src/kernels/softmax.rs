@@ -29,6 +29,7 @@ impl<R: Num> WithSimd for Softmax<'_, R> {
         let p = R::vectors_mut::<S>(self.p);
         let (sums, maxima) = R::vectors_mut::<S>(self.sum_max).split_at_mut(nv);
         for v in 0..nv {
+            // With the maximum subtracted, no e^y overflows and at least one is 1. NaN goes through to the sum.
             let mut max = y[v];
             for row in y.chunks_exact(nv) {
                 max = R::vmax(s, max, row[v]);

@@ -20,6 +20,7 @@ pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
     let zero = R::splat(s, R::ZERO);
     let mut write = write;
     {
+        // One length, asserted once and cut to `whole`, so that the loop below has no bounds to check.
         let mut ins = [&[][..]; A];
         for a in 0..A {
             assert_eq!(read[a].len(), n, "streams of one length");
@@ -46,6 +47,7 @@ pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
             }
         }
     }
+    // What is left passes in one vector filled up with 0, through the same `f`: the same bits as within a longer slice.
     let done = whole * R::lanes::<S>();
     if done < n {
         let (mut x, mut y) = ([zero; A], [zero; B]);

@@ -84,7 +84,9 @@ pub(super) fn gradients(
             check = check.indices(n);
         }
         let report = check.model(&mut model);
-        if let Some(worst) = report.worst().filter(|worst| !(worst.error < conform.tolerance)) {
+        if let Some(worst) =
+            report.worst().filter(|worst| worst.error >= conform.tolerance || worst.error.is_nan())
+        {
             let place = format!("{batch} samples {shape}: `{}`, value {}", worst.name, worst.index);
             let expected = format!("{}, by differences", worst.numeric);
             return Err(held.fault("gradients", &place, worst.analytic, expected));

@@ -17,7 +17,9 @@ pub(super) fn check(
     loss.check(output, targets)?;
     for batch in [1, 3, f64::QUANTUM + 1] {
         let report = conform.check.batch(batch).loss(loss, output, targets)?;
-        if let Some(worst) = report.worst().filter(|worst| !(worst.error < conform.tolerance)) {
+        if let Some(worst) =
+            report.worst().filter(|worst| worst.error >= conform.tolerance || worst.error.is_nan())
+        {
             let place = format!("{batch} samples, value {}", worst.index);
             let expected = format!("{}, by differences", worst.numeric);
             return Err(held.fault("gradients", &place, worst.analytic, expected));

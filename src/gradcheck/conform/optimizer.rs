@@ -18,12 +18,13 @@ pub(super) fn check(conform: &Conform, optimizer: &dyn Optimizer<f64>, held: &mu
     held.count("settings", 1);
     let run = |lr: f64, scale: f64, pieces: &[Range<usize>]| steps(conform, optimizer, (lr, scale), pieces);
     let lr = optimizer.lr();
-    let whole = run(lr, 1.0, &[0..COUNT]);
+    let all = std::slice::from_ref(&(0..COUNT));
+    let whole = run(lr, 1.0, all);
     held.same("pieces", "parameters and moments", (&run(lr, 1.0, &[0..13, 13..14, 14..COUNT]), &whole), 0.0)?;
-    let still = run(0.0, 1.0, &[0..COUNT]);
+    let still = run(0.0, 1.0, all);
     held.same("rate of 0", "parameters", (&still[..COUNT], &values(conform, 0)), 0.0)?;
     for scale in [0.0, 1e6] {
-        let found = run(lr, scale, &[0..COUNT]);
+        let found = run(lr, scale, all);
         if let Some(bad) = found.iter().find(|value| !value.is_finite()) {
             let place = format!("gradients of up to {scale}");
             return Err(held.fault("finite", &place, bad, "finite parameters and moments"));
