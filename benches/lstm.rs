@@ -9,7 +9,7 @@ use bptt::data::{Arrays, Batch, Dataset, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Linear, Lstm, Mode, Workspace};
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
-use bptt::{Model, Shape, Trainer, rng};
+use bptt::{Model, SeqMut, Shape, Trainer, rng};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array, Array1, Array3, ShapeBuilder};
 use ndarray_rand::RandomExt;
@@ -37,8 +37,7 @@ fn model(shape: Shape, hidden: usize, layers: usize) -> Model {
 /// One training step, from the forward pass to the repacking of the weights.
 fn step(
     c: &mut Criterion,
-    group: &str,
-    id: String,
+    (group, id): (&str, String),
     (hidden, layers): (usize, usize),
     shape: Shape,
     batch: usize,
@@ -60,7 +59,7 @@ fn step(
 fn lstm_2x35(c: &mut Criterion) {
     let shape = Shape::new(28, 28);
     for batch in [64, 100, 128] {
-        step(c, "lstm_2x35", format!("train_step_b{batch}"), (35, 2), shape, batch);
+        step(c, ("lstm_2x35", format!("train_step_b{batch}")), (35, 2), shape, batch);
     }
     let (few, mut trained) = (data(64, shape), model(shape, 35, 2));
     let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(64);
@@ -97,9 +96,9 @@ fn shapes(c: &mut Criterion) {
         (256, 2, 280, 64),
     ] {
         let id = format!("h{hidden}_l{layers}_t{t}_b{batch}");
-        step(c, "shapes", id, (hidden, layers), Shape::new(t, 28), batch);
+        step(c, ("shapes", id), (hidden, layers), Shape::new(t, 28), batch);
     }
-    step(c, "shapes", "i512_h35_l2_t28_b64".into(), (35, 2), Shape::new(28, 512), 64);
+    step(c, ("shapes", "i512_h35_l2_t28_b64".into()), (35, 2), Shape::new(28, 512), 64);
 }
 
 fn activations(c: &mut Criterion) {
@@ -192,7 +191,10 @@ fn gather(c: &mut Criterion) {
     let samples: Vec<Sample> = (0..32).map(|i| Sample::plain(i * 2)).collect();
     let (mut scratch, mut x) = (vec![0.0; 784], vec![0.0; 784 * 32]);
     c.bench_function("gather_32_images", |b| {
-        b.iter(|| images.gather(black_box(&samples), &normalize, &mut scratch, &mut x, 32));
+        b.iter(|| {
+            let tile = SeqMut::new(&mut x, Shape::new(28, 28), 32);
+            images.gather(black_box(&samples), &normalize, &mut scratch, tile)
+        });
     });
 }
 

@@ -7,7 +7,7 @@ use rand::RngCore;
 use crate::data::dataset::gather_by_reading;
 use crate::data::forward::forward;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
-use crate::{Error, Real, Result, Shape, rng};
+use crate::{Error, Real, Result, SeqMut, Shape, rng};
 
 /// Separates the keys of augmentation from those of layers.
 const AUGMENT: u64 = u64::from_be_bytes(*b"augment\0");
@@ -156,13 +156,12 @@ impl<D: Dataset> Dataset for Augmented<D> {
         samples: &[Sample],
         normalize: &Normalize,
         scratch: &mut [Self::Elem],
-        x: &mut [Self::Elem],
-        lanes: usize,
+        x: SeqMut<'_, Self::Elem>,
     ) {
         if samples.iter().all(|sample| sample.key == 0) {
-            self.data.gather(samples, normalize, scratch, x, lanes);
+            self.data.gather(samples, normalize, scratch, x);
         } else {
-            gather_by_reading(self, samples, normalize, scratch, x, lanes);
+            gather_by_reading(self, samples, normalize, scratch, x);
         }
     }
 }
@@ -392,7 +391,8 @@ mod tests {
         let normalize = Normalize::scalar(0.3, 0.5).unwrap();
         let gathered = |samples: &[Sample]| {
             let mut x = vec![9.0; 30 * samples.len()];
-            data.gather(samples, &normalize, &mut [0.0; 30], &mut x, samples.len());
+            let tile = SeqMut::new(&mut x, data.shape(), samples.len());
+            data.gather(samples, &normalize, &mut [0.0; 30], tile);
             x
         };
         let draws: Vec<Sample> = Batch::new(&order, 2, 0).samples(1).collect();
@@ -426,8 +426,9 @@ mod tests {
         let (mut a, mut b) = (vec![1.0; 480], vec![2.0; 480]);
         let normalize = images.mean_sd().unwrap();
         assert_eq!(augmented.mean_sd().unwrap(), normalize);
-        augmented.gather(&plain, &normalize, &mut x, &mut a, 16);
-        images.gather(&plain, &normalize, &mut y, &mut b, 16);
+        let shape = images.shape();
+        augmented.gather(&plain, &normalize, &mut x, SeqMut::new(&mut a, shape, 16));
+        images.gather(&plain, &normalize, &mut y, SeqMut::new(&mut b, shape, 16));
         assert_eq!(a, b);
 
         let values =

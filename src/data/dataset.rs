@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Draw;
 use crate::data::forward::forward;
-use crate::{Error, Real, Result, Scalar, Shape};
+use crate::{Error, Real, Result, Scalar, SeqMut, Shape};
 
 /// One draw of a sample from a dataset.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,22 +169,21 @@ pub trait Dataset: Send + Sync {
         &[]
     }
 
-    /// Fills a tile `x`, `[T, F, lanes]`: sample `samples[l]`, normalised, in lane `l`, and 0 in the lanes that are left.
+    /// Fills the tile `x`: sample `samples[l]`, normalised, in lane `l`, and 0 in the lanes that are left.
     ///
     /// By default it reads sample by sample into `scratch` (`T · F` values) and transposes; a dataset that can do this in
     /// one pass may override it.
     ///
     /// # Panics
-    /// If there are more samples than lanes, or a length does not fit.
+    /// If there are more samples than lanes, or a shape or length does not fit.
     fn gather(
         &self,
         samples: &[Sample],
         normalize: &Normalize,
         scratch: &mut [Self::Elem],
-        x: &mut [Self::Elem],
-        lanes: usize,
+        x: SeqMut<'_, Self::Elem>,
     ) {
-        gather_by_reading(self, samples, normalize, scratch, x, lanes);
+        gather_by_reading(self, samples, normalize, scratch, x);
     }
 }
 
@@ -194,16 +193,15 @@ pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
     samples: &[Sample],
     normalize: &Normalize,
     scratch: &mut [D::Elem],
-    x: &mut [D::Elem],
-    lanes: usize,
+    x: SeqMut<'_, D::Elem>,
 ) {
-    let shape = data.shape();
-    check_tile(samples, shape, x.len(), lanes);
-    x.fill(D::Elem::ZERO);
+    check_tile(samples, data.shape(), &x);
+    let (shape, lanes) = (x.shape, x.lanes);
+    x.data.fill(D::Elem::ZERO);
     for (lane, &sample) in samples.iter().enumerate() {
         data.read(sample, scratch);
         for (i, &value) in scratch.iter().enumerate() {
-            x[i * lanes + lane] = normalize.apply(value, i % shape.f);
+            x.data[i * lanes + lane] = normalize.apply(value, i % shape.f);
         }
     }
 }
@@ -211,11 +209,11 @@ pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
 /// Checks the sizes of a tile to be gathered.
 ///
 /// # Panics
-/// If there are more samples than lanes, or the length of the tile is not `T · F · lanes`.
+/// If there are more samples than lanes, or the tile is of samples of another shape.
 #[track_caller]
-pub(super) fn check_tile(samples: &[Sample], shape: Shape, length: usize, lanes: usize) {
-    assert!(samples.len() <= lanes, "{} samples in a tile of {lanes} lanes", samples.len());
-    assert_eq!(length, shape.size() * lanes, "a tile of {lanes} lanes of {shape}");
+pub(super) fn check_tile<R>(samples: &[Sample], shape: Shape, x: &SeqMut<'_, R>) {
+    assert!(samples.len() <= x.lanes, "{} samples in a tile of {} lanes", samples.len(), x.lanes);
+    assert_eq!(x.shape, shape, "a tile of samples of {shape}");
 }
 
 impl<D: Dataset + ?Sized> Dataset for &D {
@@ -240,10 +238,9 @@ impl<D: Dataset + ?Sized> Dataset for &D {
         samples: &[Sample],
         normalize: &Normalize,
         scratch: &mut [Self::Elem],
-        x: &mut [Self::Elem],
-        lanes: usize,
+        x: SeqMut<'_, Self::Elem>,
     ) {
-        (**self).gather(samples, normalize, scratch, x, lanes);
+        (**self).gather(samples, normalize, scratch, x);
     }
 }
 

@@ -8,7 +8,7 @@ use ndarray::{Array1, Array3, ArrayView2};
 use crate::data::dataset::check_tile;
 use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
-use crate::{Error, Real, Result, Shape};
+use crate::{Error, Real, Result, SeqMut, Shape};
 
 /// The most lanes that are gathered in one pass.
 const GROUP: usize = 64;
@@ -162,15 +162,9 @@ impl<R: Real> Dataset for Images<R> {
     }
 
     /// Looks up each pixel in a table of the 256 normalised values; the result is that of the default, bit for bit.
-    fn gather(
-        &self,
-        samples: &[Sample],
-        normalize: &Normalize,
-        _scratch: &mut [R],
-        x: &mut [R],
-        lanes: usize,
-    ) {
-        check_tile(samples, self.shape, x.len(), lanes);
+    fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], x: SeqMut<'_, R>) {
+        check_tile(samples, self.shape, &x);
+        let (x, lanes) = (x.data, x.lanes);
         if samples.len() < lanes {
             x.chunks_exact_mut(lanes).for_each(|lanes| lanes[samples.len()..].fill(R::ZERO));
         }
@@ -250,7 +244,8 @@ mod tests {
         let images = Images::new(array![[[0, 255]], [[255, 51]]], vec![0, 0], ["a"]).unwrap();
         let normalize = Normalize::per_feature(vec![0.5, 0.0], vec![0.5, 0.1]).unwrap();
         let mut x = [9.0; 6];
-        images.gather(&[Sample::plain(1), Sample::plain(0)], &normalize, &mut [], &mut x, 3);
+        let tile = SeqMut::new(&mut x, Shape::new(1, 2), 3);
+        images.gather(&[Sample::plain(1), Sample::plain(0)], &normalize, &mut [], tile);
         assert_eq!(x, [1.0, -1.0, 0.0, 2.0, 10.0, 0.0]);
     }
 
@@ -295,8 +290,7 @@ mod tests {
             &[Sample::plain(0); 3],
             &Normalize::identity(),
             &mut [0.0],
-            &mut [0.0; 2],
-            2,
+            SeqMut::new(&mut [0.0; 2], Shape::new(1, 1), 2),
         );
     }
 
@@ -307,8 +301,9 @@ mod tests {
         let mut scratch = vec![R::ZERO; size];
         let mut fast = vec![R::ONE; size * lanes];
         let mut plain = vec![R::ONE; size * lanes];
-        images.gather(&samples, normalize, &mut scratch, &mut fast, lanes);
-        gather_by_reading(images, &samples, normalize, &mut scratch, &mut plain, lanes);
+        let shape = images.shape();
+        images.gather(&samples, normalize, &mut scratch, SeqMut::new(&mut fast, shape, lanes));
+        gather_by_reading(images, &samples, normalize, &mut scratch, SeqMut::new(&mut plain, shape, lanes));
         let bytes = |values: &[R]| {
             let mut bytes = Vec::new();
             values.iter().for_each(|v| v.push_le(&mut bytes));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::data::dataset::gather_by_reading;
 use crate::data::forward::forward;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
-use crate::{Error, Result, Shape};
+use crate::{Error, Result, SeqMut, Shape};
 
 /// The most samples of a tile whose indices are translated on the stack.
 const MOST_AT_ONCE: usize = 256;
@@ -96,17 +96,16 @@ impl<D: Dataset + ?Sized> Dataset for Subset<'_, D> {
         samples: &[Sample],
         normalize: &Normalize,
         scratch: &mut [Self::Elem],
-        x: &mut [Self::Elem],
-        lanes: usize,
+        x: SeqMut<'_, Self::Elem>,
     ) {
         let mut inner = [Sample::plain(0); MOST_AT_ONCE];
         let Some(inner) = inner.get_mut(..samples.len()) else {
-            return gather_by_reading(self, samples, normalize, scratch, x, lanes);
+            return gather_by_reading(self, samples, normalize, scratch, x);
         };
         for (inner, &sample) in inner.iter_mut().zip(samples) {
             *inner = self.inner(sample);
         }
-        self.data.gather(inner, normalize, scratch, x, lanes);
+        self.data.gather(inner, normalize, scratch, x);
     }
 }
 
@@ -138,16 +137,10 @@ mod tests {
         fn values(&self, sample: Sample, values: &mut [f64]) {
             values[0] = sample.index as f64;
         }
-        fn gather(
-            &self,
-            samples: &[Sample],
-            n: &Normalize,
-            scratch: &mut [f64],
-            x: &mut [f64],
-            lanes: usize,
-        ) {
-            gather_by_reading(self, samples, n, scratch, x, lanes);
-            x.iter_mut().for_each(|x| *x += 0.5);
+        fn gather(&self, samples: &[Sample], n: &Normalize, scratch: &mut [f64], x: SeqMut<'_, f64>) {
+            let (data, shape, lanes) = (x.data, x.shape, x.lanes);
+            gather_by_reading(self, samples, n, scratch, SeqMut::new(&mut *data, shape, lanes));
+            data.iter_mut().for_each(|x| *x += 0.5);
         }
     }
 
@@ -170,9 +163,15 @@ mod tests {
         let outer = echo.subset(vec![5, 3, 9]).unwrap();
         let inner = outer.subset(vec![2, 1]).unwrap();
         let mut x = [0.0; 4];
-        inner.gather(&DRAWS, &Normalize::identity(), &mut [0.0; 2], &mut x, 2);
+        inner.gather(&DRAWS, &Normalize::identity(), &mut [0.0; 2], SeqMut::new(&mut x, Shape::new(1, 2), 2));
         assert_eq!(x, [3.5, 9.5, 7.5, 8.5]);
-        Dataset::gather(&&inner, &DRAWS, &Normalize::identity(), &mut [0.0; 2], &mut x, 2);
+        Dataset::gather(
+            &&inner,
+            &DRAWS,
+            &Normalize::identity(),
+            &mut [0.0; 2],
+            SeqMut::new(&mut x, Shape::new(1, 2), 2),
+        );
         assert_eq!(x, [3.5, 9.5, 7.5, 8.5]);
     }
 
@@ -182,7 +181,12 @@ mod tests {
         let backwards = echo.subset((0..1000).rev().collect::<Vec<u32>>()).unwrap();
         let draws: Vec<Sample> = (0..257).map(Sample::plain).collect();
         let mut x = vec![9.0; 2 * 260];
-        backwards.gather(&draws, &Normalize::identity(), &mut [0.0; 2], &mut x, 260);
+        backwards.gather(
+            &draws,
+            &Normalize::identity(),
+            &mut [0.0; 2],
+            SeqMut::new(&mut x, Shape::new(1, 2), 260),
+        );
         let expected: Vec<f64> = (743..1000).rev().map(f64::from).chain([0.0; 263]).collect();
         assert_eq!(x, expected);
     }

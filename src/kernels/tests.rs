@@ -274,68 +274,72 @@ fn speed() {
     let sums = median_seconds(401, || f32::scaled_sum(&mut sum, &a, &b, 0.5));
     let norm = median_seconds(401, || assert!(f32::sum_of_squares(&a) > 0.0));
     println!("the paper's parameters, µs: sum of two slots {:.1}, norm {:.1}", 1e6 * sums, 1e6 * norm);
-    let t = 28;
     for (h, lanes) in [(35, 16), (35, 32), (35, 64), (64, 32), (128, 32), (256, 32), (512, 32)] {
-        let median_seconds = |f: &mut dyn FnMut()| median_seconds(200_000 / (h * lanes) + 11, f);
-        let w = values::<f32>(4 * h * 2 * h, 1);
-        let (w_ih, w_hh) = w.split_at(4 * h * h);
-        let parts = [Matrix::new(w_ih, 4 * h, h), Matrix::new(w_hh, 4 * h, h)];
-        let bias = values::<f32>(4 * h, 2);
-        let mut packed = vec![0.0; packed_len(4 * h, 2 * h)];
-        let mut back = vec![0.0; packed_len(h, 4 * h)];
-        let pack = median_seconds(&mut || f32::pack(&parts, &[&bias, &bias], &mut packed));
-        f32::pack(&[parts[1].transposed()], &[], &mut back);
-        // Steps as far apart as a layer has them.
-        let (n, n_step, gates_step) = (h * lanes, (h | 1) * lanes, ((4 * h) | 1) * lanes);
-        let x = aligned(t * n_step, 3);
-        let mut dh = aligned(t * n_step, 4);
-        let mut gates = aligned(t * gates_step, 5);
-        let mut states = [(); 4].map(|()| aligned(n, 6));
-        let mut dw = vec![0.0; 4 * h * h];
-        let flop = (t * 2 * 4 * h * h * lanes) as f64;
-        let forward = median_seconds(&mut || {
-            for t in 0..t {
-                let gates = &mut gates[t * gates_step..][..4 * n];
-                let xs = [&x[t * n_step..][..n], &dh[t * n_step..][..n], &[]];
-                f32::product(&packed, xs, Start::Bias, gates, lanes);
-            }
-        });
-        let pointwise = median_seconds(&mut || {
-            for t in 0..t {
-                let [c_prev, c, tanh_c, h] = &mut states;
-                let gates = &mut gates[t * gates_step..][..4 * n];
-                f32::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c, h });
-            }
-        });
-        let pointwise_back = median_seconds(&mut || {
-            for t in 0..t {
-                let [c_prev, dc, tanh_c, _] = &mut states;
-                let gates = &mut gates[t * gates_step..][..4 * n];
-                let dh = &dh[t * n_step..][..n];
-                f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh, dc });
-            }
-        });
-        gates.copy_from_slice(&values::<f32>(t * gates_step, 5));
-        let backward = median_seconds(&mut || {
-            for t in 0..t {
-                let gates = &gates[t * gates_step..][..4 * n];
-                f32::product(&back, [gates, &[], &[]], Start::Bias, &mut dh[t * n_step..][..n], lanes);
-            }
-        });
-        let (dy, x) = (Band::new(&gates, (4 * h) | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
-        let outer = median_seconds(&mut || f32::outer(dy.clone(), x.clone(), &mut dw, (h, 0), lanes));
-        println!(
-            "H {h}, {lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, \
-             {:.0}, pointwise {:.0} and {:.0}, pack {:.0}",
-            2e-9 * flop / forward,
-            1e-9 * flop / backward,
-            1e-9 * flop / outer,
-            1e6 * forward,
-            1e6 * backward,
-            1e6 * outer,
-            1e6 * pointwise,
-            1e6 * pointwise_back,
-            1e6 * pack,
-        );
+        speed_of_a_layer(h, lanes);
     }
+}
+
+fn speed_of_a_layer(h: usize, lanes: usize) {
+    let t = 28;
+    let median_seconds = |f: &mut dyn FnMut()| median_seconds(200_000 / (h * lanes) + 11, f);
+    let w = values::<f32>(4 * h * 2 * h, 1);
+    let (w_ih, w_hh) = w.split_at(4 * h * h);
+    let parts = [Matrix::new(w_ih, 4 * h, h), Matrix::new(w_hh, 4 * h, h)];
+    let bias = values::<f32>(4 * h, 2);
+    let mut packed = vec![0.0; packed_len(4 * h, 2 * h)];
+    let mut back = vec![0.0; packed_len(h, 4 * h)];
+    let pack = median_seconds(&mut || f32::pack(&parts, &[&bias, &bias], &mut packed));
+    f32::pack(&[parts[1].transposed()], &[], &mut back);
+    // Steps as far apart as a layer has them.
+    let (n, n_step, gates_step) = (h * lanes, (h | 1) * lanes, ((4 * h) | 1) * lanes);
+    let x = aligned(t * n_step, 3);
+    let mut dh = aligned(t * n_step, 4);
+    let mut gates = aligned(t * gates_step, 5);
+    let mut states = [(); 4].map(|()| aligned(n, 6));
+    let mut dw = vec![0.0; 4 * h * h];
+    let flop = (t * 2 * 4 * h * h * lanes) as f64;
+    let forward = median_seconds(&mut || {
+        for t in 0..t {
+            let gates = &mut gates[t * gates_step..][..4 * n];
+            let xs = [&x[t * n_step..][..n], &dh[t * n_step..][..n], &[]];
+            f32::product(&packed, xs, Start::Bias, gates, lanes);
+        }
+    });
+    let pointwise = median_seconds(&mut || {
+        for t in 0..t {
+            let [c_prev, c, tanh_c, h] = &mut states;
+            let gates = &mut gates[t * gates_step..][..4 * n];
+            f32::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c, h });
+        }
+    });
+    let pointwise_back = median_seconds(&mut || {
+        for t in 0..t {
+            let [c_prev, dc, tanh_c, _] = &mut states;
+            let gates = &mut gates[t * gates_step..][..4 * n];
+            let dh = &dh[t * n_step..][..n];
+            f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh, dc });
+        }
+    });
+    gates.copy_from_slice(&values::<f32>(t * gates_step, 5));
+    let backward = median_seconds(&mut || {
+        for t in 0..t {
+            let gates = &gates[t * gates_step..][..4 * n];
+            f32::product(&back, [gates, &[], &[]], Start::Bias, &mut dh[t * n_step..][..n], lanes);
+        }
+    });
+    let (dy, x) = (Band::new(&gates, (4 * h) | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
+    let outer = median_seconds(&mut || f32::outer(dy.clone(), x.clone(), &mut dw, (h, 0), lanes));
+    println!(
+        "H {h}, {lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, \
+         {:.0}, pointwise {:.0} and {:.0}, pack {:.0}",
+        2e-9 * flop / forward,
+        1e-9 * flop / backward,
+        1e-9 * flop / outer,
+        1e6 * forward,
+        1e6 * backward,
+        1e6 * outer,
+        1e6 * pointwise,
+        1e6 * pointwise_back,
+        1e6 * pack,
+    );
 }

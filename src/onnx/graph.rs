@@ -169,29 +169,8 @@ impl<'a, R: Real> Graph<'a, R> {
             1 => Value(name.clone()),
             _ => Value(format!("{name}_{i}")),
         });
-        self.push(name, op, inputs, attributes, &outputs);
+        self.proto.node.push(node(name, op, inputs, attributes, &outputs));
         outputs
-    }
-
-    fn push(
-        &mut self,
-        name: String,
-        op: &str,
-        inputs: &[&Value],
-        attributes: &[(&str, Attribute<'_>)],
-        outputs: &[Value],
-    ) {
-        let mut input: Vec<_> = inputs.iter().map(|value| value.0.clone()).collect();
-        while input.last().is_some_and(String::is_empty) {
-            input.pop();
-        }
-        self.proto.node.push(NodeProto {
-            input,
-            output: outputs.iter().map(|value| value.0.clone()).collect(),
-            name,
-            op_type: op.to_owned(),
-            attribute: attributes.iter().map(|&(name, value)| value.named(name)).collect(),
-        });
     }
 
     /// The initial state `[parts, batch, size]` as an input of the graph, `layer.name`; `None` if the export is without
@@ -203,7 +182,7 @@ impl<'a, R: Real> Graph<'a, R> {
     /// The final state `[parts, batch, size]` as an output of the graph, `layer.name`, where the export has states.
     pub fn final_state(&mut self, name: &str, value: &Value, parts: usize, size: usize) {
         if self.export.states {
-            self.add_output(format!("{}.{name}", self.layer()), "Identity", value, &[], state(parts, size));
+            self.add_output(format!("{}.{name}", self.layer()), ("Identity", &[]), value, state(parts, size));
         }
     }
 
@@ -276,13 +255,33 @@ impl<'a, R: Real> Graph<'a, R> {
     pub(super) fn add_output(
         &mut self,
         name: String,
-        op: &str,
+        (op, attributes): (&str, &[(&str, Attribute<'_>)]),
         value: &Value,
-        attributes: &[(&str, Attribute<'_>)],
         shape: [Dimension; 3],
     ) {
         self.proto.output.push(value_info(&name, element_type::<R>(), &shape));
-        self.push(name.clone(), op, &[value], attributes, &[Value(name)]);
+        let outputs = [Value(name.clone())];
+        self.proto.node.push(node(name, op, &[value], attributes, &outputs));
+    }
+}
+
+fn node(
+    name: String,
+    op: &str,
+    inputs: &[&Value],
+    attributes: &[(&str, Attribute<'_>)],
+    outputs: &[Value],
+) -> NodeProto {
+    let mut input: Vec<_> = inputs.iter().map(|value| value.0.clone()).collect();
+    while input.last().is_some_and(String::is_empty) {
+        input.pop();
+    }
+    NodeProto {
+        input,
+        output: outputs.iter().map(|value| value.0.clone()).collect(),
+        name,
+        op_type: op.to_owned(),
+        attribute: attributes.iter().map(|&(name, value)| value.named(name)).collect(),
     }
 }
 

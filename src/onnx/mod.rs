@@ -179,7 +179,7 @@ impl Export {
         let time = if self.states { steps_out(model)? } else { Dimension::Fixed(output.t) };
         // The output of the model comes before the states.
         let states = std::mem::take(&mut graph.proto.output);
-        graph.add_output("output".into(), "Transpose", &x, &swap, shape(time, output.f));
+        graph.add_output("output".into(), ("Transpose", &swap), &x, shape(time, output.f));
         graph.proto.output.extend(states);
         Ok(graph.proto)
     }

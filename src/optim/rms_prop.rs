@@ -99,12 +99,16 @@ impl RmsProp {
         };
         let all = p.iter_mut().zip(g).zip(v);
         match (self.centered, self.momentum > 0.0) {
-            (false, false) => all.for_each(|((p, &g), v)| step.take(p, g, v, None, None)),
-            (true, false) => all.zip(second).for_each(|(((p, &g), v), m)| step.take(p, g, v, Some(m), None)),
-            (false, true) => all.zip(second).for_each(|(((p, &g), v), b)| step.take(p, g, v, None, Some(b))),
+            (false, false) => all.for_each(|((p, &g), v)| step.take(p, g, v, [None, None])),
+            (true, false) => {
+                all.zip(second).for_each(|(((p, &g), v), m)| step.take(p, g, v, [Some(m), None]))
+            }
+            (false, true) => {
+                all.zip(second).for_each(|(((p, &g), v), b)| step.take(p, g, v, [None, Some(b)]))
+            }
             (true, true) => {
                 let all = all.zip(second).zip(third);
-                all.for_each(|((((p, &g), v), m), b)| step.take(p, g, v, Some(m), Some(b)));
+                all.for_each(|((((p, &g), v), m), b)| step.take(p, g, v, [Some(m), Some(b)]));
             }
         }
     }
@@ -123,7 +127,7 @@ struct RmsPropStep<R> {
 impl<R: Real> RmsPropStep<R> {
     /// The step of one parameter, with a mean `m` if centered and a buffer `b` if there is momentum.
     #[inline(always)]
-    fn take(&self, p: &mut R, g: R, v: &mut R, m: Option<&mut R>, b: Option<&mut R>) {
+    fn take(&self, p: &mut R, g: R, v: &mut R, [m, b]: [Option<&mut R>; 2]) {
         let g = g + self.decay * *p;
         *v = self.alpha * *v + self.rest * g * g;
         let mut square = *v;

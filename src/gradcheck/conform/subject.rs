@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::nn::{Backward, Forward, Layer, Mode};
+use crate::nn::{Backward, Context, Forward, Layer, Mode};
 use crate::{Model, Real, Result, Seq, SeqMut, Shape, rng};
 
 /// What is in the buffers before a pass.
@@ -177,7 +177,8 @@ impl<R: Real> Subject<R> {
         let short = lens.iter().any(|&len| (len as usize) < input.t).then_some(&*lens);
         let key = |lane| rng::key(&[self.seed, Draw::Key as u64, sample(lane) as u64]);
         let keys: Vec<u64> = (0..lanes).map(key).collect();
-        let cx = self.model.context(0, case.mode, n, short, &keys);
+        let cx =
+            self.model.context(0, Context { lens: short, keys: &keys, ..Context::new(&[], case.mode, n) });
         let back = case.mode.keeps_history();
         let mut y = vec![case.stale::<R>(Stale::Output); output.size() * lanes];
         let cache = if back { sizes.cache } else { sizes.infer_cache };

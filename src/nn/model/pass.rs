@@ -3,7 +3,7 @@
 use super::Model;
 use super::workspace::Workspace;
 use crate::data::Sample;
-use crate::nn::{Backward, Context, Forward, Mode};
+use crate::nn::{Backward, Context, Forward};
 use crate::{Real, rng};
 
 impl<R: Real> Model<R> {
@@ -19,7 +19,10 @@ impl<R: Real> Model<R> {
             let (below, above) = ws.values.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
             let lens = ws.lengths.at(i, ws.valid);
-            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
+            let cx = self.context(
+                i,
+                Context { lens, keys: &ws.keys[..lanes], ..Context::new(&[], ws.mode, ws.valid) },
+            );
             let state = &mut ws.states[i][..slot.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             let pass = Forward::new(cx, below[i].seq(lanes), above[0].seq_mut(lanes));
@@ -46,7 +49,10 @@ impl<R: Real> Model<R> {
             let (below, above) = ws.grads.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
             let lens = ws.lengths.at(i, ws.valid);
-            let cx = self.context(i, ws.mode, ws.valid, lens, &ws.keys[..lanes]);
+            let cx = self.context(
+                i,
+                Context { lens, keys: &ws.keys[..lanes], ..Context::new(&[], ws.mode, ws.valid) },
+            );
             let dstate = &mut ws.dstates[i][..slot.sizes.state * lanes];
             let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
             let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
@@ -56,18 +62,11 @@ impl<R: Real> Model<R> {
         }
     }
 
-    pub(crate) fn context<'a>(
-        &'a self,
-        i: usize,
-        mode: Mode,
-        valid: usize,
-        lens: Option<&'a [u32]>,
-        keys: &'a [u64],
-    ) -> Context<'a, R> {
+    /// `cx` with the parameters of layer `i`, and what it packed of them.
+    pub(crate) fn context<'a>(&'a self, i: usize, cx: Context<'a, R>) -> Context<'a, R> {
         let slot = &self.places()[i];
         let params = &self.params.as_slice()[slot.params.clone()];
-        let packed = &self.packed[slot.packed.clone()];
-        Context { packed, lens, keys, ..Context::new(params, mode, valid) }
+        Context { params, packed: &self.packed[slot.packed.clone()], ..cx }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{LayerSlot, Model};
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::kernels::Aligned;
 use crate::loss::{Loss, Tally, Targets, Tile, measure};
-use crate::nn::{Build, Features, InvalidInput, Mode, Sizes};
+use crate::nn::{Build, Context, Features, InvalidInput, Mode, Sizes};
 use crate::params::Layout;
 use crate::shape::MAX_LANES;
 use crate::{Error, Real, Result, Seq, SeqMut, Shape, memory, rng};
@@ -319,7 +319,7 @@ impl<R: Real> Workspace<R> {
         let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
         let size = self.values[0].shape.size();
         let x = self.values[0].seq_mut(lanes);
-        data.gather(samples, model.normalization(), &mut self.scratch[..size], x.data, lanes);
+        data.gather(samples, model.normalization(), &mut self.scratch[..size], x);
         self.gather_lengths(data)?;
         self.gather_targets(data);
         self.check_classes(loss)?;
@@ -393,7 +393,10 @@ impl<R: Real> Workspace<R> {
     /// Lets the first layer check the input.
     fn check_input<'m>(&self, model: &'m Model<R>) -> Result<(), (&'m str, InvalidInput)> {
         let Some(first) = model.places().first() else { return Ok(()) };
-        let cx = model.context(0, self.mode, self.valid, self.lengths.at(0, self.valid), &[]);
+        let cx = model.context(
+            0,
+            Context { lens: self.lengths.at(0, self.valid), ..Context::new(&[], self.mode, self.valid) },
+        );
         first.layer.check(&cx, self.values[0].seq(self.lanes)).map_err(|invalid| (&*first.name, invalid))
     }
 
