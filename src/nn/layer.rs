@@ -314,7 +314,7 @@ impl<'a> Build<'a> {
 /// the lanes, the last axis: `x` is `[T, F, lanes]`, states are `[state, lanes]`.
 ///
 /// A custom layer implements `describe`, `build`, `forward` and `backward`; the [module](crate::nn) shows how, and
-/// [`gradcheck`](crate::gradcheck) checks it.
+/// [`gradcheck::conform`](crate::gradcheck::conform) checks it.
 pub trait Layer<R: Real>: Debug + Send + Sync {
     /// The kind and settings, for saving and printing.
     fn describe(&self) -> Description;

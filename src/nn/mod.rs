@@ -173,8 +173,6 @@ pub use layer::{Backward, Build, Built, Context, Features, Forward, InvalidInput
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
-#[cfg(feature = "onnx")]
-pub(crate) use model::LayerSlot;
 pub(crate) use model::same_mask;
 pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Workspace};
 pub use pool::Pool;

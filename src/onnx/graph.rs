@@ -1,12 +1,13 @@
 //! The graph into which layers write themselves.
 
+use std::ops::Range;
+
 use super::Export;
 use super::proto::{
     AttributeProto, DimensionProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, ValueInfoProto,
 };
-use crate::nn::LayerSlot;
-use crate::{Error, Model, Real, Result, Shape};
+use crate::{Arena, Error, Real, Result, Shape};
 
 /// ONNX's numbers of element types.
 const INT32: i32 = 6;
@@ -41,7 +42,7 @@ pub enum Attribute<'a> {
 
 /// The length of an axis of an input or output.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Dimension {
+pub(crate) enum Dimension {
     Fixed(usize),
     Named(&'static str),
     Unknown,
@@ -66,36 +67,42 @@ pub(super) enum Dimension {
 /// ```
 #[derive(Debug)]
 pub struct Graph<'a, R> {
-    model: &'a Model<R>,
+    params: &'a Arena<R>,
+    /// T of the model's input.
+    steps: usize,
     export: &'a Export,
-    slot: &'a LayerSlot<R>,
-    pub(super) proto: GraphProto,
+    layer: &'a str,
+    input: Shape,
+    /// The layer's own among `params`.
+    range: Range<usize>,
+    pub(crate) proto: GraphProto,
 }
 
 impl<'a, R: Real> Graph<'a, R> {
-    pub(super) fn new(model: &'a Model<R>, export: &'a Export) -> Self {
+    /// An empty graph for a model with these parameters, whose input has `steps` steps.
+    pub(crate) fn new(params: &'a Arena<R>, steps: usize, export: &'a Export) -> Self {
         let proto = GraphProto { name: "bptt".into(), ..GraphProto::default() };
-        Self { model, export, slot: &model.places()[0], proto }
+        Self { params, steps, export, layer: "", input: Shape::new(steps, 0), range: 0..0, proto }
     }
 
-    /// Begins the export of another layer.
-    pub(super) fn enter(&mut self, slot: &'a LayerSlot<R>) {
-        self.slot = slot;
+    /// Begins the export of another layer: its name, the shape of its input, and which parameters are its own.
+    pub(crate) fn enter(&mut self, layer: &'a str, input: Shape, range: Range<usize>) {
+        (self.layer, self.input, self.range) = (layer, input, range);
     }
 
     /// The layer's name.
     pub fn layer(&self) -> &'a str {
-        &self.slot.name
+        self.layer
     }
 
     /// The shape of the layer's input for one sample; the graph may be run on sequences of another length.
     pub fn input(&self) -> Shape {
-        self.slot.input
+        self.input
     }
 
     /// The layer's parameters, tensor after tensor in the order declared.
     pub fn params(&self) -> &'a [R] {
-        &self.model.params().as_slice()[self.slot.params.clone()]
+        &self.params.as_slice()[self.range.clone()]
     }
 
     /// A tensor that the layer declared, under its full name and in its shape.
@@ -103,9 +110,9 @@ impl<'a, R: Real> Graph<'a, R> {
     /// # Errors
     /// [`Error::Config`] if it declared none with this name.
     pub fn param(&mut self, name: &str) -> Result<Value> {
-        let params = self.model.params();
+        let params = self.params;
         let full = format!("{}.{name}", self.layer());
-        let tensor = params.layout().get(&full).filter(|t| self.slot.params.contains(&t.offset));
+        let tensor = params.layout().get(&full).filter(|t| self.range.contains(&t.offset));
         let tensor = tensor.ok_or_else(|| {
             Error::config(name, "found no parameter of this name, expected one that `build` declares")
         })?;
@@ -129,7 +136,7 @@ impl<'a, R: Real> Graph<'a, R> {
     }
 
     /// A tensor of constants under a full name.
-    pub(super) fn constant(&mut self, name: String, shape: &[usize], values: &[R]) -> Value {
+    pub(crate) fn constant(&mut self, name: String, shape: &[usize], values: &[R]) -> Value {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "values of the tensor {name}");
         let mut bytes = Vec::with_capacity(size_of_val(values));
         values.iter().for_each(|x| x.push_le(&mut bytes));
@@ -192,7 +199,7 @@ impl<'a, R: Real> Graph<'a, R> {
             return None;
         }
         let lengths = Value(super::LENGTHS.into());
-        if self.slot.input.t == self.model.input_shape().t {
+        if self.input.t == self.steps {
             return Some(lengths);
         }
         // After a layer that left fewer steps, no more than these count.
@@ -242,17 +249,17 @@ impl<'a, R: Real> Graph<'a, R> {
         format!("{}/{what}_{}", self.layer(), self.proto.node.len() + self.proto.initializer.len())
     }
 
-    pub(super) fn add_input(&mut self, name: String, shape: [Dimension; 3]) -> Value {
+    pub(crate) fn add_input(&mut self, name: String, shape: [Dimension; 3]) -> Value {
         self.proto.input.push(value_info(&name, element_type::<R>(), &shape));
         Value(name)
     }
 
-    pub(super) fn add_lengths(&mut self) {
+    pub(crate) fn add_lengths(&mut self) {
         self.proto.input.push(value_info(super::LENGTHS, INT32, &[Dimension::Named("batch")]));
     }
 
     /// An output of the graph, which `op` computes from `value`.
-    pub(super) fn add_output(
+    pub(crate) fn add_output(
         &mut self,
         name: String,
         (op, attributes): (&str, &[(&str, Attribute<'_>)]),

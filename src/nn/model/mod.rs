@@ -2,6 +2,8 @@
 
 mod builder;
 mod evaluate;
+#[cfg(feature = "onnx")]
+mod export;
 mod init;
 mod mask;
 mod pass;
