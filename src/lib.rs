@@ -82,6 +82,7 @@
 #![doc = include_str!("../docs/what-always-holds.md")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![warn(clippy::too_many_lines)]
 
 mod atomic_write;
 pub mod data;

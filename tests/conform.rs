@@ -40,6 +40,13 @@ fn recurrent_layers() -> Result<()> {
     conform(|| Rnn::new(3).layers(3).dropout(0.3), INPUT)?;
     conform(|| Rnn::new(3).bidirectional().last(), INPUT)?;
     Conform::default().kinks().layer(|| Rnn::new(3).layers(2).relu(), INPUT)?;
+    conform(|| Gru::new(3).reset_after(false), INPUT)?;
+    conform(|| Lstm::new(4).layers(2).proj_size(3).bidirectional(), INPUT)?;
+    conform(|| Lstm::new(3).bias(false), INPUT)?;
+    conform(|| PeepholeLstm::new(3).layers(2), INPUT)?;
+    conform(|| PeepholeLstm::new(3).bidirectional().last(), INPUT)?;
+    conform(|| LayerNormLstm::new(3).layers(2), INPUT)?;
+    conform(|| LayerNormLstm::new(3).bidirectional().last(), INPUT)?;
     Ok(())
 }
 

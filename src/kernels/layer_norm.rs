@@ -54,6 +54,7 @@ pub(super) fn moments<R: Num, S: Simd>(s: S, x: &[R], eps: R, lanes: usize, stat
         for i in (v..x.len()).step_by(width) {
             sum = R::vadd(s, sum, x[i]);
         }
+        // A second pass over x for the variance: Σ x² / n − mean² in one would cancel where the mean is large.
         let center = R::vdiv(s, sum, n);
         for i in (v..x.len()).step_by(width) {
             let d = R::vsub(s, x[i], center);
@@ -61,6 +62,7 @@ pub(super) fn moments<R: Num, S: Simd>(s: S, x: &[R], eps: R, lanes: usize, stat
         }
         (*mean, *variance) = (center, R::vdiv(s, squares, n));
     }
+    // Lane by lane, as below: once a step, so it costs little, and roots are correctly rounded in any width.
     for variance in rstd {
         *variance = R::ONE / (*variance + eps).sqrt();
     }

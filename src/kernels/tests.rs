@@ -286,8 +286,7 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
     let (w_ih, w_hh) = w.split_at(4 * h * h);
     let parts = [Matrix::new(w_ih, 4 * h, h), Matrix::new(w_hh, 4 * h, h)];
     let bias = values::<f32>(4 * h, 2);
-    let mut packed = vec![0.0; packed_len(4 * h, 2 * h)];
-    let mut back = vec![0.0; packed_len(h, 4 * h)];
+    let [mut packed, mut back] = [packed_len(4 * h, 2 * h), packed_len(h, 4 * h)].map(|len| vec![0.0; len]);
     let pack = median_seconds(&mut || f32::pack(&parts, &[&bias, &bias], &mut packed));
     f32::pack(&[parts[1].transposed()], &[], &mut back);
     // Steps as far apart as a layer has them.
