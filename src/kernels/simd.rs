@@ -275,7 +275,8 @@ impl Num for f32 {
     const MINUS_LN_2: [Self; 2] = [-0.693_359_4, 2.121_944_4e-4];
     // By Remez exchange on |r| ≤ ln 2 / 2, of the error relative to expm1(r), that is with the weight |r² / expm1(r)|:
     // 1.32e-8 at the six extrema, 1.7e-8 with coefficients rounded to f32, well below half a unit in the last place
-    // (6e-8). The whole is verified by `activations_are_within_four_ulp_in_f32_exhaustively`.
+    // (6e-8). Over all f32, sigmoid and tanh are within 2.6 units in the last place:
+    // `activations_are_within_four_ulp_in_f32_exhaustively` goes through them.
     const EXPM1: &'static [Self] = &[0.001_388_251_6, 0.008_366_548, 0.041_667_2, 0.166_665_43, 0.499_999_97];
     // The smallest normal number is e^−87.3; e^88.7 overflows.
     const EXP_LIMIT: Self = 87.0;
