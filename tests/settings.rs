@@ -343,6 +343,7 @@ fn every_builder_names_the_bad_field() {
             "[0, 3]",
             Model::<f32>::builder(Shape::new(0, 3)).layer("a", Linear::new(1)).build(1).map(drop),
         ),
+        ("batch", "65", GradCheck::default().batch(65).layer(Linear::new(1), Shape::new(1, 1)).map(drop)),
         ("share", "2", data().select(&RandomSubset::share(2.0)).map(drop)),
     ];
     for (field, found, result) in cases {

@@ -31,7 +31,8 @@ pub use report::{Entry, Report};
 use crate::data::TargetShape;
 use crate::loss::{Loss, Tally, Targets, Tile};
 use crate::nn::{Layer, Mode, Workspace};
-use crate::{Model, Result, Scalar, Seq, SeqMut, Shape, rng};
+use crate::shape::MAX_LANES;
+use crate::{Error, Model, Result, Scalar, Seq, SeqMut, Shape, rng};
 
 /// A gradient check and its settings. The defaults suit layers whose values are of the order of 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,8 +100,11 @@ impl GradCheck {
     /// Checks one layer.
     ///
     /// # Errors
-    /// If the layer refuses the input's shape.
+    /// If the layer refuses the input's shape, or the batch is not 1 to 64.
     pub fn layer(&self, layer: impl Layer<f64> + 'static, input: Shape) -> Result<Report> {
+        if !(1..=MAX_LANES).contains(&self.batch) {
+            return Err(Error::config("batch", format!("found {}, expected 1 to {MAX_LANES}", self.batch)));
+        }
         let mut model = Model::builder(input).layer("layer", layer).build(self.seed)?;
         Ok(self.model(&mut model))
     }

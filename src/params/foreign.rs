@@ -14,7 +14,7 @@ pub(super) fn recognise(bytes: &[u8], path: &Path) -> Option<String> {
             "a file of PyTorch's `torch.save`",
             format!(
                 "import torch, safetensors.torch as s; s.save_file({{k: v.clone().contiguous() for k, v in \
-                 torch.load('{file}', map_location='cpu').items()}}, 'model.safetensors')"
+                 torch.load('{file}', map_location='cpu', weights_only=True).items()}}, 'model.safetensors')"
             ),
         ),
         Kind::Keras => (
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_line_names_the_file_unless_that_would_break_it() {
         let line = recognise(&zip("archive/data.pkl"), Path::new("/some/where/lstm.pt")).unwrap();
-        assert!(line.contains("torch.load('lstm.pt', map_location='cpu')"), "{line}");
+        assert!(line.contains("torch.load('lstm.pt', map_location='cpu'"), "{line}");
         let line = recognise(&zip("archive/data.pkl"), Path::new("it's.pt")).unwrap();
         assert!(line.contains("torch.load('FILE'"), "{line}");
     }
