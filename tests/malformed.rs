@@ -575,7 +575,7 @@ fn runs() {
     }
     let no_run = "expected 3 steps per epoch";
     for (pointer, value, fault) in [
-        ("/version", json!(2), "version 2, expected 1"),
+        ("/version", json!(3), "version 3, expected at most 2"),
         ("/version", json!(-1), unread),
         ("/steps", json!(10), no_run),
         ("/steps", json!(u64::MAX), no_run),

@@ -130,7 +130,16 @@ impl Described {
         if faults.is_empty() {
             return Ok(differences);
         }
-        Err(format!("the run in it has other settings: {}", faults.join("; ")))
+        let faults = shorten(&faults.join("; "), 8 * SHOWN);
+        Err(format!("the run in it has other settings: {faults}"))
+    }
+}
+
+/// At most `most` letters of a text.
+fn shorten(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -153,10 +162,7 @@ fn difference(name: &str, found: Option<&Value>, expected: Option<&Value>) -> St
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
         };
-        match text.char_indices().nth(SHOWN) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text,
-        }
+        shorten(&text, SHOWN)
     };
     format!("`{name}`: found {}, expected {}", shown(found), shown(expected))
 }

@@ -123,7 +123,7 @@ impl Population {
 /// The harder half of the samples, and in every fifth epoch all of them:
 /// ```
 /// use bptt::data::{Batch, Draw, Population, Sampler};
-/// use bptt::{Result, rng};
+/// use bptt::Result;
 ///
 /// #[derive(Debug, Default)]
 /// struct Hardest {
