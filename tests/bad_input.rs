@@ -76,7 +76,7 @@ fn chains_that_cannot_be() {
     for shape in [Shape::new(0, 3), Shape::new(4, 0), Shape::new(usize::MAX, 2)] {
         refused(
             Model::<f32>::builder(shape).layer("a", Linear::new(2)).build(1),
-            &format!("`input`: found {shape}, expected 1 to 2147483648 values per sample"),
+            &format!("`input`: found {shape}, expected 1 to 268435456 values per sample"),
         );
     }
     refused(
