@@ -42,7 +42,7 @@ fn recurrent_layers() -> Result<()> {
     conform(|| Lstm::new(3).bias(false).layers(2), FEW)?;
     conform(|| Rnn::new(3).layers(3).dropout(0.3), FEW)?;
     conform(|| Rnn::new(3).bidirectional().last(), FEW)?;
-    Conform::default().kinks().layer(|| Rnn::new(3).layers(2).relu(), FEW)?;
+    Conform::default().kinks().layer(|| Rnn::new(3).layers(2).relu(), INPUT)?;
     Ok(())
 }
 
