@@ -76,6 +76,14 @@ impl<'a, R> Input<'a, R> {
     }
 }
 
+/// Where the gradients with respect to a layer's input go.
+struct InputGradients<'g, 'd, R> {
+    /// Those of all parts' outputs, for a layer that reads the one below.
+    dh: &'g mut [R],
+    /// That of the stack's input, for the first layer.
+    dx: &'g mut Option<SeqMut<'d, R>>,
+}
+
 impl<R: Real, C: Cell> Pass<'_, R, C> {
     /// The steps of one part: h and c from their initial states in `state` to their final ones.
     pub(super) fn forward_part(&self, part: Part, x: Seq<'_, R>, state: &mut [R], cache: &mut Cache<'_, R>) {
@@ -307,7 +315,7 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
             }
             // dh of the step before += Uᵀ da
             R::product(packs.back_h, [gates, &[], &[]], Start::Add, dh_prev, lanes);
-            self.input_gradients(&packs, i, gates, cache.dh, dx);
+            self.input_gradients(&packs, i, gates, InputGradients { dh: cache.dh, dx });
         }
     }
 
@@ -355,8 +363,7 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         packs: &Packs<'_, R>,
         i: usize,
         da: &[R],
-        dh: &mut [R],
-        dx: &mut Option<SeqMut<'_, R>>,
+        InputGradients { dh, dx }: InputGradients<'_, '_, R>,
     ) {
         let Self { layout, lanes, .. } = *self;
         let Part { layer, direction } = packs.part;
