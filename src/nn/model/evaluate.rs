@@ -24,10 +24,10 @@ impl Evaluation {
         self.tally.and_then(Tally::mean)
     }
 
-    /// The share of correct classes; `None` where the targets are not classes: for values, use [`loss`](Self::loss), or
+    /// The share of correct classes; `None` where the targets are not classes, or none counts: for values, use [`loss`](Self::loss), or
     /// the [`metrics`](crate::metrics) on what [`Model::predict`] returns.
     pub fn accuracy(&self) -> Option<f64> {
-        self.confusion.as_ref().map(ConfusionMatrix::accuracy)
+        self.confusion.as_ref().filter(|matrix| matrix.total() > 0).map(ConfusionMatrix::accuracy)
     }
 
     /// True and predicted classes; `None` where the targets are not classes.
