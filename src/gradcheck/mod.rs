@@ -121,7 +121,7 @@ impl GradCheck {
         probe.set_gradients(&mut ws);
         model.backward(&mut ws, &mut grads, true);
         let dx = ws.input_gradient();
-        let dstates: Vec<_> = (0..model.places().len()).map(|i| ws.state_gradient(i)).collect();
+        let dstates: Vec<_> = (0..model.slots().len()).map(|i| ws.state_gradient(i)).collect();
 
         let mut report = Report::default();
         let layout = model.params().layout().clone();
@@ -149,7 +149,7 @@ impl GradCheck {
             by("input", dx.into_iter().collect(), &|probe, i| probe.x.iter_mut().nth(i));
         }
         for (k, dstate) in dstates.into_iter().enumerate().filter(|(_, dstate)| !dstate.is_empty()) {
-            let name = format!("{}: initial state", model.places()[k].name);
+            let name = format!("{}: initial state", model.slots()[k].name);
             by(&name, dstate.into_iter().collect(), &|probe, i| probe.states[k].iter_mut().nth(i));
         }
         report
@@ -227,13 +227,13 @@ impl Probe {
         if check.ragged {
             // No loss has a gradient after a sample's length.
             for (mut dy, &len) in dy.outer_iter_mut().zip(&lens) {
-                let after = model.places().iter().fold(len, |len, slot| slot.layer.length(slot.input, len));
+                let after = model.slots().iter().fold(len, |len, slot| slot.layer.length(slot.input, len));
                 dy.outer_iter_mut().skip(after).for_each(|mut step| step.fill(0.0));
             }
         }
         let lens = check.ragged.then_some(lens);
         let mut probe = Self { x, dy, states: Vec::new(), dstates: Vec::new(), lens };
-        for slot in model.places() {
+        for slot in model.slots() {
             let shape = (check.batch, slot.sizes.state);
             let mut state =
                 || Array2::from_shape_vec(shape, random(shape.0 * shape.1)).expect("as many values");

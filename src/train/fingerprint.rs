@@ -56,7 +56,7 @@ impl Described {
         let tensors: Vec<_> =
             model.params().layout().tensors().iter().map(|t| (&t.name, t.shape())).collect();
         let layers: Vec<_> =
-            model.places().iter().map(|place| (&place.name, place.layer.describe())).collect();
+            model.slots().iter().map(|place| (&place.name, place.layer.describe())).collect();
         let groups: Vec<_> =
             settings.groups.groups.iter().map(|(pattern, group)| (pattern, group.describe())).collect();
         let schedule = settings.schedule.as_ref().map(|schedule| schedule.describe());

@@ -112,7 +112,7 @@ impl<R: Real> Subject<R> {
     }
 
     pub fn layer(&self) -> &dyn Layer<R> {
-        &*self.model.places()[0].layer
+        &*self.model.slots()[0].layer
     }
 
     /// The length of a sequence of `len` steps after the layer.
@@ -162,7 +162,7 @@ impl<R: Real> Subject<R> {
 
     /// Passes the samples through the layer, and back if the mode keeps what the backward pass needs.
     pub fn run(&self, case: &Case<'_>) -> Outcome {
-        let (slot, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
+        let (slot, lanes, n) = (&self.model.slots()[0], Self::lanes(case), case.samples.len());
         let (input, output, sizes) = (slot.input, slot.output.shape, slot.sizes);
         let sample = |lane: usize| case.samples.start + lane;
         let x = self.tile(case, input.size(), case.pad, |lane, i| {
@@ -200,7 +200,7 @@ impl<R: Real> Subject<R> {
 
     /// The backward pass, for which the forward pass has left everything but the gradients.
     fn back(&self, case: &Case<'_>, pass: Backward<'_, R>, outcome: &mut Outcome) {
-        let (slot, lanes, n) = (&self.model.places()[0], Self::lanes(case), case.samples.len());
+        let (slot, lanes, n) = (&self.model.slots()[0], Self::lanes(case), case.samples.len());
         let (input, output, sizes) = (slot.input, slot.output.shape, slot.sizes);
         let sample = |lane: usize| case.samples.start + lane;
         let dy = self.tile(case, output.size(), 0.0, |lane, i| {

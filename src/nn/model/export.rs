@@ -61,7 +61,7 @@ impl Export {
         let shape = |t: Dimension, f: usize| [batch, t, Dimension::Fixed(f)];
         let mut graph = Graph::new(model.params(), model.input_shape().t, self);
         // What comes before the first layer is named after it.
-        graph.enter(&model.places()[0].name, model.input_shape(), 0..0);
+        graph.enter(&model.slots()[0].name, model.input_shape(), 0..0);
         let (input, output) = (model.input_shape(), model.output_shape());
         let time = if self.states { Dimension::Named("time") } else { Dimension::Fixed(input.t) };
         let mut x = graph.add_input("input".into(), shape(time, input.f));
@@ -78,7 +78,7 @@ impl Export {
             }
         }
         x = graph.node("Transpose", &[&x], &swap);
-        for slot in model.places() {
+        for slot in model.slots() {
             graph.enter(&slot.name, slot.input, slot.params.clone());
             x = slot.layer.export_onnx(&mut graph, x).map_err(|e| e.within(&slot.name))?;
         }
@@ -96,7 +96,7 @@ fn steps_out<R: Real>(model: &Model<R>) -> Result<Dimension> {
     let of = |t: usize| {
         let input = Shape::new(t, model.input_shape().f);
         let (mut features, mut layout) = (Features::new(input), Layout::default());
-        for slot in model.places() {
+        for slot in model.slots() {
             let mut build = Build::new(&features, &mut layout, &slot.name);
             features = slot.layer.build(&mut build).map_err(|e| e.within(&slot.name))?.output;
         }

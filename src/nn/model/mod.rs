@@ -140,7 +140,7 @@ impl<R: Real> Model<R> {
         Ok(())
     }
 
-    pub(crate) fn places(&self) -> &[LayerSlot<R>] {
+    pub(crate) fn slots(&self) -> &[LayerSlot<R>] {
         &self.layers
     }
 

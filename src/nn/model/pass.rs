@@ -15,7 +15,7 @@ impl<R: Real> Model<R> {
     pub fn forward(&self, ws: &mut Workspace<R>) {
         ws.check_model(self);
         let lanes = ws.lanes;
-        for (i, slot) in self.places().iter().enumerate() {
+        for (i, slot) in self.slots().iter().enumerate() {
             let (below, above) = ws.values.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
             let lens = ws.lengths.at(i, ws.valid);
@@ -45,7 +45,7 @@ impl<R: Real> Model<R> {
         );
         assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
         let lanes = ws.lanes;
-        for (i, slot) in self.places().iter().enumerate().rev() {
+        for (i, slot) in self.slots().iter().enumerate().rev() {
             let (below, above) = ws.grads.split_at_mut(i + 1);
             layer_keys(&mut ws.keys, &ws.samples, i);
             let lens = ws.lengths.at(i, ws.valid);
@@ -64,7 +64,7 @@ impl<R: Real> Model<R> {
 
     /// `cx` with the parameters of layer `i`, and what it packed of them.
     pub(crate) fn context<'a>(&'a self, i: usize, cx: Context<'a, R>) -> Context<'a, R> {
-        let slot = &self.places()[i];
+        let slot = &self.slots()[i];
         let params = &self.params.as_slice()[slot.params.clone()];
         Context { params, packed: &self.packed[slot.packed.clone()], ..cx }
     }

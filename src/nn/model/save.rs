@@ -88,7 +88,7 @@ impl<R: Real> Model<R> {
             );
             return Err(Error::file(path, fault));
         }
-        let layers = self.places().iter();
+        let layers = self.slots().iter();
         let header = Header {
             classes: self.classes.clone(),
             input: self.input_shape(),

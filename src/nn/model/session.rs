@@ -52,7 +52,7 @@ impl<R: Real> Model<R> {
 
     /// Checks that every layer can process a sequence step by step.
     pub(crate) fn check_streams(&self) -> Result<()> {
-        match self.places().iter().find(|slot| !slot.layer.streams()) {
+        match self.slots().iter().find(|slot| !slot.layer.streams()) {
             None => Ok(()),
             Some(slot) => {
                 let fault =

@@ -148,7 +148,7 @@ impl<R: Real> Workspace<R> {
     /// asks for absurdly much.
     #[track_caller]
     pub(crate) fn try_new(model: &Model<R>, samples: usize, mode: Mode) -> Result<Self> {
-        let layers = model.places().iter().map(|slot| (slot.output.shape, slot.sizes)).collect::<Vec<_>>();
+        let layers = model.slots().iter().map(|slot| (slot.output.shape, slot.sizes)).collect::<Vec<_>>();
         Self::sized(model, model.input_shape(), &layers, samples, mode)
     }
 
@@ -166,8 +166,8 @@ impl<R: Real> Workspace<R> {
         }
         let input = Shape::new(t, model.input_shape().f);
         let (mut features, mut layout) = (Features::new(input), Layout::default());
-        let mut layers = Vec::with_capacity(model.places().len());
-        for slot in model.places() {
+        let mut layers = Vec::with_capacity(model.slots().len());
+        for slot in model.slots() {
             let built = slot.layer.build(&mut Build::new(&features, &mut layout, &slot.name))?;
             layers.push((built.output.shape, built.sizes));
             features = built.output;
@@ -185,7 +185,7 @@ impl<R: Real> Workspace<R> {
     ) -> Result<Self> {
         assert!((1..=MAX_LANES).contains(&samples), "found {samples} samples, expected 1 to {MAX_LANES}");
         let alone =
-            mode == Mode::Infer && samples == 1 && model.places().iter().all(|p| p.layer.takes_one_lane());
+            mode == Mode::Infer && samples == 1 && model.slots().iter().all(|p| p.layer.takes_one_lane());
         let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
         let bytes = workspace_bytes::<R>(input, layers.iter().copied(), lanes, mode);
         memory::check(&format!("buffers for {samples} samples of {input}"), bytes)?;
@@ -392,7 +392,7 @@ impl<R: Real> Workspace<R> {
 
     /// Lets the first layer check the input.
     fn check_input<'m>(&self, model: &'m Model<R>) -> Result<(), (&'m str, InvalidInput)> {
-        let Some(first) = model.places().first() else { return Ok(()) };
+        let Some(first) = model.slots().first() else { return Ok(()) };
         let cx = model.context(
             0,
             Context { lens: self.lengths.at(0, self.valid), ..Context::new(&[], self.mode, self.valid) },
