@@ -133,7 +133,10 @@ fn optimizers_that_cannot_be() {
         adam(Adam::new(0.1).betas(0.9, -0.1)),
         "`beta2`: found -0.1, expected a number of at least 0 and below 1",
     );
-    refused(adam(Adam::new(0.1).eps(-1.0)), "`eps`: found -1, expected a number of at least 0");
+    refused(
+        adam(Adam::new(0.1).eps(-1.0)),
+        "`eps`: found -1, expected a number of at least 1.1754943508222875e-38",
+    );
     refused(
         adam(Adam::new(0.1).weight_decay(f64::NAN)),
         "`weight_decay`: found NaN, expected a number of at least 0",

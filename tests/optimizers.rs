@@ -299,6 +299,13 @@ fn settings_out_of_range_are_refused_by_name() {
         refused(&RmsProp::new(0.1).momentum(number), "momentum");
         refused(&Sgd::new(0.1).momentum(0.5).dampening(number), "dampening");
     }
+    // A parameter that has never had a gradient would become 0 / 0.
+    for eps in [0.0, 1e-50] {
+        refused(&Adam::new(0.1).eps(eps), "eps");
+        refused(&AdamW::new(0.1).eps(eps), "eps");
+        refused(&Adamax::new(0.1).eps(eps), "eps");
+        refused(&RmsProp::new(0.1).eps(eps), "eps");
+    }
     refused(&Sgd::new(0.1).nesterov(), "nesterov");
     refused(&Sgd::new(0.1).momentum(0.9).dampening(0.1).nesterov(), "nesterov");
 }

@@ -4,7 +4,7 @@ use crate::Real;
 
 /// The mean absolute error, Σ |y − ŷ| / n.
 ///
-/// NaN for empty slices: no error was made, but none was avoided either.
+/// `None` for empty slices: no error was made, but none was avoided either.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -12,16 +12,17 @@ use crate::Real;
 /// # Examples
 /// ```
 /// let error = bptt::metrics::mean_absolute_error(&[3.0, -0.5, 2.0, 7.0], &[2.5, 0.0, 2.0, 8.0]);
-/// assert_eq!(error, 0.5);
+/// assert_eq!(error, Some(0.5));
 /// ```
 #[track_caller]
-pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
-    residuals(truth, predicted).map(f64::abs).sum::<f64>() / truth.len() as f64
+pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
+    let sum: f64 = residuals(truth, predicted).map(f64::abs).sum();
+    (!truth.is_empty()).then(|| sum / truth.len() as f64)
 }
 
 /// The root mean squared error, √(Σ (y − ŷ)² / n).
 ///
-/// NaN for empty slices.
+/// `None` for empty slices.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -29,17 +30,18 @@ pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
 /// # Examples
 /// ```
 /// let error = bptt::metrics::root_mean_squared_error(&[1.0, 2.0, 3.0, 4.0], &[1.0, 2.0, 3.0, 8.0]);
-/// assert_eq!(error, 2.0);
+/// assert_eq!(error, Some(2.0));
 /// ```
 #[track_caller]
-pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
-    (residuals(truth, predicted).map(|e| e * e).sum::<f64>() / truth.len() as f64).sqrt()
+pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
+    let sum: f64 = residuals(truth, predicted).map(|e| e * e).sum();
+    (!truth.is_empty()).then(|| (sum / truth.len() as f64).sqrt())
 }
 
 /// The coefficient of determination, R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)².
 ///
 /// 1 is perfect, 0 is no better than the mean of the true values, and there is no lower bound. Where all true
-/// values are the same it is 1 if every prediction is exact and 0 otherwise; for fewer than two values it is NaN. Both
+/// values are the same it is 1 if every prediction is exact and 0 otherwise; for fewer than two values there is none. Both
 /// are as in scikit-learn. Values of several outputs are treated as one list with one mean.
 ///
 /// # Panics
@@ -47,26 +49,26 @@ pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
 ///
 /// # Examples
 /// ```
-/// assert_eq!(bptt::metrics::r2(&[1.0, 2.0, 3.0], &[1.0, 2.0, 2.0]), 0.5);
+/// assert_eq!(bptt::metrics::r2(&[1.0, 2.0, 3.0], &[1.0, 2.0, 2.0]), Some(0.5));
 /// ```
 #[track_caller]
-pub fn r2<R: Real>(truth: &[R], predicted: &[R]) -> f64 {
+pub fn r2<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
     let residual: f64 = residuals(truth, predicted).map(|e| e * e).sum();
-    let [first, rest @ ..] = truth else { return f64::NAN };
+    let [first, rest @ ..] = truth else { return None };
     if rest.is_empty() {
-        return f64::NAN;
+        return None;
     }
     // A test of the values, not of their deviations: the rounded mean of equal values may differ from them.
     if rest.iter().all(|y| y == first) {
-        return match residual {
+        return Some(match residual {
             0.0 => 1.0,
             r if r.is_nan() => r,
             _ => 0.0,
-        };
+        });
     }
     let mean = truth.iter().map(|y| y.to_f64()).sum::<f64>() / truth.len() as f64;
     let deviation: f64 = truth.iter().map(|y| (y.to_f64() - mean).powi(2)).sum();
-    1.0 - residual / deviation
+    Some(1.0 - residual / deviation)
 }
 
 /// y − ŷ
@@ -91,36 +93,36 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        assert_eq!(mean_absolute_error(&TRUTH, &PREDICTED), 0.5);
-        assert_eq!(root_mean_squared_error(&TRUTH, &PREDICTED), 0.375_f64.sqrt());
-        approx::assert_abs_diff_eq!(r2(&TRUTH, &PREDICTED), 1.0 - 1.5 / 29.1875, epsilon = 1e-15);
+        assert_eq!(mean_absolute_error(&TRUTH, &PREDICTED), Some(0.5));
+        assert_eq!(root_mean_squared_error(&TRUTH, &PREDICTED), Some(0.375_f64.sqrt()));
+        approx::assert_abs_diff_eq!(r2(&TRUTH, &PREDICTED).unwrap(), 1.0 - 1.5 / 29.1875, epsilon = 1e-15);
     }
 
     #[test]
     fn worse_than_the_mean_is_negative() {
-        assert_eq!(r2(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]), -3.0);
-        assert_eq!(r2(&[1.0, 2.0, 3.0], &[2.0, 2.0, 2.0]), 0.0);
+        assert_eq!(r2(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]), Some(-3.0));
+        assert_eq!(r2(&[1.0, 2.0, 3.0], &[2.0, 2.0, 2.0]), Some(0.0));
     }
 
     #[test]
     fn equal_true_values() {
         // 0.1 + 0.1 + 0.1 is not 0.3, so the deviations from the mean are not 0.
-        assert_eq!(r2(&[0.1; 3], &[0.1; 3]), 1.0);
-        assert_eq!(r2(&[0.1; 3], &[0.1, 0.1, 0.2]), 0.0);
-        assert!(r2(&[0.1; 3], &[0.1, 0.1, f64::NAN]).is_nan());
+        assert_eq!(r2(&[0.1; 3], &[0.1; 3]), Some(1.0));
+        assert_eq!(r2(&[0.1; 3], &[0.1, 0.1, 0.2]), Some(0.0));
+        assert!(r2(&[0.1; 3], &[0.1, 0.1, f64::NAN]).unwrap().is_nan());
     }
 
     #[test]
     fn too_few_values() {
-        assert!(mean_absolute_error::<f64>(&[], &[]).is_nan());
-        assert!(root_mean_squared_error::<f64>(&[], &[]).is_nan());
-        assert!(r2::<f64>(&[], &[]).is_nan());
-        assert!(r2(&[1.0], &[1.0]).is_nan());
+        assert_eq!(mean_absolute_error::<f64>(&[], &[]), None);
+        assert_eq!(root_mean_squared_error::<f64>(&[], &[]), None);
+        assert_eq!(r2::<f64>(&[], &[]), None);
+        assert_eq!(r2(&[1.0], &[1.0]), None);
     }
 
     #[test]
     fn differences_are_not_rounded_to_f32() {
-        assert_eq!(mean_absolute_error(&[16_777_216.0_f32], &[0.5]), 16_777_215.5);
+        assert_eq!(mean_absolute_error(&[16_777_216.0_f32], &[0.5]), Some(16_777_215.5));
     }
 
     #[test]
@@ -128,7 +130,11 @@ mod tests {
         let truth = vec![1.0_f32; 1 << 20];
         let predicted = vec![1.1_f32; 1 << 20];
         let each = f64::from(1.1_f32) - 1.0;
-        approx::assert_relative_eq!(mean_absolute_error(&truth, &predicted), each, max_relative = 1e-10);
+        approx::assert_relative_eq!(
+            mean_absolute_error(&truth, &predicted).unwrap(),
+            each,
+            max_relative = 1e-10
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Update, check, optimizer};
+use super::{Update, check, check_eps, optimizer};
 use crate::{Real, Result};
 
 /// Adam; PyTorch's `Adam`, with its defaults.
@@ -74,7 +74,7 @@ impl Adam {
         check("lr", self.lr, 0.0..f64::INFINITY)?;
         check("beta1", self.betas.0, 0.0..1.0)?;
         check("beta2", self.betas.1, 0.0..1.0)?;
-        check("eps", self.eps, 0.0..f64::INFINITY)?;
+        check_eps(self.eps)?;
         check("weight_decay", self.weight_decay, 0.0..f64::INFINITY)
     }
 

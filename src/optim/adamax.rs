@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Update, check, optimizer};
+use super::{Update, check, check_eps, optimizer};
 use crate::{Real, Result};
 
 /// Adam with the largest gradient in place of the mean square; PyTorch's `Adamax`, with its defaults.
@@ -66,7 +66,7 @@ impl Adamax {
         check("lr", self.lr, 0.0..f64::INFINITY)?;
         check("beta1", self.betas.0, 0.0..1.0)?;
         check("beta2", self.betas.1, 0.0..1.0)?;
-        check("eps", self.eps, 0.0..f64::INFINITY)?;
+        check_eps(self.eps)?;
         check("weight_decay", self.weight_decay, 0.0..f64::INFINITY)
     }
 

@@ -140,6 +140,16 @@ macro_rules! optimizer {
 }
 use optimizer;
 
+/// Checks ε, which keeps a denominator from 0. PyTorch takes 0 too, but a parameter that has never had a gradient then
+/// becomes 0 / 0; and what is smaller than this becomes 0 in f32.
+fn check_eps(eps: f64) -> Result<()> {
+    let smallest = f64::from(f32::MIN_POSITIVE);
+    if (smallest..f64::INFINITY).contains(&eps) {
+        return Ok(());
+    }
+    Err(crate::Error::config("eps", format!("found {eps}, expected a number of at least {smallest:e}")))
+}
+
 /// Checks that a setting is in `range`; NaN and ∞ never are.
 fn check(field: &str, value: f64, range: std::ops::Range<f64>) -> Result<()> {
     if range.contains(&value) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Update, check, optimizer};
+use super::{Update, check, check_eps, optimizer};
 use crate::{Real, Result};
 
 /// Gradients divided by the root of their mean square; PyTorch's `RMSprop`, with its defaults.
@@ -81,7 +81,7 @@ impl RmsProp {
     fn check(&self) -> Result<()> {
         check("lr", self.lr, 0.0..f64::INFINITY)?;
         check("alpha", self.alpha, 0.0..1.0)?;
-        check("eps", self.eps, 0.0..f64::INFINITY)?;
+        check_eps(self.eps)?;
         check("momentum", self.momentum, 0.0..f64::INFINITY)?;
         check("weight_decay", self.weight_decay, 0.0..f64::INFINITY)
     }
