@@ -180,7 +180,11 @@ impl<R: Real> Case<R> {
     pub fn full(&self, batch: usize, ragged: bool) -> Run<R> {
         let t = self.model.input_shape().t;
         let lengths: Vec<_> = (0..batch).map(|i| if ragged { 1 + size(9, i as u64, t) } else { t }).collect();
-        let x = self.x(batch);
+        let mut x = self.x(batch);
+        // Padding is not read here: it counts as 0 after normalisation, and so it must there.
+        let mean = self.model.normalization().mean();
+        let padding = x.indexed_iter_mut().filter(|&((i, t, _), _)| t >= lengths[i]);
+        padding.for_each(|((.., f), x)| *x = R::from_f64(mean[f % mean.len()]));
         let mut ws = Workspace::new(&self.model, batch, Mode::Infer);
         let mut normalized = x.clone();
         normalized.indexed_iter_mut().for_each(|((.., f), x)| *x = self.model.normalization().apply(*x, f));
