@@ -1,14 +1,18 @@
-//! What a stranger builds on bptt: a model of own arrays, an own layer, and an own loss.
+//! What a stranger builds on bptt: a model of their own arrays, with a custom layer, cell, loss, sampler and all-reduce.
 
+mod hardest_half;
 mod janet;
 mod log_cosh;
 mod residual;
 mod softsign;
+mod team;
 
+pub use hardest_half::HardestHalf;
 pub use janet::Janet;
 pub use log_cosh::LogCosh;
 pub use residual::Residual;
 pub use softsign::Softsign;
+pub use team::{Rank, team};
 
 use bptt::ndarray::{Array2, Array3};
 use bptt::nn::rnn::Recurrent;

@@ -1,4 +1,4 @@
-//! A layer of one's own.
+//! A custom layer.
 
 use bptt::nn::{Backward, Build, Built, Description, Forward, Layer};
 use bptt::{Real, Result};
