@@ -1,7 +1,11 @@
 //! Benchmarks. `cargo bench` runs all of them; `cargo bench -- lstm_2x35` those of the paper's model.
 //!
 //! `fma_peak` is the machine's limit, with which to compare the others: fused multiply-adds on registers only, on one
-//! thread and on two. docs/performance.md counts the operations of the model.
+//! thread and on two, on the instruction set that the kernels run on (`BPTT_SIMD` names another). docs/performance.md
+//! counts the operations of the model.
+
+#[path = "common/peak.rs"]
+mod peak;
 
 use std::hint::black_box;
 
@@ -9,12 +13,11 @@ use bptt::data::{Arrays, Batch, Dataset, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Activation, Linear, Lstm, Mode, Workspace};
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
-use bptt::{Model, SeqMut, Shape, Trainer, rng};
+use bptt::{Model, SeqMut, Shape, SimdLevel, Trainer, rng};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array, Array1, Array3, ShapeBuilder};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
-use pulp::{Arch, Simd, WithSimd};
 
 fn values<Sh: ShapeBuilder>(shape: Sh, key: u64) -> Array<f32, Sh::Dim> {
     Array::random_using(shape, Uniform::new(-1.0, 1.0).expect("a range"), &mut rng::rng(key))
@@ -140,41 +143,20 @@ fn optimizers(c: &mut Criterion) {
     }
 }
 
-/// Twenty-four independent chains of fused multiply-adds on registers.
-struct Peak(usize);
-
-impl WithSimd for Peak {
-    /// The sum, which keeps the compiler from removing the loop, and the number of operations.
-    type Output = (f32, u64);
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) -> Self::Output {
-        let (a, b) = (s.splat_f32s(black_box(0.999)), s.splat_f32s(black_box(0.001)));
-        let mut acc = [s.splat_f32s(black_box(1.0)); 24];
-        for _ in 0..self.0 {
-            for acc in &mut acc {
-                *acc = s.mul_add_e_f32s(*acc, a, b);
-            }
-        }
-        let sum = acc.into_iter().fold(s.splat_f32s(0.0), |sum, acc| s.add_f32s(sum, acc));
-        (s.reduce_sum_f32s(sum), (2 * 24 * self.0 * S::F32_LANES) as u64)
-    }
-}
-
+/// The limit on one thread and on two, each named after the instruction set.
 fn fma_peak(c: &mut Criterion) {
-    let rounds = 20_000;
-    let flop = Arch::new().dispatch(Peak(rounds)).1;
+    let level = SimdLevel::current().name();
+    let flop = peak::run(peak::ROUNDS).1;
     let mut group = c.benchmark_group("fma_peak");
     for threads in [1, 2] {
         group.throughput(Throughput::Elements(threads * flop));
-        group.bench_function(format!("threads_{threads}"), |b| {
+        group.bench_function(format!("{level}_threads_{threads}"), |b| {
             rayon::scope(|_| {
                 b.iter(|| {
                     if threads == 1 {
-                        Arch::new().dispatch(Peak(rounds)).0
+                        peak::run(peak::ROUNDS).0
                     } else {
-                        let peak = || Arch::new().dispatch(Peak(rounds)).0;
-                        rayon::join(peak, peak).0
+                        rayon::join(|| peak::run(peak::ROUNDS).0, || peak::run(peak::ROUNDS).0).0
                     }
                 });
             });
