@@ -3,34 +3,44 @@
 
     pip install torch numpy onnx onnxruntime
     cargo build --release --example fashion_mnist
+    (cd benches/peers/bptt && cargo build --release)
     (cd benches/peers/candle && cargo build --release)
     (cd benches/peers/burn && cargo build --release)      # six minutes
     python benches/peers/compare.py [--hidden 8 35 64] [--layers 2] [--batch 64 128] [--samples 48000] [--rounds 5]
-                                    [--slow-samples 3200] [--infer]
+                                    [--slow-samples 3200] [--onnx] [--no-training]
 
 Each round is one whole epoch of each (Adam, cross-entropy, f32): A B A B ..., on one machine, which should be quiet.
 PyTorch is run with one thread and with all, and its better median counts. Burn and candle take part if they are built,
-on `--slow-samples` samples, and their seconds are scaled up. `--infer` adds PyTorch's and ONNX Runtime's seconds for
-10,000 images and microseconds for one; ours are the benches `infer_10000` and `infer_1` of `cargo bench`.
+on `--slow-samples` samples, and their seconds are scaled up.
+
+`--onnx` adds inference of 10,000 images and of one by bptt, PyTorch and ONNX Runtime: the same weights, rounds in turn, one
+thread and all, and for the 10,000 the size of a call that is best for each. `--no-training` leaves only that.
+
+The peak, what fused multiply-adds on registers reach on the instruction set that bptt runs on (`BPTT_SIMD` names another),
+is measured before, after and between the rounds; operations are counted as in docs/performance.md.
 """
 
 import argparse
+import functools
 import gzip
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import tempfile
 import time
+import warnings
 
+import machine
 import numpy as np
 import torch
 from torch import nn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "data/fashion-mnist"
-HERE = pathlib.Path(__file__).resolve().parent
+HERE = machine.HERE
+COUNTS = sorted({1, machine.THREADS})
+CALLS = (64, 250, 1000, 10_000)  # images in a call, as in bptt/src/main.rs
 
 
 def read_idx(name):
@@ -99,30 +109,58 @@ class Program:
         return self.scale * float(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout)
 
 
+def operations(work):
+    """Floating-point operations of a sample: of the forward pass, and of a whole step of training."""
+    first, more = 8 * work.hidden * (28 + work.hidden), 16 * work.hidden**2 * (work.layers - 1)
+    back = 8 * work.hidden**2 * (2 * work.layers - 1)
+    return 28 * (first + more), 28 * (2 * (first + more) + back)
+
+
+def label(name, threads):
+    return f"{name}, {threads} thread{'s'[: threads != 1]}"
+
+
+def share(peak, operations, seconds):
+    gflops = 1e-9 * operations / seconds
+    return f"{gflops:6.0f} GFLOP/s, {100 * gflops / peak.of('all'):3.0f} % of the peak"
+
+
+def in_turn(peers, rounds, peak):
+    """What each peer's function returns, round by round."""
+    found = {name: [] for name in peers}
+    for _ in range(rounds):
+        for name, peer in peers.items():
+            # Threads of the one before may still be spinning.
+            time.sleep(0.05)
+            found[name].append(peer())
+        peak.measure()
+    return found
+
+
 def compare(work, args, x, y):
     """Prints a table of one size: a row for each peer, and its time as a multiple of ours, round by round."""
-    peers = {"bptt": Ours(work)}
-    for threads in sorted({1, os.cpu_count()}):
-        peers[f"PyTorch {torch.__version__}, {threads} threads"] = Torch(work, x, y, threads)
+    peers = {"bptt": Ours(work).epoch}
+    for threads in COUNTS:
+        peers[label(f"PyTorch {torch.__version__}", threads)] = Torch(work, x, y, threads).epoch
     for name in ["burn", "candle"]:
         path = HERE / name / "target/release" / f"{name}-lstm"
         if path.exists() and args.slow_samples > 0:
-            peers[name] = Program(path, work, min(args.slow_samples, work.samples))
-    times = {name: [] for name in peers}
-    for _ in range(args.rounds):
-        for name, peer in peers.items():
-            times[name].append(peer.epoch())
-    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+            peers[name] = Program(path, work, min(args.slow_samples, work.samples)).epoch
+    peak = machine.Peak()
+    times = in_turn(peers, args.rounds, peak)
     size = f"{work.layers} x {work.hidden}, batch {work.batch}, {work.samples} samples"
     print(f"\n{size}, s an epoch, medians of {args.rounds}:")
     for name, seconds in times.items():
-        ratios = sorted(b / a for a, b in zip(times["bptt"], seconds))
-        line = f"{name:32} {median[name]:8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
-        ratio = f"   x {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(line + (ratio if name != "bptt" else ""), flush=True)
+        median = statistics.median(seconds)
+        line = f"{name:32} {median:8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
+        line += share(peak, work.samples * operations(work)[1], median)
+        print(line + (f"   {machine.ratio(times['bptt'], seconds)}" if name != "bptt" else ""), flush=True)
+    print(peak.line(), flush=True)
 
 
 def median_time(f, repeats):
+    """The seconds of each of `repeats` calls, of which the median counts, after one that does not."""
+    f()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -131,31 +169,70 @@ def median_time(f, repeats):
     return statistics.median(times)
 
 
-def infer(x):
+def measure(run, images):
+    """What `bptt-lstm infer` returns, of a function that takes images and returns its outputs."""
+    pieces = {size: [images[i : i + size] for i in range(0, len(images), size)] for size in CALLS}
+    many = {str(size): median_time(lambda: [run(x) for x in pieces[size]], 3) for size in CALLS}
+    one = median_time(lambda: run(images[:1]), 1000)
+    return {"many": many, "one": one, "output": np.asarray(run(images[:64])).reshape(-1).tolist()}
+
+
+def in_torch(model, images, threads):
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        return measure(model, images)
+
+
+def onnx_session(model, path, threads):
     import onnxruntime
 
-    model = RowLstm(35, 2).eval()
-    many, one = x[:10_000], x[:1]
-    for threads in sorted({1, os.cpu_count()}):
-        torch.set_num_threads(threads)
-        with torch.no_grad():
-            all_images = median_time(lambda: [model(many[i : i + 1000]) for i in range(0, 10_000, 1000)], 5)
-            single = median_time(lambda: model(one), 300)
-        print(f"PyTorch, {threads} threads: 10,000 images {all_images:.3f} s, one {1e6 * single:.0f} µs")
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.onnx")
-            axes = {"x": {0: "batch"}}
-            torch.onnx.export(model, (many[:2],), path, dynamo=False, input_names=["x"], dynamic_axes=axes)
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            session = onnxruntime.InferenceSession(path, options)
-        rows, row = many.numpy(), one.numpy()
-        run = lambda a: session.run(None, {"x": a})  # noqa: E731
-        best = min(
-            median_time(lambda: [run(rows[i : i + size]) for i in range(0, 10_000, size)], 5) for size in (64, 250, 1000)
-        )
-        single = median_time(lambda: run(row), 1000)
-        print(f"ONNX Runtime, {threads} threads: 10,000 images {best:.3f} s, one {1e6 * single:.0f} µs")
+    with warnings.catch_warnings(action="ignore"):  # that the exporter is the older of two, and of other batches
+        axes = {"x": {0: "batch"}}
+        torch.onnx.export(model, (torch.zeros(2, 28, 28),), path, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return f"ONNX Runtime {onnxruntime.__version__}", onnxruntime.InferenceSession(path, options)
+
+
+def inference_peers(work, images, folder):
+    """The functions that make a round, with one thread and with all, each on the same weights."""
+    path = f"{folder}/rows.safetensors"
+    machine.run(machine.OURS, "save", "rows", work.hidden, work.layers, path)
+    model = RowLstm(work.hidden, work.layers).eval()
+    weights = {name.replace("rnn.", "lstm."): torch.tensor(x) for name, x in machine.tensors(path).items()}
+    model.load_state_dict(weights)
+    found = {}
+    for threads in COUNTS:
+        name, session = onnx_session(model, f"{folder}/{threads}.onnx", threads)
+        run = lambda x, session=session: session.run(None, {"x": x})[0]  # noqa: E731
+        env = {"RAYON_NUM_THREADS": str(threads)}
+        found |= {
+            label("bptt", threads): functools.partial(machine.run, machine.OURS, "infer", path, DATA, env=env),
+            label(f"PyTorch {torch.__version__}", threads): functools.partial(in_torch, model, images, threads),
+            label(name, threads): functools.partial(measure, run, images.numpy()),
+        }
+    return found
+
+
+def infer(work, rounds, images):
+    """Prints a row for each peer, and its times as multiples of ours with all threads, round by round."""
+    peak = machine.Peak()
+    with tempfile.TemporaryDirectory() as folder:
+        found = in_turn(inference_peers(work, images, folder), rounds, peak)
+    ours = found[label("bptt", COUNTS[-1])]
+    print(f"\n{work.layers} x {work.hidden}, inference, medians of {rounds}: 10,000 images by the best size of a call; one image")
+    best = lambda each: min(CALLS, key=lambda size: statistics.median(r["many"][str(size)] for r in each))  # noqa: E731
+    many = lambda each: [r["many"][str(best(each))] for r in each]  # noqa: E731
+    one = lambda each: [r["one"] for r in each]  # noqa: E731
+    for name, each in found.items():
+        difference = np.abs(np.subtract(each[0]["output"], ours[0]["output"])).max()
+        if not difference <= 1e-5:
+            raise SystemExit(f"{name}: the outputs differ by {difference:.1e}")
+        seconds = statistics.median(many(each))
+        line = f"{name:32} {1e3 * seconds:8.1f} ms by {best(each):5}"
+        line += share(peak, 10_000 * operations(work)[0], seconds) + f"   {machine.ratio(many(ours), many(each))}"
+        print(f"{line}   {1e6 * statistics.median(one(each)):6.1f} µs   {machine.ratio(one(ours), one(each))}", flush=True)
+    print(peak.line(), flush=True)
 
 
 def main():
@@ -164,17 +241,19 @@ def main():
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
     for name, default in [("layers", 2), ("samples", 48_000), ("rounds", 5), ("slow-samples", 3200)]:
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--infer", action="store_true")
+    parser.add_argument("--onnx", action="store_true")
+    parser.add_argument("--no-training", action="store_true")
     args = parser.parse_args()
     images = read_idx("train-images-idx3-ubyte.gz")[: args.samples]
     x = torch.tensor((images / 255.0 - 0.286) / 0.353, dtype=torch.float32)
     y = torch.tensor(read_idx("train-labels-idx1-ubyte.gz")[: args.samples].astype(np.int64))
+    test = torch.tensor((read_idx("t10k-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32)
     for hidden in args.hidden:
-        for batch in args.batch:
+        for batch in args.batch if not args.no_training else []:
             sizes = dict(hidden=hidden, layers=args.layers, batch=batch, samples=args.samples)
             compare(argparse.Namespace(**sizes), args, x, y)
-    if args.infer:
-        infer(torch.tensor((read_idx("t10k-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32))
+        if args.onnx:
+            infer(argparse.Namespace(hidden=hidden, layers=args.layers), args.rounds, test)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+//! Our side of compare.py and stream.py. Prints a JSON object:
+//!
+//! - `peak`: the instruction set, and the GFLOP/s of registers on one thread and on all;
+//! - `save CELL HIDDEN LAYERS FILE`: nothing; random weights for the following. CELL is `rows`, the paper's model for images
+//!   row by row, or `lstm` or `gru`, layers with as many inputs as units;
+//! - `infer FILE FOLDER`: the seconds for 10,000 images at several sizes of a call, and for one image;
+//! - `step FILE`: the nanoseconds of a step of a stream; see steps.rs.
+
+include!("../../steps.rs");
+
+#[path = "../../../common/peak.rs"]
+mod peak;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use bptt::data::FashionMnist;
+use bptt::ndarray::{Array3, Axis, s};
+use bptt::nn::{Gru, Linear, Lstm, Session};
+use bptt::{Model, Result, Shape, SimdLevel};
+use serde_json::{Map, Value, json};
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The seconds of each of `repeats` calls, of which the median counts, after one that does not.
+fn seconds(repeats: usize, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    f()?;
+    let mut times = Vec::new();
+    for _ in 0..repeats {
+        let start = Instant::now();
+        f()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    Ok(median(times))
+}
+
+/// The sum over threads that run at once: for each, the median of some hundred bursts, which take so little that other
+/// programs disturb few of them.
+fn gflops(threads: usize) -> f64 {
+    let start = Barrier::new(threads);
+    let rate = || {
+        start.wait();
+        let burst = |_| {
+            let begin = Instant::now();
+            let operations = black_box(peak::run(peak::ROUNDS)).1;
+            1e-9 * operations as f64 / begin.elapsed().as_secs_f64()
+        };
+        median((0..500).map(burst).collect())
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(rate)).collect();
+        all.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    })
+}
+
+fn save(cell: &str, hidden: usize, layers: usize, file: &str) -> Result<()> {
+    let steps = |features| Model::builder(Shape::new(1, features));
+    let model: Model = match cell {
+        "rows" => Model::builder(Shape::new(28, 28))
+            .layer("rnn", Lstm::new(hidden).layers(layers).last())
+            .layer("linear", Linear::new(10))
+            .build(1)?,
+        "lstm" => steps(hidden).layer("rnn", Lstm::new(hidden).layers(layers)).build(1)?,
+        _ => steps(hidden).layer("rnn", Gru::new(hidden).layers(layers)).build(1)?,
+    };
+    model.save(Path::new(file))
+}
+
+fn infer(file: &str, folder: &str) -> Result<Value> {
+    let (model, data) = (Model::<f32>::load(file)?, FashionMnist::open(folder)?);
+    let mut images = Array3::zeros((10_000, 28, 28));
+    for (i, mut image) in images.outer_iter_mut().enumerate() {
+        image.assign(&data.test().image(i).mapv(|pixel| (f32::from(pixel) / 255.0 - 0.286) / 0.353));
+    }
+    let mut many = Map::new();
+    for size in [64, 250, 1000, 10_000] {
+        let all = || {
+            images
+                .axis_chunks_iter(Axis(0), size)
+                .try_for_each(|x| model.predict(x).map(|y| drop(black_box(y))))
+        };
+        many.insert(size.to_string(), seconds(3, all)?.into());
+    }
+    let (one, mut predictor) = (images.slice(s![..1, .., ..]), model.predictor()?);
+    let alone = seconds(1000, || predictor.predict(black_box(one)).map(|y| _ = black_box(y)))?;
+    let output = model.predict(images.slice(s![..64, .., ..]))?;
+    Ok(json!({"many": many, "one": alone, "output": output.iter().collect::<Vec<_>>()}))
+}
+
+impl Stream for Session<&Model, f32> {
+    fn step(&mut self, x: &[f32]) -> &[f32] {
+        self.push(x)
+    }
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["peak"] => {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let level = SimdLevel::current().name();
+            println!(
+                "{}",
+                json!({"level": level, "threads": threads, "one": gflops(1), "all": gflops(threads)})
+            );
+        }
+        ["save", cell, hidden, layers, file] => {
+            let number = |text: &str| text.parse().expect("a number");
+            save(cell, number(hidden), number(layers), file)?;
+        }
+        ["infer", file, folder] => println!("{}", infer(file, folder)?),
+        ["step", file] => {
+            let model = Model::<f32>::load(file)?;
+            time(&mut model.session()?, model.input_shape().f);
+        }
+        _ => panic!("found the arguments {args:?}, expected those above"),
+    }
+    Ok(())
+}
