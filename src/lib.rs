@@ -91,6 +91,7 @@ mod error;
 pub mod gradcheck;
 mod kernels;
 pub mod loss;
+mod math;
 mod memory;
 pub mod metrics;
 mod names;

@@ -55,9 +55,9 @@ pub trait Scalar:
     fn is_finite(self) -> bool;
     /// |x|
     fn abs(self) -> Self;
-    /// e^x
+    /// e^x, the same bits on all platforms.
     fn exp(self) -> Self;
-    /// The natural logarithm.
+    /// The natural logarithm, the same bits on all platforms.
     fn ln(self) -> Self;
     /// √x
     fn sqrt(self) -> Self;
@@ -72,7 +72,7 @@ mod sealed {
 }
 
 macro_rules! scalar {
-    ($t:ident, $dtype:ident) => {
+    ($t:ident, $dtype:ident, $exp:ident, $ln:ident) => {
         impl sealed::Sealed for $t {}
 
         impl Scalar for $t {
@@ -95,10 +95,10 @@ macro_rules! scalar {
                 self.abs()
             }
             fn exp(self) -> Self {
-                self.exp()
+                libm::$exp(self)
             }
             fn ln(self) -> Self {
-                self.ln()
+                libm::$ln(self)
             }
             fn sqrt(self) -> Self {
                 self.sqrt()
@@ -113,5 +113,5 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, F32);
-scalar!(f64, F64);
+scalar!(f32, F32, expf, logf);
+scalar!(f64, F64, exp, log);

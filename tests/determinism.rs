@@ -152,12 +152,9 @@ fn samples<R: Real>(data: &Arrays<R>) -> Array3<R> {
     x
 }
 
-/// How samples are batched changes no bit where multiplication and addition are fused.
+/// How samples are batched changes no bit.
 #[test]
 fn any_batch_size_predicts_the_same() {
-    if SimdLevel::current() == SimdLevel::Portable {
-        return;
-    }
     batch_sizes::<f32>();
     batch_sizes::<f64>();
 }
@@ -174,25 +171,32 @@ fn batch_sizes<R: Real>() {
     }
 }
 
-/// What a sample comes out as, however many are beside it, is the same to the last bit on every instruction set that
-/// multiplies and adds in one step.
+/// What a sample comes out as, however many are beside it, is the same to the last bit on every instruction set.
 #[test]
 fn outputs_on_every_instruction_set() {
-    let outputs =
-        SimdLevel::available().into_iter().filter(|&level| level != SimdLevel::Portable).map(|level| {
-            let output = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "print_outputs", "--ignored", "--nocapture"])
-                .env("BPTT_SIMD", level.name())
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stdout);
-            let lines: Vec<_> =
-                text.lines().filter(|line| line.starts_with("outputs")).map(str::to_owned).collect();
-            assert_eq!(lines.len(), 6, "at {}:\n{text}", level.name());
-            lines
-        });
-    let outputs: Vec<_> = outputs.collect();
-    assert!(outputs.windows(2).all(|pair| pair[0] == pair[1]), "{outputs:#?}");
+    same_lines_at_every_level("print_outputs", 6);
+}
+
+/// Runs an ignored test of this binary at each level: all must print the same `lines` lines that begin with "bits".
+#[track_caller]
+fn same_lines_at_every_level(test: &str, lines: usize) {
+    let printed = SimdLevel::available().into_iter().map(|level| {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--ignored", "--nocapture"])
+            .env("BPTT_SIMD", level.name())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let found: Vec<_> = text.lines().filter(|line| line.starts_with("bits")).map(str::to_owned).collect();
+        assert_eq!(found.len(), lines, "at {}:\n{text}", level.name());
+        (level, found)
+    });
+    let printed: Vec<_> = printed.collect();
+    for (level, found) in &printed[1..] {
+        for (found, expected) in found.iter().zip(&printed[0].1) {
+            assert_eq!(found, expected, "{} and {}", level.name(), printed[0].0.name());
+        }
+    }
 }
 
 /// An empty `BPTT_SIMD` is one that is not set; a level that there is not is refused by its name.
@@ -229,7 +233,7 @@ fn print_outputs() {
         ] {
             let all = model.predict(data).unwrap();
             let bits: Vec<_> = all.iter().map(|y| y.to_f64().to_bits()).collect();
-            println!("outputs {:016x}", rng::key(&bits));
+            println!("bits {:016x}", rng::key(&bits));
             for i in 0..3 {
                 let one = model.predict(&data.subset([i]).unwrap()).unwrap();
                 assert_eq!(one.index_axis(Axis(0), 0), all.index_axis(Axis(0), i as usize));

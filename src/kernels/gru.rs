@@ -46,16 +46,25 @@ impl<R: Num> WithSimd for Forward<'_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         let Self { gates, h_prev, h } = self;
         let [r, z, n, q] = quarters(gates);
+        // Two loops for the reason that an LSTM has two. q stays as it was: r's gradient needs it.
         map(
             s,
-            [h_prev, q],
-            [r, z, n, h],
+            [q],
+            [r, &mut *z, &mut *n],
             #[inline(always)]
-            |[h_prev, q], [r, z, n, _]| {
-                let (r, z) = (sigmoid::<R, S>(s, r), sigmoid::<R, S>(s, z));
-                // q comes out as it was: r's gradient needs it.
-                let n = tanh::<R, S>(s, R::vfma(s, r, q, n));
-                [r, z, n, R::vfma(s, z, R::vsub(s, h_prev, n), n)]
+            |[q], [r, z, n]| {
+                let r = sigmoid::<R, S>(s, r);
+                [r, sigmoid::<R, S>(s, z), R::vfma(s, r, q, n)]
+            },
+        );
+        map(
+            s,
+            [h_prev, z],
+            [n, h],
+            #[inline(always)]
+            |[h_prev, z], [n, _]| {
+                let n = tanh::<R, S>(s, n);
+                [n, R::vfma(s, z, R::vsub(s, h_prev, n), n)]
             },
         );
     }

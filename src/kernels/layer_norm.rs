@@ -3,6 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::outer::sum_of_eight;
 use super::simd::Num;
 
 /// What the passes of a layer normalisation share.
@@ -195,25 +196,24 @@ pub struct Weight<'a, R> {
     pub dw: &'a mut [R],
 }
 
-impl<R: Num> WithSimd for Weight<'_, R> {
-    type Output = ();
-
+impl<R: Num> Weight<'_, R> {
+    /// As for a bias, lane l belongs to sum l mod 8 of its feature, whatever the width of a vector.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let (width, _) = self.norm.sizes::<S>(s);
-        let stats = R::vectors::<S>(self.stats);
+    pub fn add(self) {
+        let lanes = self.norm.lanes;
         for (f, dw) in self.dw.iter_mut().enumerate() {
-            let mut sum = R::splat(s, R::ZERO);
+            let mut sums = [R::ZERO; 8];
             let steps = self.x.chunks_exact(self.norm.step()).zip(self.dy.chunks_exact(self.norm.step()));
-            for ((x, dy), stats) in steps.zip(stats.chunks_exact(2 * width)) {
-                let row = f * self.norm.lanes..(f + 1) * self.norm.lanes;
-                let (x, dy) = (R::vectors::<S>(&x[row.clone()]), R::vectors::<S>(&dy[row]));
-                let (mean, rstd) = stats.split_at(width);
-                for v in 0..width {
-                    sum = R::vadd(s, sum, R::vmul(s, dy[v], hat::<R, S>(s, x[v], mean[v], rstd[v])));
+            for ((x, dy), stats) in steps.zip(self.stats.chunks_exact(2 * lanes)) {
+                let [x, dy] = [x, dy].map(|step| step[f * lanes..][..lanes].as_chunks::<8>().0);
+                let [mean, rstd] = [&stats[..lanes], &stats[lanes..]].map(|row| row.as_chunks::<8>().0);
+                for (((x, dy), mean), rstd) in x.iter().zip(dy).zip(mean).zip(rstd) {
+                    for l in 0..8 {
+                        sums[l] += dy[l] * ((x[l] - mean[l]) * rstd[l]);
+                    }
                 }
             }
-            *dw += R::vsum(s, sum);
+            *dw += sum_of_eight(sums);
         }
     }
 }

@@ -63,17 +63,27 @@ impl<R: Num> WithSimd for Forward<'_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         let Self { gates, c_prev, c, tanh_c, h } = self;
         let [i, f, g, o] = quarters(gates);
+        // Two loops, because a chain from a through c to tanh(c) is as long as what a processor looks ahead: in one loop, it
+        // would wait for the end of each chain.
         map(
             s,
             [c_prev],
-            [i, f, g, o, c, tanh_c, h],
+            [i, f, g, &mut *o, &mut *c],
             #[inline(always)]
-            |[c_prev], [i, f, g, o, ..]| {
+            |[c_prev], [i, f, g, o, _]| {
                 let (i, f, o) = (sigmoid::<R, S>(s, i), sigmoid::<R, S>(s, f), sigmoid::<R, S>(s, o));
                 let g = tanh::<R, S>(s, g);
-                let c = R::vfma(s, i, g, R::vmul(s, f, c_prev));
+                [i, f, g, o, R::vfma(s, i, g, R::vmul(s, f, c_prev))]
+            },
+        );
+        map(
+            s,
+            [o, c],
+            [tanh_c, h],
+            #[inline(always)]
+            |[o, c], _| {
                 let tanh_c = tanh::<R, S>(s, c);
-                [i, f, g, o, c, tanh_c, R::vmul(s, o, tanh_c)]
+                [tanh_c, R::vmul(s, o, tanh_c)]
             },
         );
     }

@@ -29,8 +29,8 @@ use activation::{Activate, ActivateInPlace, Curve};
 pub use aligned::Aligned;
 pub use embedding::Lookup;
 pub use layer_norm::Norm;
-pub use outer::Band;
-use outer::{Outer, RowSums};
+use outer::Outer;
+pub use outer::{Band, Columns};
 use pool::{Keep, Lane};
 pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
@@ -45,8 +45,8 @@ pub trait Kernels: simd::Num {
     fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]);
     /// y = start + W x; x is the rows of all parts, `[k, lanes]`; y is `[rows, lanes]`.
     fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize);
-    /// dw[r, first + c] += Σₜ Σₗ dy[t, r, l] x[t, c, l]; `columns` is the length of a row of dw, and `first`.
-    fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize);
+    /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l], for both of `columns`; either may be empty.
+    fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
     fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize);
 
@@ -142,11 +142,14 @@ macro_rules! kernels {
             fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize) {
                 simd::dispatch(Product { packed, xs, start, y, lanes });
             }
-            fn outer(dy: Band<Self>, x: Band<Self>, dw: &mut [Self], columns: (usize, usize), lanes: usize) {
-                simd::dispatch(Outer { dy, x, dw, columns, lanes });
+            fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize) {
+                simd::dispatch(Outer { dy, columns, lanes });
             }
             fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize) {
-                simd::dispatch(RowSums { dy, db, lanes });
+                simd::vectorized(
+                    #[inline(always)]
+                    || outer::row_sums(dy, db, lanes),
+                );
             }
             fn lstm_forward(step: lstm::Forward<Self>) {
                 simd::dispatch(step);
@@ -218,7 +221,10 @@ macro_rules! kernels {
                 simd::dispatch(layer_norm::Backward { norm, x, dy, stats, dx });
             }
             fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]) {
-                simd::dispatch(layer_norm::Weight { norm, x, dy, stats, dw });
+                simd::vectorized(
+                    #[inline(always)]
+                    || layer_norm::Weight { norm, x, dy, stats, dw }.add(),
+                );
             }
             fn pool(keep: Keep, x: &[Self], y: &mut [Self]) {
                 simd::vectorized(

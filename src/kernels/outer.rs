@@ -1,10 +1,13 @@
 //! Weight gradients, many time steps and all lanes at once: dW[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l].
 //!
-//! A tile of dW stays in registers over the whole sum; its lanes are added up once, at the end.
+//! Each weight is one chain of fused multiply-adds, over the steps and, within a step, over the lanes. So the bits depend
+//! neither on how wide a vector is nor on how the work is cut. Columns of dW lie in the vectors: x is transposed into a
+//! panel of two vectors of columns, small enough for the first-level cache, which all rows then read, each with its dy
+//! spread over the columns. The sums of a panel stay in a buffer until all steps are through.
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::{Simd, WithSimd, bytemuck};
 
 use super::simd;
 use super::simd::Num;
@@ -33,207 +36,377 @@ impl<'a, R> Band<'a, R> {
     pub fn rows(self, rows: Range<usize>) -> Self {
         Self { rows, ..self }
     }
+
+    /// Row `r` of these rows at step `t`.
+    #[inline(always)]
+    fn row(&self, t: usize, r: usize, lanes: usize) -> &'a [R] {
+        self.some(t, r..r + 1, lanes)
+    }
+
+    /// Some of these rows at step `t`.
+    #[inline(always)]
+    fn some(&self, t: usize, rows: Range<usize>, lanes: usize) -> &'a [R] {
+        &self.data[(t * self.height + self.rows.start + rows.start) * lanes..][..rows.len() * lanes]
+    }
+
+    /// How many steps there are. What follows the rows of the last one may be missing.
+    fn len(&self, lanes: usize) -> usize {
+        self.data.len().div_ceil(self.height * lanes)
+    }
+}
+
+impl<R> Band<'_, R> {
+    /// No rows.
+    pub const NONE: Self = Self { data: &[], height: 0, rows: 0..0 };
+}
+
+/// A matrix dW, and what it is the gradient of.
+#[derive(Debug)]
+pub struct Columns<'a, R> {
+    /// Together as many rows as dW has columns.
+    x: [Band<'a, R>; 2],
+    /// `[rows, columns]`
+    dw: &'a mut [R],
+}
+
+impl<'a, R> Columns<'a, R> {
+    /// dW is `[rows, columns]`: as many columns as all of `x` have rows.
+    pub fn new(x: [Band<'a, R>; 2], dw: &'a mut [R]) -> Self {
+        Self { x, dw }
+    }
+
+    /// No columns.
+    pub fn none() -> Self {
+        Self { x: [Band::NONE; 2], dw: &mut [] }
+    }
+
+    fn len(&self) -> usize {
+        self.x[0].rows.len() + self.x[1].rows.len()
+    }
 }
 
 /// dW += Σ dy xᵀ.
 pub struct Outer<'a, R> {
-    /// As many rows as dW has.
+    /// As many rows as each dW has.
     pub dy: Band<'a, R>,
-    /// As many rows as columns of dW are computed.
-    pub x: Band<'a, R>,
-    /// `[rows, stride]`
-    pub dw: &'a mut [R],
-    /// The length of a row of dW, and the first of the columns that are computed.
-    pub columns: (usize, usize),
+    /// Side by side, so that a panel is full where one ends and the next begins.
+    pub columns: [Columns<'a, R>; 2],
     /// A multiple of the quantum.
     pub lanes: usize,
 }
 
-/// The number of rows whose dy, over all steps, should stay in the second-level cache while the columns are processed.
-// 64 rows of 32 lanes over 32 steps, the most that a pass back takes at a time, are 256 kB in f32: a quarter of a cache of
-// 1 MB. Without groups, each tile of columns would read all rows' dy from further away.
-const ROW_GROUP: usize = 64;
+/// The most rows whose sums are held at a time.
+const ROWS: usize = 256;
+
+/// The bytes of the rows' dy, of all steps, that every panel reads again: what a second-level cache of 512 kB has room for.
+/// Each group of rows transposes x again, so they should not be few.
+const GROUP: usize = 512 << 10;
+
+/// The most lanes, of one step or of several, that a panel holds.
+const DEPTH: usize = 256;
+
+/// The bytes of a panel: half of a first-level cache of 32 kB. The other half is for dy and the sums.
+const PANEL: usize = 16 << 10;
+
+/// Vectors side by side in a panel.
+const WIDTH: usize = 2;
+
+/// Begins at a cache line, so that no vector straddles two.
+#[repr(align(64))]
+struct Lines<T>(T);
+
+/// The most columns of a panel, of the longest vectors.
+const MOST: usize = 32;
 
 impl<R: Num> WithSimd for Outer<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        // In pairs of vectors where the lanes allow: half the addresses to compute.
-        if (self.lanes / R::lanes::<S>()).is_multiple_of(2) {
-            OuterTiles::<R, S, 2>::new(s, &self).all(self.dw);
-        } else {
-            OuterTiles::<R, S, 1>::new(s, &self).all(self.dw);
-        }
-    }
-}
-
-/// Both factors as groups of P vectors.
-struct OuterTiles<'a, R: Num, S: Simd, const P: usize> {
-    s: S,
-    /// The rows of every step, and the distance from step to step.
-    dy: &'a [[R::V<S>; P]],
-    dy_step: usize,
-    x: &'a [[R::V<S>; P]],
-    x_step: usize,
-    rows: usize,
-    cols: usize,
-    columns: (usize, usize),
-    /// Groups of a row of lanes.
-    row: usize,
-}
-
-impl<'a, R: Num, S: Simd, const P: usize> OuterTiles<'a, R, S, P> {
-    #[inline(always)]
-    fn new(s: S, Outer { dy, x, columns, lanes, .. }: &Outer<'a, R>) -> Self {
-        let row = lanes / R::lanes::<S>() / P;
-        Self {
-            s,
-            dy: &R::vectors::<S>(dy.data).as_chunks().0[dy.rows.start * row..],
-            dy_step: dy.height * row,
-            x: &R::vectors::<S>(x.data).as_chunks().0[x.rows.start * row..],
-            x_step: x.height * row,
-            rows: dy.rows.len(),
-            cols: x.rows.len(),
-            columns: *columns,
-            row,
-        }
-    }
-
-    #[inline(always)]
-    fn all(&self, dw: &mut [R]) {
-        let rows = self.rows;
-        // Four rows and six columns are 24 accumulators, six x and a dy: 31 of 32 registers. Of 16, four rows and two columns
-        // leave some to spare; three columns would take all of them.
-        let most = if simd::registers() >= 32 { 6 } else { 2 };
-        for group in (0..rows).step_by(ROW_GROUP) {
-            let end = rows.min(group + ROW_GROUP);
-            let mut c = 0;
-            while c < self.cols {
-                // Columns in tiles as even as possible: a narrow tile has too few sums to hide their latency.
-                let left = self.cols - c;
-                c += match left.div_ceil(left.div_ceil(most)) {
-                    6 => self.column::<4, 6>(dw, group, end, c),
-                    5 => self.column::<4, 5>(dw, group, end, c),
-                    4 => self.column::<4, 4>(dw, group, end, c),
-                    3 => self.column::<4, 3>(dw, group, end, c),
-                    2 => self.column::<4, 2>(dw, group, end, c),
-                    _ => self.column::<4, 1>(dw, group, end, c),
-                };
+    fn with_simd<S: Simd>(mut self, s: S) {
+        let zero = [R::splat(s, R::ZERO); WIDTH];
+        let (mut sums, mut panel) = (Lines([zero; ROWS]), Lines([zero; DEPTH]));
+        let all = self.columns.iter().map(Columns::len).sum::<usize>();
+        let width = R::lanes::<S>();
+        let group = self.row_group();
+        for first in (0..self.dy.rows.len()).step_by(group) {
+            let rows = first..self.dy.rows.len().min(first + group);
+            for c in (0..all).step_by(WIDTH * width) {
+                let columns = c..all.min(c + WIDTH * width);
+                let (sums, panel) = (sums.0.as_flattened_mut(), panel.0.as_flattened_mut());
+                if columns.len() > width {
+                    self.panel::<S, 2>(s, [rows.clone(), columns], sums, panel);
+                } else {
+                    self.panel::<S, 1>(s, [rows.clone(), columns], sums, panel);
+                }
             }
         }
     }
+}
 
-    /// Columns `c .. c + N` of the rows `row .. end`; returns N.
-    #[inline(always)]
-    fn column<const M: usize, const N: usize>(
-        &self,
-        dw: &mut [R],
-        row: usize,
-        end: usize,
-        c: usize,
-    ) -> usize {
-        let mut r = row;
-        while r + M <= end {
-            self.tile::<M, N>(dw, r, c);
-            r += M;
-        }
-        while r < end {
-            self.tile::<1, N>(dw, r, c);
-            r += 1;
-        }
-        N
+impl<R: Num> Outer<'_, R> {
+    /// How many rows are processed at a time, of groups as even as possible.
+    fn row_group(&self) -> usize {
+        let (rows, row) = (self.dy.rows.len(), self.dy.len(self.lanes) * self.lanes * size_of::<R>());
+        let most = (GROUP / row.max(1)).clamp(ROWS / 4, ROWS);
+        rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
     }
 
+    /// All steps of some rows and of the columns that N vectors hold.
     #[inline(always)]
-    fn tile<const M: usize, const N: usize>(&self, dw: &mut [R], r: usize, c: usize) {
-        let Self { s, row, .. } = *self;
+    fn panel<S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        [rows, columns]: [Range<usize>; 2],
+        sums: &mut [R::V<S>],
+        panel: &mut [R::V<S>],
+    ) {
+        let (sums, panel) = (&mut sums.as_chunks_mut::<N>().0[..rows.len()], panel.as_chunks_mut::<N>().0);
+        self.each_row(&rows, &columns, bytemuck::cast_slice_mut(sums.as_flattened_mut()), |dw, sums| {
+            sums.copy_from_slice(dw);
+        });
+        let (lanes, steps) = (self.lanes, self.dy.len(self.lanes));
+        let depth = DEPTH.min(PANEL / (WIDTH * size_of::<R::V<S>>()));
+        let block = lanes.min(depth);
+        let group = steps.div_ceil(steps.div_ceil(depth / block));
+        for first in (0..steps).step_by(group) {
+            let steps = first..steps.min(first + group);
+            for lane in (0..lanes).step_by(block) {
+                let lanes = lane..lanes.min(lane + block);
+                let panel = &mut panel[..steps.len() * lanes.len()];
+                for (t, to) in steps.clone().zip(panel.chunks_exact_mut(lanes.len())) {
+                    transpose::<R, S, N>(s, self.x_rows(t, &columns, &lanes), to);
+                }
+                self.all_tiles::<S, N>(s, Piece { rows: rows.clone(), first, lanes, panel }, sums);
+            }
+        }
+        self.each_row(&rows, &columns, bytemuck::cast_slice_mut(sums.as_flattened_mut()), |dw, sums| {
+            dw.copy_from_slice(sums);
+        });
+    }
+
+    /// Calls `f` for each of the rows, with the part of each dW that is among `columns`, and that of `sums`, whole vectors
+    /// a row.
+    #[inline(always)]
+    fn each_row(
+        &mut self,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+        sums: &mut [R],
+        f: impl Fn(&mut [R], &mut [R]),
+    ) {
+        let width = sums.len() / rows.len();
+        let mut first = 0;
+        for all in &mut self.columns {
+            let stride = all.len();
+            let own = columns.start.max(first)..columns.end.min(first + stride);
+            if !own.is_empty() {
+                let (from, to, len) = (own.start - first, own.start - columns.start, own.len());
+                let dw = all.dw.chunks_exact_mut(stride).skip(rows.start);
+                for (dw, sums) in dw.zip(sums.chunks_exact_mut(width)) {
+                    f(&mut dw[from..][..len], &mut sums[to..][..len]);
+                }
+            }
+            first += stride;
+        }
+    }
+
+    /// The rows of x at step `t` that are `columns`. Where there are fewer than a panel holds, the first stands for the
+    /// others, whose sums nobody reads.
+    #[inline(always)]
+    fn x_rows<'s>(&'s self, t: usize, columns: &Range<usize>, lanes: &Range<usize>) -> [&'s [R]; MOST] {
+        let mut rows = [&[][..]; MOST];
+        let (mut first, mut count) = (0, 0);
+        for x in self.columns.iter().flat_map(|columns| &columns.x) {
+            let own = columns.start.max(first)..columns.end.min(first + x.rows.len());
+            if !own.is_empty() {
+                let own = own.start - first..own.end - first;
+                let some = &mut rows[count..count + own.len()];
+                for (to, row) in some.iter_mut().zip(x.some(t, own, self.lanes).chunks_exact(self.lanes)) {
+                    *to = &row[lanes.clone()];
+                }
+                count += some.len();
+            }
+            first += x.rows.len();
+        }
+        let (some, rest) = rows.split_at_mut(count);
+        rest.fill(some[0]);
+        rows
+    }
+
+    /// All rows of a piece, in tiles that fill the registers.
+    #[inline(always)]
+    fn all_tiles<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        piece: Piece<'_, R::V<S>, N>,
+        mut sums: &mut [[R::V<S>; N]],
+    ) {
+        // Twelve rows of two vectors are 24 sums, two vectors of x and one dy: 27 of 32 registers. Six are 15 of 16, and
+        // so are twelve of one vector.
+        let wide = N < WIDTH || simd::registers() >= 32;
+        let mut r = piece.rows.start;
+        while r < piece.rows.end {
+            let left = piece.rows.end - r;
+            // As even as possible: a low tile has too few sums to hide their latency.
+            let m = if wide && left >= 12 { 12 } else { left.div_ceil(left.div_ceil(6)) };
+            let (now, later) = sums.split_at_mut(m);
+            match m {
+                12 => self.tile::<S, 12, N>(s, r, &piece, now),
+                6 => self.tile::<S, 6, N>(s, r, &piece, now),
+                5 => self.tile::<S, 5, N>(s, r, &piece, now),
+                4 => self.tile::<S, 4, N>(s, r, &piece, now),
+                3 => self.tile::<S, 3, N>(s, r, &piece, now),
+                2 => self.tile::<S, 2, N>(s, r, &piece, now),
+                _ => self.tile::<S, 1, N>(s, r, &piece, now),
+            }
+            (r, sums) = (r + m, later);
+        }
+    }
+
+    /// M rows and N vectors of columns, all in registers.
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        r: usize,
+        Piece { first, lanes, panel, .. }: &Piece<'_, R::V<S>, N>,
+        sums: &mut [[R::V<S>; N]],
+    ) {
         let mut acc = [[R::splat(s, R::ZERO); N]; M];
-        // `chunks`, because both begin at their first row: what follows the rows of the last step may be missing.
-        for (dy, x) in self.dy.chunks(self.dy_step).zip(self.x.chunks(self.x_step)) {
-            let dy = &dy[r * row..][..M * row];
-            let x = &x[c * row..][..N * row];
-            for v in 0..row {
-                for p in 0..P {
-                    let mut xs = [x[v][p]; N];
-                    for n in 1..N {
-                        xs[n] = x[n * row + v][p];
-                    }
+        for m in 0..M {
+            for n in 0..N {
+                acc[m][n] = sums[m][n];
+            }
+        }
+        for (t, x) in (*first..).zip(panel.chunks_exact(lanes.len())) {
+            // In eights, a constant, so that one check serves for eight lanes: all multiples of the quantum are of 8, too.
+            let (x, _) = x.as_chunks::<8>();
+            let all = self.dy.some(t, r..r + M, self.lanes);
+            let mut dy = [&[][..]; M];
+            for m in 0..M {
+                dy[m] = &all[m * self.lanes..][lanes.clone()].as_chunks::<8>().0[..x.len()];
+            }
+            for (i, x) in x.iter().enumerate() {
+                for l in 0..8 {
                     for m in 0..M {
-                        let d = dy[m * row + v][p];
+                        let d = R::splat(s, dy[m][i][l]);
                         for n in 0..N {
-                            acc[m][n] = R::vfma(s, d, xs[n], acc[m][n]);
+                            acc[m][n] = R::vfma(s, d, x[l][n], acc[m][n]);
                         }
                     }
                 }
             }
         }
-        // By constant indices: were `acc` indexed by a variable here, it would live in memory in the loop above.
-        self.add_row(dw, r, c, acc[0]);
-        if M > 1 {
-            self.add_row(dw, r + 1, c, acc[1]);
-            self.add_row(dw, r + 2, c, acc[2]);
-            self.add_row(dw, r + 3, c, acc[3]);
-        }
-    }
-
-    #[inline(always)]
-    fn add_row<const N: usize>(&self, dw: &mut [R], r: usize, c: usize, sums: [R::V<S>; N]) {
-        let (stride, first) = self.columns;
-        let dw = &mut dw[r * stride + first + c..][..N];
-        for n in 0..N {
-            dw[n] += R::vsum(self.s, sums[n]);
+        for m in 0..M {
+            for n in 0..N {
+                sums[m][n] = acc[m][n];
+            }
         }
     }
 }
 
-/// db[r] += Σₜ Σₗ dy[t, r, l].
-pub struct RowSums<'a, R> {
-    /// The rows that are summed.
-    pub dy: Band<'a, R>,
-    /// `[rows]` both, or empty
-    pub db: [&'a mut [R]; 2],
-    /// A multiple of the quantum.
-    pub lanes: usize,
+/// What one panel serves.
+struct Piece<'p, V, const N: usize> {
+    /// The rows of dW.
+    rows: Range<usize>,
+    /// The first step.
+    first: usize,
+    /// The lanes of each step.
+    lanes: Range<usize>,
+    /// x of each step and lane, N vectors of columns.
+    panel: &'p [[V; N]],
 }
 
-impl<R: Num> WithSimd for RowSums<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, s: S) {
-        // Eight rows side by side, so that no sum waits for its last addition.
-        let rows = self.dy.rows.len();
-        // An addition takes four cycles and two can begin in each: eight sums under way are enough.
-        let eights = rows / 8 * 8;
-        (0..eights).step_by(8).for_each(|r| self.sum::<S, 8>(s, r));
-        (eights..rows).for_each(|r| self.sum::<S, 1>(s, r));
-    }
-}
-
-impl<R: Num> RowSums<'_, R> {
-    /// Sums M rows, beginning at `first`.
-    #[inline(always)]
-    fn sum<S: Simd, const M: usize>(&mut self, s: S, first: usize) {
-        let Band { data, height, rows } = &self.dy;
-        let nv = self.lanes / R::lanes::<S>();
-        let mut sums = [R::splat(s, R::ZERO); M];
-        for dy in R::vectors::<S>(data).chunks(height * nv) {
-            let dy = &dy[(rows.start + first) * nv..][..M * nv];
-            for v in 0..nv {
-                for m in 0..M {
-                    sums[m] = R::vadd(s, sums[m], dy[m * nv + v]);
+/// to[l] = x[..][l], N vectors of columns for each lane.
+#[inline(always)]
+fn transpose<R: Num, S: Simd, const N: usize>(s: S, x: [&[R]; MOST], to: &mut [[R::V<S>; N]]) {
+    let width = R::lanes::<S>();
+    match R::QUAD {
+        _ if width == 1 => {
+            for (l, to) in to.iter_mut().enumerate() {
+                for n in 0..N {
+                    to[n] = R::splat(s, x[n][l]);
                 }
             }
         }
-        let mut totals = [R::ZERO; M];
-        for m in 0..M {
-            totals[m] = R::vsum(s, sums[m]);
+        4 => transpose_quads::<R, S, N, 4>(s, x, to),
+        _ => transpose_quads::<R, S, N, 2>(s, x, to),
+    }
+}
+
+/// As above, Q lanes at a time: as many as 128 bits hold.
+// A vector is first put together from pieces of 128 bits, each of another row, which are loaded to where they belong; what
+// is left is to transpose within pieces, and no instruction set needs more than two operations for a vector of that.
+#[inline(always)]
+fn transpose_quads<R: Num, S: Simd, const N: usize, const Q: usize>(
+    s: S,
+    x: [&[R]; MOST],
+    to: &mut [[R::V<S>; N]],
+) {
+    let width = R::lanes::<S>();
+    let (to, _) = to.as_chunks_mut::<Q>();
+    for n in 0..N {
+        // Each cut to the same length here, where the compiler sees it, so that nothing is left to check in the loop.
+        let mut rows = [&[][..]; MOST / WIDTH];
+        for c in 0..width {
+            rows[c] = &x[n * width + c].as_chunks::<Q>().0[..to.len()];
         }
-        for db in &mut self.db {
-            if !db.is_empty() {
-                db[first..][..M].iter_mut().zip(totals).for_each(|(db, total)| *db += total);
+        for (i, to) in to.iter_mut().enumerate() {
+            let mut pieces = [[R::ZERO; MOST / WIDTH]; 4];
+            for q in 0..width / Q {
+                for j in 0..Q {
+                    pieces[j][q * Q..][..Q].copy_from_slice(&rows[q * Q + j][i]);
+                }
+            }
+            let mut vectors = [R::splat(s, R::ZERO); 4];
+            for j in 0..Q {
+                vectors[j] = R::vectors::<S>(&pieces[j][..width])[0];
+            }
+            let vectors = R::transpose(s, vectors);
+            for j in 0..Q {
+                to[j][n] = vectors[j];
             }
         }
     }
+}
+
+/// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
+///
+/// Lane l of a step belongs to sum l mod 8 of its row, and [`sum_of_eight`] adds these up: the same bits at any width of
+/// a vector.
+#[inline(always)]
+pub fn row_sums<R: Num>(dy: Band<'_, R>, mut db: [&mut [R]; 2], lanes: usize) {
+    // Four rows side by side, so that no sum waits for its last addition.
+    let rows = dy.rows.len();
+    let fours = rows / 4 * 4;
+    for r in (0..fours).step_by(4) {
+        sum_rows::<R, 4>(&dy, r, &mut db, lanes);
+    }
+    for r in fours..rows {
+        sum_rows::<R, 1>(&dy, r, &mut db, lanes);
+    }
+}
+
+/// Sums M rows, beginning at `first`.
+#[inline(always)]
+fn sum_rows<R: Num, const M: usize>(dy: &Band<'_, R>, first: usize, db: &mut [&mut [R]; 2], lanes: usize) {
+    let mut sums = [[R::ZERO; 8]; M];
+    for t in 0..dy.len(lanes) {
+        for (m, sums) in sums.iter_mut().enumerate() {
+            for dy in dy.row(t, first + m, lanes).as_chunks::<8>().0 {
+                sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
+            }
+        }
+    }
+    for db in db.iter_mut().filter(|db| !db.is_empty()) {
+        for (db, sums) in db[first..].iter_mut().zip(sums) {
+            *db += sum_of_eight(sums);
+        }
+    }
+}
+
+/// The sum of eight lanes, by halves.
+#[inline(always)]
+pub fn sum_of_eight<R: Num>([a, b, c, d, e, f, g, h]: [R; 8]) -> R {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }

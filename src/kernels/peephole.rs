@@ -15,7 +15,7 @@ use pulp::{Simd, WithSimd};
 use super::activation::{sigmoid, tanh};
 use super::lstm::quarters;
 use super::simd::Num;
-use super::streams::{Spread, map_rows};
+use super::streams::{Spread, map, map_rows};
 
 /// One step forward. All but `gates` and `peepholes` are `[H, lanes]`.
 pub struct Forward<'a, R> {
@@ -72,20 +72,30 @@ impl<R: Num> WithSimd for Forward<'_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         let Self { gates, peepholes, c_prev, c, tanh_c, h, lanes } = self;
         let [i, f, g, o] = quarters(gates);
+        let [p_i, p_f, p_o] = thirds(peepholes);
+        // Two loops for the reason that an LSTM has two.
         map_rows(
             s,
-            Spread { lanes, of_row: thirds(peepholes), of_lane: [] },
+            Spread { lanes, of_row: [p_i, p_f, p_o], of_lane: [] },
             [c_prev],
-            [i, f, g, o, c, tanh_c, h],
+            [i, f, g, &mut *o, &mut *c],
             #[inline(always)]
-            |[p_i, p_f, p_o], [], [c_prev], [i, f, g, o, ..]| {
+            |[p_i, p_f, p_o], [], [c_prev], [i, f, g, o, _]| {
                 let i = sigmoid::<R, S>(s, R::vfma(s, p_i, c_prev, i));
                 let f = sigmoid::<R, S>(s, R::vfma(s, p_f, c_prev, f));
                 let g = tanh::<R, S>(s, g);
                 let c = R::vfma(s, i, g, R::vmul(s, f, c_prev));
-                let o = sigmoid::<R, S>(s, R::vfma(s, p_o, c, o));
-                let tanh_c = tanh::<R, S>(s, c);
-                [i, f, g, o, c, tanh_c, R::vmul(s, o, tanh_c)]
+                [i, f, g, R::vfma(s, p_o, c, o), c]
+            },
+        );
+        map(
+            s,
+            [c],
+            [o, tanh_c, h],
+            #[inline(always)]
+            |[c], [o, ..]| {
+                let (o, tanh_c) = (sigmoid::<R, S>(s, o), tanh::<R, S>(s, c));
+                [o, tanh_c, R::vmul(s, o, tanh_c)]
             },
         );
     }

@@ -10,6 +10,8 @@
 //! 35 units and 32 lanes); in return every layer shares this one product, in one order of summation, and a new cell is
 //! its pointwise part alone.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::simd;
@@ -77,19 +79,24 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).step_by(BLOCK).map(move |row| (row, BLOCK.min(rows - row)))
 }
 
-/// Heights of register tiles, beginning with the one that fills the registers.
-// A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 27 of 32
-// registers, or 15 of 16. With AVX-512, two FMAs a cycle of four cycles' latency need eight sums under way: 24 are enough,
-// and so are those of 4 rows.
-const HEIGHTS_32: [usize; 6] = [12, 8, 4, 3, 2, 1];
-const HEIGHTS_16: [usize; 5] = [6, 4, 3, 2, 1];
+/// The most columns of W that are processed at a time: x of 32 lanes is then 32 kB of f32, and a block of 48 rows 48 kB. The
+/// second-level cache keeps both while all rows of the block and all lanes read them; 96 columns would fit the first-level
+/// cache, but sums would be stored and read back more often than that saves.
+const DEPTH: usize = 256;
 
 /// Cuts a block of `height` rows into register tiles of (first row, height).
+// A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 27 of 32
+// registers with 12 rows, 15 of 16 with 6. Two FMAs a cycle of four cycles' latency need eight sums under way. Six rows are
+// just above that, so 35 rows are better cut into 6 · 5 + 5 than into 6 · 5 + 4 + 1; of twelve, a third would do.
 fn tiles(height: usize) -> impl Iterator<Item = (usize, usize)> {
-    let heights: &[usize] = if simd::registers() >= 32 { &HEIGHTS_32 } else { &HEIGHTS_16 };
+    let many = simd::registers() >= 32;
     let mut row = 0;
     std::iter::from_fn(move || {
-        let m = *heights.iter().find(|&&m| m <= height - row)?;
+        let m = match height - row {
+            0 => return None,
+            left if many => *[12, 8, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
+            left => left.div_ceil(left.div_ceil(6)),
+        };
         row += m;
         Some((row - m, m))
     })
@@ -110,6 +117,7 @@ pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) 
                 12 => pack_rows::<R, 12>(parts, biases, row, to),
                 8 => pack_rows::<R, 8>(parts, biases, row, to),
                 6 => pack_rows::<R, 6>(parts, biases, row, to),
+                5 => pack_rows::<R, 5>(parts, biases, row, to),
                 4 => pack_rows::<R, 4>(parts, biases, row, to),
                 3 => pack_rows::<R, 3>(parts, biases, row, to),
                 2 => pack_rows::<R, 2>(parts, biases, row, to),
@@ -175,7 +183,7 @@ impl<R: Num> WithSimd for Product<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { mut packed, xs, start, y, lanes } = self;
+        let Self { packed, xs, start, y, lanes } = self;
         if lanes == 1 {
             return one_sample::<R, S>(s, packed, xs, start, y);
         }
@@ -183,31 +191,65 @@ impl<R: Num> WithSimd for Product<'_, R> {
         let k = (xs[0].len() + xs[1].len() + xs[2].len()) / lanes;
         let y = R::vectors_mut::<S>(y);
         let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1]), R::vectors::<S>(xs[2])];
-        for (row, height) in blocks(y.len() / nv) {
-            let line = line(height);
-            // As `pack` cut it: it has to come to the same blocks and tiles by the same functions.
-            let (block, rest) = packed.split_at(line * (k + 1));
-            packed = rest;
-            for (first, m) in tiles(height) {
-                let rows = Rows { w: &block[first..], line, xs, start, nv };
-                let y = &mut y[(row + first) * nv..][..m * nv];
-                match m {
-                    12 => some_rows::<R, S, 12>(s, rows, y),
-                    8 => some_rows::<R, S, 8>(s, rows, y),
-                    6 => some_rows::<R, S, 6>(s, rows, y),
-                    4 => some_rows::<R, S, 4>(s, rows, y),
-                    3 => some_rows::<R, S, 3>(s, rows, y),
-                    2 => some_rows::<R, S, 2>(s, rows, y),
-                    _ => some_rows::<R, S, 1>(s, rows, y),
+        // All rows of y take a block of k before the next one does. The sums lie in y in between, so each of them is still
+        // one chain.
+        let depth = k.div_ceil(k.div_ceil(DEPTH).max(1)).max(1);
+        for first_k in (0..k.max(1)).step_by(depth) {
+            let ks = first_k..k.min(first_k + depth);
+            let xs = part(xs, ks.start * nv..ks.end * nv);
+            let start = if first_k == 0 { start } else { Start::Add };
+            for (row, height) in blocks(y.len() / nv) {
+                let line = line(height);
+                // As `pack` cut it: it has to come to the same blocks and tiles by the same functions. All blocks in front
+                // of this one are whole.
+                let block = &packed[row * (k + 1)..][..line * (k + 1)];
+                let (bias, w) = block.split_at(line);
+                let w = &w[ks.start * line..ks.end * line];
+                for (first, m) in tiles(height) {
+                    let rows = Rows {
+                        bias: &bias[first..],
+                        w: w.get(first..).unwrap_or_default(),
+                        line,
+                        xs,
+                        start,
+                        nv,
+                    };
+                    let y = &mut y[(row + first) * nv..][..m * nv];
+                    match m {
+                        12 => some_rows::<R, S, 12>(s, rows, y),
+                        8 => some_rows::<R, S, 8>(s, rows, y),
+                        6 => some_rows::<R, S, 6>(s, rows, y),
+                        5 => some_rows::<R, S, 5>(s, rows, y),
+                        4 => some_rows::<R, S, 4>(s, rows, y),
+                        3 => some_rows::<R, S, 3>(s, rows, y),
+                        2 => some_rows::<R, S, 2>(s, rows, y),
+                        _ => some_rows::<R, S, 1>(s, rows, y),
+                    }
                 }
             }
         }
     }
 }
 
+/// The elements `range` of three slices that follow one another.
+#[inline(always)]
+fn part<V>(slices: [&[V]; 3], range: Range<usize>) -> [&[V]; 3] {
+    let mut first = 0;
+    slices.map(
+        #[inline(always)]
+        |slice| {
+            let [start, end] = [range.start, range.end].map(|at| at.saturating_sub(first).min(slice.len()));
+            first += slice.len();
+            &slice[start..end]
+        },
+    )
+}
+
 /// What all tiles of some rows read.
 #[derive(Clone, Copy)]
 struct Rows<'a, R: Num, S: Simd> {
+    /// The rows' biases.
+    bias: &'a [R],
     /// The rows' weights, at the beginning of each line.
     w: &'a [R],
     /// How long a line is.
@@ -241,9 +283,7 @@ fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
     y: &mut [R::V<S>],
     v: usize,
 ) {
-    let Rows { w, line, xs, start, nv } = rows;
-    // The first line is the biases'; as it was packed, so it is cut.
-    let (bias, w) = w.split_at(line);
+    let Rows { bias, w, line, xs, start, nv } = rows;
     let mut acc = [[R::splat(s, R::ZERO); N]; M];
     for m in 0..M {
         for n in 0..N {

@@ -133,18 +133,22 @@ pub trait Num: Scalar + bytemuck::Pod {
     fn vmul<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// a / b
     fn vdiv<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
-    /// a · b + c, fused where the machine can
+    /// a · b + c, rounded once
     fn vfma<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>, c: Self::V<S>) -> Self::V<S>;
     /// The smaller of a and b. If one is NaN, b or NaN; so the operand that may be NaN must be second.
     fn vmin<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
     /// The larger of a and b. If one is NaN, b or NaN; so the operand that may be NaN must be second.
     fn vmax<S: Simd>(s: S, a: Self::V<S>, b: Self::V<S>) -> Self::V<S>;
-    /// The sum of all lanes, in an order that depends on the instruction set.
-    fn vsum<S: Simd>(s: S, a: Self::V<S>) -> Self;
-    /// 2^n, where n is the integer in the low bits of `a = n + MAGIC`.
+    /// Transposes within each piece of 128 bits: lane j of piece q of vector i becomes lane i of piece q of vector j, for
+    /// i and j below [`QUAD`](Self::QUAD). Vectors have at least 128 bits here.
+    fn transpose<S: Simd>(s: S, rows: [Self::V<S>; 4]) -> [Self::V<S>; 4];
+    /// 2^n, where `a = n + MAGIC`.
     fn vexp2<S: Simd>(s: S, a: Self::V<S>) -> Self::V<S>;
 
-    /// 1.5 · 2^(mantissa bits): adding it rounds to an integer, which is then in the low bits.
+    /// How many values 128 bits hold.
+    const QUAD: usize = 16 / size_of::<Self>();
+    /// 1.5 · 2^(mantissa bits), and the bias of an exponent: adding it to x rounds to an integer n, of which n + bias, the
+    /// exponent of 2^n, is then in the low bits.
     const MAGIC: Self;
     /// log₂ e
     const LOG2_E: Self;
@@ -167,7 +171,7 @@ pub trait Num: Scalar + bytemuck::Pod {
 macro_rules! num {
     ($t:ident, $v:ident, $bits:ident, $shift:literal, $as_simd:ident, $as_mut_simd:ident,
      $load_part:ident, $store_part:ident, $splat:ident, $add:ident,
-     $sub:ident, $mul:ident, $div:ident, $fma:ident, $min:ident, $max:ident, $sum:ident) => {
+     $sub:ident, $mul:ident, $div:ident, $fma:ident, $fused:path, $min:ident, $max:ident) => {
         type V<S: Simd> = S::$v;
 
         #[inline(always)]
@@ -208,6 +212,11 @@ macro_rules! num {
         }
         #[inline(always)]
         fn vfma<S: Simd>(s: S, a: S::$v, b: S::$v, c: S::$v) -> S::$v {
+            if size_of::<S::$v>() == size_of::<Self>() {
+                // The operation of the one-lane level rounds twice.
+                let [a, b, c]: [Self; 3] = [a, b, c].map(bytemuck::cast);
+                return bytemuck::cast($fused(a, b, c));
+            }
             s.$fma(a, b, c)
         }
         #[inline(always)]
@@ -229,14 +238,10 @@ macro_rules! num {
             s.$max(a, b)
         }
         #[inline(always)]
-        fn vsum<S: Simd>(s: S, a: S::$v) -> Self {
-            s.$sum(a)
-        }
-        #[inline(always)]
         fn vexp2<S: Simd>(_: S, mut a: S::$v) -> S::$v {
-            // The shift moves n into the exponent and MAGIC's own bits out of the word; negative n wrap as they should.
+            // The shift moves n and the bias into the exponent, and MAGIC's own bits out of the word.
             for bits in bytemuck::cast_slice_mut::<S::$v, $bits>(std::slice::from_mut(&mut a)) {
-                *bits = (*bits << $shift).wrapping_add($t::to_bits(1.0));
+                *bits <<= $shift;
             }
             a
         }
@@ -244,6 +249,58 @@ macro_rules! num {
         const MINUS_EXP_LIMIT: Self = -Self::EXP_LIMIT;
         const MINUS_TANH_LIMIT: Self = -Self::TANH_LIMIT;
     };
+}
+
+/// a · b + c, rounded once, on a processor that may not have an instruction for it: `f32::mul_add` would then call a function
+/// at four times the cost.
+///
+/// The product is exact in f64. The sum is rounded to odd, which leaves a trace of what is cut off, so that the second
+/// rounding, to f32, comes out as if it were the only one.
+///
+/// Source: Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd".
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    let (product, c) = (a as f64 * b as f64, c as f64);
+    let sum = product + c;
+    // What the addition cut off, exactly (Knuth's two-sum).
+    let added = sum - product;
+    let error = (product - (sum - added)) + (c - added);
+    let inexact = (error > 0.0) | (error < 0.0);
+    // One unit towards the exact sum, if the last bit is even; the other even neighbour is further away than the odd one.
+    let away = (error > 0.0) == (sum > 0.0);
+    let bits = sum.to_bits();
+    let step = u64::from(inexact & (bits & 1 == 0));
+    f64::from_bits(if away { bits.wrapping_add(step) } else { bits.wrapping_sub(step) }) as f32
+}
+
+/// Exchanges the odd lanes of `a` with the even lanes of `b`.
+#[inline(always)]
+fn exchange_lanes<S: Simd>(s: S, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
+    let [swapped_a, swapped_b] = [a, b].map(
+        #[inline(always)]
+        |a| bytemuck::cast(s.swap_re_im_c32s(bytemuck::cast(a))),
+    );
+    let odd = lanes_with(s, 1);
+    [s.select_f32s(odd, swapped_b, a), s.select_f32s(odd, b, swapped_a)]
+}
+
+/// The same with pairs of lanes, which are the lanes of f64.
+#[inline(always)]
+fn exchange_pairs<S: Simd>(s: S, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
+    let [swapped_a, swapped_b] = [a, b].map(
+        #[inline(always)]
+        |a| bytemuck::cast(s.swap_re_im_c64s(bytemuck::cast(a))),
+    );
+    let odd = lanes_with(s, 2);
+    [s.select_f32s(odd, swapped_b, a), s.select_f32s(odd, b, swapped_a)]
+}
+
+/// The lanes in whose number this bit is set.
+#[inline(always)]
+fn lanes_with<S: Simd>(s: S, bit: u32) -> S::m32s {
+    const NUMBERS: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    let numbers = S::as_simd_u32s(&NUMBERS[..S::F32_LANES]).0[0];
+    s.equal_u32s(s.and_u32s(numbers, s.splat_u32s(bit)), s.splat_u32s(bit))
 }
 
 impl Num for f32 {
@@ -262,13 +319,20 @@ impl Num for f32 {
         mul_f32s,
         div_f32s,
         mul_add_e_f32s,
+        fused,
         min_f32s,
-        max_f32s,
-        reduce_sum_f32s
+        max_f32s
     );
 
-    // 1.5 · 2²³: the half keeps the sum in one binade for negative n, too.
-    const MAGIC: Self = 12_582_912.0;
+    #[inline(always)]
+    fn transpose<S: Simd>(s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 4] {
+        let [[a, c], [b, d]] = [exchange_pairs(s, a, c), exchange_pairs(s, b, d)];
+        let [[a, b], [c, d]] = [exchange_lanes(s, a, b), exchange_lanes(s, c, d)];
+        [a, b, c, d]
+    }
+
+    // 1.5 · 2²³ + 127: the half keeps the sum in one binade for negative n, too.
+    const MAGIC: Self = 12_583_039.0;
     const LOG2_E: Self = std::f32::consts::LOG2_E;
     // 355 / 512 has nine bits, so n · hi is exact for every n of the range even without FMA. The split is that of the
     // Cephes library's `expf`.
@@ -300,13 +364,19 @@ impl Num for f64 {
         mul_f64s,
         div_f64s,
         mul_add_e_f64s,
+        f64::mul_add,
         min_f64s,
-        max_f64s,
-        reduce_sum_f64s
+        max_f64s
     );
 
-    // 1.5 · 2⁵²
-    const MAGIC: Self = 6_755_399_441_055_744.0;
+    #[inline(always)]
+    fn transpose<S: Simd>(s: S, [a, b, c, d]: [S::f64s; 4]) -> [S::f64s; 4] {
+        let [a, b]: [S::f32s; 2] = exchange_pairs(s, bytemuck::cast(a), bytemuck::cast(b));
+        [bytemuck::cast(a), bytemuck::cast(b), c, d]
+    }
+
+    // 1.5 · 2⁵² + 1023
+    const MAGIC: Self = 6_755_399_441_056_767.0;
     const LOG2_E: Self = std::f64::consts::LOG2_E;
     // The split of fdlibm's `exp`: the high part ends in 21 zero bits.
     const MINUS_LN_2: [Self; 2] = [-6.931_471_803_691_238e-1, -1.908_214_929_270_587_7e-10];
@@ -331,4 +401,37 @@ impl Num for f64 {
     const EXP_LIMIT: Self = 708.0;
     // 1 − tanh(20) is 8e-18, less than half of what f64 can tell from 1 (1e-16).
     const TANH_LIMIT: Self = 40.0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fused;
+    use crate::rng;
+    use rand::RngCore;
+
+    #[test]
+    fn fused_multiply_add_rounds_once() {
+        let mut rng = rng::rng(1);
+        let check = |a: f32, b: f32, c: f32| {
+            let (found, expected) = (fused(a, b, c), a.mul_add(b, c));
+            assert!(
+                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
+                "{a:e} · {b:e} + {c:e} is {found:e}, expected {expected:e}"
+            );
+        };
+        let special = [0.0, -0.0, 1.0, -1.0, f32::MIN_POSITIVE, 1e-45, f32::MAX, f32::INFINITY, f32::NAN];
+        for a in special {
+            for b in special {
+                special.iter().for_each(|&c| check(a, b, c));
+            }
+        }
+        for _ in 0..1_000_000 {
+            let [a, b, c] = [(); 3].map(|()| f32::from_bits(rng.next_u32()));
+            check(a, b, c);
+            // The sum is close to half way between two f32: where rounding twice goes wrong.
+            let half = f32::from_bits(0x3f80_0000 | rng.next_u32() >> 9);
+            check(half, f32::from_bits(0x3380_0000 | rng.next_u32() & 0x7f_ffff), 1.0 + half);
+            check(a, b, -a * b);
+        }
+    }
 }

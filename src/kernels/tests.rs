@@ -78,12 +78,18 @@ fn product_equals_reference<R: Kernels>(tolerance: f64) {
 }
 
 fn outer_equals_reference<R: Kernels>(tolerance: f64) {
-    for (t, rows, cols, quanta) in [(1, 1, 1, 1), (2, 5, 13, 1), (3, 67, 6, 2), (28, 12, 11, 3)] {
+    for (t, rows, cols, quanta) in
+        [(1, 1, 1, 1), (2, 5, 13, 1), (3, 67, 6, 2), (28, 12, 11, 3), (2, 300, 37, 5), (1, 3, 70, 40)]
+    {
         let lanes = quanta * R::QUANTUM;
         let (dy, x) = (values::<R>(t * rows * lanes, 1), values::<R>(t * cols * lanes, 2));
         let (dw0, db0) = (values::<R>(rows * cols, 3), values::<R>(rows, 4));
         let (mut dw, mut db) = (dw0.clone(), db0.clone());
-        R::outer(Band::new(&dy, rows), Band::new(&x, cols), &mut dw, (cols, 0), lanes);
+        R::outer(
+            Band::new(&dy, rows),
+            [Columns::new([Band::new(&x, cols), Band::NONE], &mut dw), Columns::none()],
+            lanes,
+        );
         let mut again = db.clone();
         R::row_sums(Band::new(&dy, rows), [&mut db, &mut again], lanes);
         assert_eq!(db, again);
@@ -102,41 +108,79 @@ fn outer_equals_reference<R: Kernels>(tolerance: f64) {
         }
         close(&dw, &expected, tolerance * (t * lanes) as f64, "outer");
         close(&db, &sums, tolerance * (t * lanes) as f64, "row sums");
-        // The same with a step before, one after, and an extra row in each, which must not be read.
-        let spaced = |from: &[R], n: usize| {
-            let mut to = vec![R::from_f64(f64::NAN); (t + 2) * (n + 1) * lanes];
-            for (i, from) in from.chunks_exact(n * lanes).enumerate() {
-                to[(i + 1) * (n + 1) * lanes..][..n * lanes].copy_from_slice(from);
-            }
-            to
-        };
-        let (dy_spaced, x_spaced) = (spaced(&dy, rows), spaced(&x, cols));
-        let band = |data, n: usize| Band::new(data, n + 1).steps(1..t + 1, lanes).rows(0..n);
-        let (mut dw_spaced, mut db_spaced) = (dw0.clone(), db0.clone());
-        R::outer(band(&dy_spaced, rows), band(&x_spaced, cols), &mut dw_spaced, (cols, 0), lanes);
-        R::row_sums(band(&dy_spaced, rows), [&mut db_spaced, &mut []], lanes);
-        assert_eq!((dw_spaced, db_spaced), (dw.clone(), db.clone()), "steps apart");
-        // The middle of each, into part of a wider matrix, whose other elements must not change.
-        let (some_rows, some_cols) = (rows / 3..rows, cols / 2..cols);
-        let stride = some_cols.len() + 2;
-        let mut wide = vec![R::ONE; some_rows.len() * stride];
-        let mut band_sums = vec![R::ZERO; some_rows.len()];
-        let band = Band::new(&dy, rows).rows(some_rows.clone());
-        R::outer(band.clone(), Band::new(&x, cols).rows(some_cols.clone()), &mut wide, (stride, 1), lanes);
-        R::row_sums(band, [&mut [], &mut band_sums], lanes);
-        for (i, r) in some_rows.enumerate() {
-            let mut expected_row = vec![1.0];
-            expected_row
-                .extend(some_cols.clone().map(|c| 1.0 + expected[r * cols + c] - dw0[r * cols + c].to_f64()));
-            expected_row.push(1.0);
-            close(&wide[i * stride..][..stride], &expected_row, tolerance * (t * lanes) as f64, "a part");
-            close(
-                &band_sums[i..=i],
-                &[sums[r] - db0[r].to_f64()],
-                tolerance * (t * lanes) as f64,
-                "a part's sums",
-            );
+        outer_of_steps_apart(&dy, &x, [&dw0, &db0, &dw, &db], [rows, cols, lanes]);
+        outer_in_parts(&dy, &x, [&dw0, &db0, &dw, &db], [rows, cols, lanes]);
+    }
+}
+
+/// The same with a step before, one after, and an extra row in each, which must not be read.
+fn outer_of_steps_apart<R: Kernels>(
+    dy: &[R],
+    x: &[R],
+    [dw0, db0, dw, db]: [&[R]; 4],
+    [rows, cols, lanes]: [usize; 3],
+) {
+    let t = x.len() / (cols * lanes);
+    let spaced = |from: &[R], n: usize| {
+        let mut to = vec![R::from_f64(f64::NAN); (t + 2) * (n + 1) * lanes];
+        for (i, from) in from.chunks_exact(n * lanes).enumerate() {
+            to[(i + 1) * (n + 1) * lanes..][..n * lanes].copy_from_slice(from);
         }
+        to
+    };
+    let (dy, x) = (spaced(dy, rows), spaced(x, cols));
+    let band = |data, n: usize| Band::new(data, n + 1).steps(1..t + 1, lanes).rows(0..n);
+    let (mut found, mut sums) = (dw0.to_vec(), db0.to_vec());
+    let columns = Columns::new([band(&x, cols), Band::NONE], &mut found);
+    R::outer(band(&dy, rows), [columns, Columns::none()], lanes);
+    R::row_sums(band(&dy, rows), [&mut sums, &mut []], lanes);
+    assert_eq!((&found[..], &sums[..]), (dw, db), "steps apart");
+}
+
+/// Some of the rows; and the columns of two matrices, the second of which is the product with two parts of x. Each element
+/// is the same chain as before.
+fn outer_in_parts<R: Kernels>(
+    dy: &[R],
+    x: &[R],
+    [dw0, db0, dw, db]: [&[R]; 4],
+    [rows, cols, lanes]: [usize; 3],
+) {
+    let some_rows = rows / 3..rows;
+    let [first, second, third] = [0..cols / 3, cols / 3..cols / 2, cols / 2..cols];
+    let split = |dw: &[R]| -> [Vec<R>; 2] {
+        [first.clone(), first.end..cols].map(|columns| {
+            let rows = dw.chunks_exact(cols).skip(some_rows.start);
+            rows.flat_map(|row| &row[columns.clone()]).copied().collect()
+        })
+    };
+    let [mut left, mut right] = split(dw0);
+    let mut sums = db0[some_rows.clone()].to_vec();
+    let dy = Band::new(dy, rows).rows(some_rows.clone());
+    let x = |rows: &std::ops::Range<usize>| Band::new(x, cols).rows(rows.clone());
+    let columns =
+        [Columns::new([x(&first), Band::NONE], &mut left), Columns::new([x(&second), x(&third)], &mut right)];
+    R::outer(dy.clone(), columns, lanes);
+    R::row_sums(dy, [&mut [], &mut sums], lanes);
+    assert_eq!([left, right], split(dw), "parts");
+    assert_eq!(sums, db[some_rows], "a part's sums");
+}
+
+/// Each weight is one chain of fused multiply-adds, over steps, then lanes.
+#[test]
+fn weight_gradients_are_one_chain() {
+    for (t, rows, cols, lanes) in [(3, 7, 5, 16), (9, 140, 63, 32), (2, 35, 70, 48), (1, 300, 18, 272)] {
+        let (dy, x) = (values::<f32>(t * rows * lanes, 1), values::<f32>(t * cols * lanes, 2));
+        let (mut found, mut expected) = (values::<f32>(rows * cols, 3), values::<f32>(rows * cols, 3));
+        let columns = Columns::new([Band::new(&x, cols), Band::NONE], &mut found);
+        f32::outer(Band::new(&dy, rows), [columns, Columns::none()], lanes);
+        for (i, dw) in expected.iter_mut().enumerate() {
+            let (r, c) = (i / cols, i % cols);
+            for t in 0..t {
+                let (dy, x) = (&dy[(t * rows + r) * lanes..][..lanes], &x[(t * cols + c) * lanes..][..lanes]);
+                dy.iter().zip(x).for_each(|(dy, x)| *dw = dy.mul_add(*x, *dw));
+            }
+        }
+        assert_eq!(found, expected, "{t} steps, [{rows}, {cols}], {lanes} lanes");
     }
 }
 
@@ -294,8 +338,7 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
     let x = aligned(t * n_step, 3);
     let mut dh = aligned(t * n_step, 4);
     let mut gates = aligned(t * gates_step, 5);
-    let mut states = [(); 4].map(|()| aligned(n, 6));
-    let mut dw = vec![0.0; 4 * h * h];
+    let [mut dw, mut du] = [(); 2].map(|()| vec![0.0; 4 * h * h]);
     let flop = (t * 2 * 4 * h * h * lanes) as f64;
     let forward = median_seconds(&mut || {
         for t in 0..t {
@@ -304,21 +347,7 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
             f32::product(&packed, xs, Start::Bias, gates, lanes);
         }
     });
-    let pointwise = median_seconds(&mut || {
-        for t in 0..t {
-            let [c_prev, c, tanh_c, h] = &mut states;
-            let gates = &mut gates[t * gates_step..][..4 * n];
-            f32::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c, h });
-        }
-    });
-    let pointwise_back = median_seconds(&mut || {
-        for t in 0..t {
-            let [c_prev, dc, tanh_c, _] = &mut states;
-            let gates = &mut gates[t * gates_step..][..4 * n];
-            let dh = &dh[t * n_step..][..n];
-            f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh, dc });
-        }
-    });
+    let [pointwise, pointwise_back] = speed_of_a_cell(h, lanes, &mut gates, &dh);
     gates.copy_from_slice(&values::<f32>(t * gates_step, 5));
     let backward = median_seconds(&mut || {
         for t in 0..t {
@@ -327,13 +356,16 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
         }
     });
     let (dy, x) = (Band::new(&gates, (4 * h) | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
-    let outer = median_seconds(&mut || f32::outer(dy.clone(), x.clone(), &mut dw, (h, 0), lanes));
+    let outer = median_seconds(&mut || {
+        let columns = [&mut dw, &mut du].map(|dw| Columns::new([x.clone(), Band::NONE], dw));
+        f32::outer(dy.clone(), columns, lanes);
+    });
     println!(
         "H {h}, {lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, \
          {:.0}, pointwise {:.0} and {:.0}, pack {:.0}",
         2e-9 * flop / forward,
         1e-9 * flop / backward,
-        1e-9 * flop / outer,
+        2e-9 * flop / outer,
         1e6 * forward,
         1e6 * backward,
         1e6 * outer,
@@ -341,4 +373,25 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
         1e6 * pointwise_back,
         1e6 * pack,
     );
+}
+
+/// Seconds of the pointwise part of all steps, forward and back.
+fn speed_of_a_cell(h: usize, lanes: usize, gates: &mut [f32], dh: &[f32]) -> [f64; 2] {
+    let (n, calls) = (h * lanes, 200_000 / (h * lanes) + 11);
+    let mut states = [(); 4].map(|()| aligned(n, 6));
+    let forward = median_seconds(calls, || {
+        for gates in gates.chunks_exact_mut(((4 * h) | 1) * lanes) {
+            let [c_prev, c, tanh_c, h] = &mut states;
+            f32::lstm_forward(lstm::Forward { gates: &mut gates[..4 * n], c_prev, c, tanh_c, h });
+        }
+    });
+    let backward = median_seconds(calls, || {
+        for (gates, dh) in gates.chunks_exact_mut(((4 * h) | 1) * lanes).zip(dh.chunks_exact((h | 1) * lanes))
+        {
+            let [c_prev, dc, tanh_c, _] = &mut states;
+            let (gates, dh) = (&mut gates[..4 * n], &dh[..n]);
+            f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh, dc });
+        }
+    });
+    [forward, backward]
 }

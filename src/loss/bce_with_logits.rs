@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::classes::check_weights;
 use super::elementwise::{Elementwise, elementwise};
-use crate::{Error, Result, Shape};
+use crate::{Error, Result, Shape, math};
 
 /// Cross-entropy between σ(y) and probabilities; PyTorch's `BCEWithLogitsLoss`, with its defaults.
 ///
@@ -70,8 +70,8 @@ impl Elementwise for BceWithLogits {
         };
         let (there, not) = (pos_weight * target, 1.0 - target);
         // σ(±y), and the part of −ln σ(±y) beyond max(∓y, 0), all computed from one exponential.
-        let e = (-y.abs()).exp();
-        let (near, far, rest) = (1.0 / (1.0 + e), e / (1.0 + e), e.ln_1p());
+        let e = math::exp(-y.abs());
+        let (near, far, rest) = (1.0 / (1.0 + e), e / (1.0 + e), math::ln_1p(e));
         let (p, q) = if y >= 0.0 { (near, far) } else { (far, near) };
         let value = there * ((-y).max(0.0) + rest) + not * (y.max(0.0) + rest);
         (value, not * p - there * q)

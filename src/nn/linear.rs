@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Description, Features, Forward, Layer};
-use crate::kernels::{Band, Matrix, Start, packed_len};
+use crate::kernels::{Band, Columns, Matrix, Start, packed_len};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
 use crate::params::Axis;
@@ -101,7 +101,8 @@ impl<R: Real> Layer<R> for Linear {
         // dW = Σ dy xᵀ; db = Σ dy; dx = Wᵀ dy
         let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
         let (band, x_band) = (Band::new(dy.data, dy.shape.f), Band::new(x.data, x.shape.f));
-        R::outer(band.clone(), x_band, dweight, (x.shape.f, 0), x.lanes);
+        let columns = Columns::new([x_band, Band::NONE], dweight);
+        R::outer(band.clone(), [columns, Columns::none()], x.lanes);
         if self.bias {
             R::row_sums(band, [dbias, &mut []], x.lanes);
         }

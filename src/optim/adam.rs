@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Update, check, check_eps, optimizer};
+use crate::math::power;
 use crate::{Real, Result};
 
 /// Adam; PyTorch's `Adam`, with its defaults.
@@ -88,8 +89,7 @@ impl Adam {
     pub(super) fn step<R: Real>(&self, decay: f64, update: Update<'_, R>) {
         let Update { step, lr, params: p, grads: g, moments: [m, v, max] } = update;
         let (beta1, beta2) = self.betas;
-        let t = step as f64;
-        let (correction1, correction2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
+        let (correction1, correction2) = (1.0 - power(beta1, step), 1.0 - power(beta2, step));
         let step_size = R::from_f64(lr / correction1);
         let root2 = R::from_f64(correction2.sqrt());
         let (rest1, rest2) = (R::from_f64(1.0 - beta1), R::from_f64(1.0 - beta2));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Update, check, check_eps, optimizer};
+use crate::math::power;
 use crate::{Real, Result};
 
 /// Adam with the largest gradient in place of the mean square; PyTorch's `Adamax`, with its defaults.
@@ -74,7 +75,7 @@ impl Adamax {
     fn rule<R: Real>(&self, update: Update<'_, R>) {
         let Update { step, lr, params: p, grads: g, moments: [m, u, _] } = update;
         let (beta1, beta2) = self.betas;
-        let step_size = R::from_f64(lr / (1.0 - beta1.powf(step as f64)));
+        let step_size = R::from_f64(lr / (1.0 - power(beta1, step)));
         let rest1 = R::from_f64(1.0 - beta1);
         let (beta2, eps, decay) = (R::from_f64(beta2), R::from_f64(self.eps), R::from_f64(self.weight_decay));
         for (((p, &g), m), u) in p.iter_mut().zip(g).zip(m).zip(u) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Error, Result, rng};
+use crate::{Error, Result, math, rng};
 
 /// Separates these draws from all others with the same seed.
 const SPACE: u64 = u64::from_be_bytes(*b"space\0\0\0");
@@ -182,8 +182,8 @@ impl Values {
             }
             Self::Uniform(from, to) => (from + (to - from) * rng::unit(rng)).into(),
             Self::LogUniform(from, to) => {
-                let (low, high) = (from.ln(), to.ln());
-                (low + (high - low) * rng::unit(rng)).exp().clamp(*from, *to).into()
+                let (low, high) = (math::ln(*from), math::ln(*to));
+                math::exp(low + (high - low) * rng::unit(rng)).clamp(*from, *to).into()
             }
         }
     }

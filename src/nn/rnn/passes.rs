@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::cell::{Cell, CellStep, CellStepBack, GateStep, GateStepBack};
+use super::cell::{Block, Cell, CellStep, CellStepBack, GateStep, GateStepBack};
 use super::lanes::{add, clear, copy, finished};
 use super::layout::{Direction, Part, Second, StackLayout, odd};
 use super::packing::{Packs, Weights};
 use super::recurrent::Recurrent;
 use super::tape::{Tape, Tapes, Track, cut};
-use crate::kernels::{Band, Start};
+use crate::kernels::{Band, Columns, Start};
 use crate::nn::{Context, Mode};
 use crate::{Real, Seq, SeqMut};
 
@@ -390,25 +390,16 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         grads: &mut [R],
     ) {
         let Self { layout, lanes, .. } = *self;
-        let grads = Weights::of_gradients(layout, part, grads);
+        let mut grads = Weights::of_gradients(layout, part, grads);
         let (tape, below) = cache.tapes.split(part);
         let input = self.input(part.layer, x, below, cache.dropped);
-        let da = self.band(tape.gates.data(), odd(layout.rows()));
-        self.input_weight_gradients(da.clone(), input, grads.ih);
-        self.hidden_weight_gradients(part, &tape, da.clone(), grads.hh);
-        if layout.bias {
-            for (i, block) in self.stack.cell.blocks().iter().enumerate() {
-                let rows = |gate: usize| gate * layout.units..(gate + 1) * layout.units;
-                let db_ih = block.ih.map_or(&mut [][..], |to| &mut grads.b_ih[rows(to)]);
-                let db_hh = block.hh.map_or(&mut [][..], |to| &mut grads.b_hh[rows(to)]);
-                R::row_sums(da.clone().rows(rows(i)), [db_ih, db_hh], lanes);
-            }
-        }
+        self.block_gradients(part, &tape, input, &mut grads);
         if layout.second == Second::Projection {
             let dh = layout.gradients(part).start * lanes;
             let dh = &cache.dh[dh..][..self.steps.len() * layout.width * lanes];
             let m = self.band(tape.m.data(), odd(layout.units)).rows(0..layout.units);
-            R::outer(Band::new(dh, layout.width), m, grads.hr, (layout.units, 0), lanes);
+            let columns = Columns::new([m, Band::NONE], grads.hr);
+            R::outer(Band::new(dh, layout.width), [columns, Columns::none()], lanes);
         }
         if !grads.own.is_empty() {
             R::row_sums(Band::new(cache.own, grads.own.len()), [grads.own, &mut []], lanes);
@@ -420,51 +411,56 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         Band::new(data, stride).steps(self.steps.clone(), self.lanes)
     }
 
-    /// dW += Σ da xᵀ
-    fn input_weight_gradients(&self, da: Band<'_, R>, input: Input<'_, R>, dw: &mut [R]) {
-        let Self { layout: &StackLayout { units, .. }, lanes, .. } = *self;
-        let sources = input.sources.into_iter().filter(|source| !source.is_empty());
-        let (width, features) = (input.len / lanes, sources.clone().count() * input.len / lanes);
-        for (from, to) in runs(self.stack.cell.blocks().iter().map(|block| block.ih)) {
-            let da = da.clone().rows(from.start * units..from.end * units);
-            let dw = &mut dw[to.start * units * features..to.end * units * features];
-            for (i, source) in sources.clone().enumerate() {
-                let x = Band::new(source, input.stride / lanes).rows(0..width);
-                R::outer(da.clone(), x, dw, (features, i * width), lanes);
-            }
-        }
-    }
-
-    /// dU += Σ da hᵀ, and for a gated block Σ da mᵀ.
-    fn hidden_weight_gradients(&self, part: Part, tape: &Tape<'_, R>, da: Band<'_, R>, du: &mut [R]) {
-        let Self { layout: &StackLayout { units, width, .. }, lanes, .. } = *self;
-        let blocks = self.stack.cell.blocks();
+    /// dW += Σ da xᵀ; dU += Σ da hᵀ, and for a gated block Σ da mᵀ; db += Σ da.
+    fn block_gradients(
+        &self,
+        part: Part,
+        tape: &Tape<'_, R>,
+        input: Input<'_, R>,
+        grads: &mut Weights<&mut [R]>,
+    ) {
+        let Self { layout: &StackLayout { units, width, bias, .. }, lanes, .. } = *self;
+        let x = input.sources.map(|source| match source.is_empty() {
+            true => Band::NONE,
+            false => Band::new(source, input.stride / lanes).rows(0..input.len / lanes),
+        });
+        let da = self.band(tape.gates.data(), odd(self.layout.rows()));
+        let features = self.layout.features(part.layer);
         // The states before each step: in reverse, these lie one slot later.
         let (first, _) = part.direction.before_after(0);
         let h = self.band(&tape.h.data()[first * odd(width) * lanes..], odd(width)).rows(0..width);
-        for (from, to) in runs(blocks.iter().map(|block| block.hh.filter(|_| !block.gated))) {
-            let da = da.clone().rows(from.start * units..from.end * units);
-            let du = &mut du[to.start * units * width..to.end * units * width];
-            R::outer(da, h.clone(), du, (width, 0), lanes);
-        }
-        if let Second::Gated(block) = self.layout.second {
-            let m = self.band(tape.m.data(), odd(units)).rows(0..units);
-            let to = blocks[block].hh.unwrap_or_default();
-            let du = &mut du[to * units * units..(to + 1) * units * units];
-            R::outer(da.rows(block * units..(block + 1) * units), m, du, (units, 0), lanes);
+        for (first, len) in runs(self.stack.cell.blocks()) {
+            let Block { ih, hh, gated } = self.stack.cell.blocks()[first];
+            let rows = |from: usize| from * units..(from + len) * units;
+            let da = da.clone().rows(rows(first));
+            let of = |from: usize, width: usize| rows(from).start * width..rows(from).end * width;
+            let ih_columns =
+                ih.map_or(Columns::none(), |ih| Columns::new(x.clone(), &mut grads.ih[of(ih, features)]));
+            let hh_columns = hh.map_or(Columns::none(), |hh| {
+                let m = || self.band(tape.m.data(), odd(units)).rows(0..units);
+                let h = if gated { m() } else { h.clone() };
+                Columns::new([h, Band::NONE], &mut grads.hh[of(hh, width)])
+            });
+            R::outer(da.clone(), [ih_columns, hh_columns], lanes);
+            if bias {
+                let db_ih = ih.map_or(&mut [][..], |ih| &mut grads.b_ih[rows(ih)]);
+                let db_hh = hh.map_or(&mut [][..], |hh| &mut grads.b_hh[rows(hh)]);
+                R::row_sums(da, [db_ih, db_hh], lanes);
+            }
         }
     }
 }
 
-/// Runs of blocks that follow one another both in the pre-activations and in a weight, (from, to): one product for each.
-fn runs(blocks: impl Iterator<Item = Option<usize>>) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-    let mut blocks = blocks.enumerate().filter_map(|(from, to)| Some((from, to?))).peekable();
-    std::iter::from_fn(move || {
-        let (from, to) = blocks.next()?;
-        let mut len = 1;
-        while blocks.next_if_eq(&(from + len, to + len)).is_some() {
-            len += 1;
-        }
-        Some((from..from + len, to..to + len))
+/// Runs of blocks that follow one another in the pre-activations and in both weights, (first, how many): one product for
+/// each.
+fn runs(blocks: &[Block]) -> impl Iterator<Item = (usize, usize)> {
+    let next = |a: &Block, b: &Block| {
+        let follows = |a: Option<usize>, b: Option<usize>| b == a.map(|a| a + 1);
+        !a.gated && !b.gated && follows(a.ih, b.ih) && follows(a.hh, b.hh)
+    };
+    let mut first = 0;
+    blocks.chunk_by(next).map(move |run| {
+        first += run.len();
+        (first - run.len(), run.len())
     })
 }

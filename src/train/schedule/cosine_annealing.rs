@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, check, check_count};
-use crate::{Description, Result};
+use crate::{Description, Result, math};
 
 /// Lowers the rate along half a cosine to `eta_min` in `t_max` epochs; if the run is longer, raises it again in as many.
 ///
@@ -51,7 +51,7 @@ impl Schedule for CosineAnnealing {
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let t_max = self.t_max.max(1);
         let angle = PI * (clock.done % t_max.saturating_mul(2)) as f64 / t_max as f64;
-        self.eta_min + (base - self.eta_min) * (1.0 + angle.cos()) / 2.0
+        self.eta_min + (base - self.eta_min) * (1.0 + math::cos(angle)) / 2.0
     }
 
     fn check(&self) -> Result<()> {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, Schedule, check, power};
+use super::{Clock, Schedule, check};
+use crate::math::power;
 use crate::{Description, Result};
 
 /// Multiplies the rate by gamma after every epoch.
@@ -37,7 +38,7 @@ impl Schedule for Exponential {
     }
 
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
-        base * power(self.gamma, clock.done)
+        base * power(self.gamma, clock.done as u64)
     }
 
     fn check(&self) -> Result<()> {

@@ -174,8 +174,3 @@ fn check(field: &str, value: f64) -> Result<()> {
 fn check_count(field: &str, value: usize) -> Result<()> {
     if value > 0 { Ok(()) } else { Err(Error::config(field, "found 0, expected at least 1")) }
 }
-
-/// gammaⁿ
-fn power(gamma: f64, n: usize) -> f64 {
-    gamma.powi(i32::try_from(n).unwrap_or(i32::MAX))
-}

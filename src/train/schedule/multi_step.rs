@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, Schedule, check, power};
+use super::{Clock, Schedule, check};
+use crate::math::power;
 use crate::{Description, Result};
 
 /// Multiplies the rate by gamma at each milestone.
@@ -47,7 +48,7 @@ impl Schedule for MultiStep {
 
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
         let passed = self.milestones.iter().filter(|&&milestone| milestone <= clock.done).count();
-        base * power(self.gamma, passed)
+        base * power(self.gamma, passed as u64)
     }
 
     fn check(&self) -> Result<()> {

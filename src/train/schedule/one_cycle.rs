@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Schedule, Unit, check};
-use crate::{Description, Error, Result};
+use crate::{Description, Error, Result, math};
 
 /// Raises the rate from `max_lr / div_factor` to `max_lr`, and lowers it to `max_lr / div_factor / final_div_factor`
 /// by the last step. It counts steps, and ignores the optimizer's rate.
@@ -120,7 +120,7 @@ impl Schedule for OneCycle {
         if self.linear {
             from + (to - from) * share
         } else {
-            to + (from - to) / 2.0 * (1.0 + (PI * share).cos())
+            to + (from - to) / 2.0 * (1.0 + math::cos(PI * share))
         }
     }
 

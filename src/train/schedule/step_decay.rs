@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, Schedule, check, check_count, power};
+use super::{Clock, Schedule, check, check_count};
+use crate::math::power;
 use crate::{Description, Result};
 
 /// Multiplies the rate by gamma every `step_size` epochs.
@@ -46,7 +47,7 @@ impl Schedule for StepDecay {
     }
 
     fn lr(&self, base: f64, clock: Clock<'_>) -> f64 {
-        base * power(self.gamma, clock.done / self.step_size.max(1))
+        base * power(self.gamma, (clock.done / self.step_size.max(1)) as u64)
     }
 
     fn check(&self) -> Result<()> {

@@ -1,0 +1,198 @@
+//! A trained model is the same file on every instruction set: layers, losses, optimizers and schedules, in f32 and f64.
+//!
+//! Each level runs in a process of its own, because a level is chosen once. The portable level computes a fused multiply-add
+//! without the instruction for it, so it stands for machines that this one is not.
+
+use std::process::Command;
+
+use bptt::data::{Arrays, Dataset};
+use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Mse, MultiMargin, Nll, SmoothL1};
+use bptt::nn::{
+    Activation, Dropout, Embedding, Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm,
+    Pool, Rnn,
+};
+use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
+use bptt::train::Clip;
+use bptt::train::schedule::{CosineAnnealing, Exponential, OneCycle};
+use bptt::{Model, Real, Scalar, Shape, SimdLevel, Trainer, rng};
+use ndarray::{Array, Array1, Array2, Array3, ShapeBuilder};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::Uniform;
+
+const SAMPLES: usize = 70;
+const SHAPE: Shape = Shape { t: 9, f: 5 };
+
+#[test]
+fn a_trained_model_on_every_instruction_set() {
+    let runs = SimdLevel::available().into_iter().map(|level| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "print_trained", "--ignored", "--nocapture"])
+            .env("BPTT_SIMD", level.name())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "at {}:\n{text}", level.name());
+        let lines = text.lines().filter(|line| line.starts_with("bits")).map(str::to_owned);
+        (level, lines.collect::<Vec<_>>())
+    });
+    let runs: Vec<_> = runs.collect();
+    assert_eq!(runs[0].1.len(), 2 * 31, "{:?}", runs[0].1);
+    for (level, lines) in &runs[1..] {
+        assert_eq!(lines.len(), runs[0].1.len());
+        for (found, expected) in lines.iter().zip(&runs[0].1) {
+            assert_eq!(found, expected, "at {} and at {}", level.name(), runs[0].0.name());
+        }
+    }
+}
+
+#[test]
+#[ignore = "run by a_trained_model_on_every_instruction_set"]
+fn print_trained() {
+    single::print_all();
+    double::print_all();
+}
+
+/// Trains a model, with a linear layer on top of it, and prints a hash of its parameters and of its losses.
+fn print<R: Real>(name: &str, mut model: Model<R>, data: &Arrays<R>, trainer: Trainer<R>) {
+    let before = model.params().as_slice().to_vec();
+    let history = trainer.epochs(2).batch_size(40).fit(&mut model, data, None).unwrap();
+    assert_ne!(model.params().as_slice(), before, "{name}: nothing was learnt");
+    let losses = history.epochs.iter().map(|epoch| epoch.train.loss.unwrap().to_bits());
+    let bits = model.params().as_slice().iter().map(|p| p.to_f64().to_bits()).chain(losses);
+    println!("bits {name}: {:016x}", rng::key(&bits.collect::<Vec<_>>()));
+}
+
+fn uniform<R: Real, Sh: ShapeBuilder>(shape: Sh, key: u64) -> Array<R, Sh::Dim> {
+    let uniform = Uniform::new(-1.0, 1.0).unwrap();
+    Array::random_using(shape, uniform, &mut rng::rng(key)).mapv(R::from_f64)
+}
+
+fn x<R: Real>() -> Array3<R> {
+    uniform((SAMPLES, SHAPE.t, SHAPE.f), 1)
+}
+
+fn class() -> Array1<usize> {
+    Array1::from_shape_fn(SAMPLES, |i| i % 3)
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// A class for each sample.
+fn classes<R: Real>() -> Arrays<R> {
+    Arrays::classes(x(), &class(), NAMES).unwrap()
+}
+
+/// A class for each step of sequences of different lengths.
+fn step_classes<R: Real>() -> Arrays<R> {
+    let y = Array2::from_shape_fn((SAMPLES, SHAPE.t), |(i, t)| ((i + t) % 3) as i64);
+    let lens: Vec<usize> = (0..SAMPLES).map(|i| 1 + (5 * i) % SHAPE.t).collect();
+    Arrays::step_classes(x(), y, NAMES).unwrap().lengths(lens).unwrap()
+}
+
+macro_rules! each {
+    ($scalar:ident, $data:expr, $trainer:expr, { $($name:literal: $($layer:expr),+;)* }) => {
+        $(
+            let data: Arrays<R> = $data;
+            let model = Model::<R>::builder(data.shape());
+            $(let model = model.layer(stringify!($layer), $layer);)+
+            let model = model.layer("out", Linear::new(3)).build(1).unwrap();
+            print(&format!("{} {}", $scalar, $name), model, &data, $trainer);
+        )*
+    };
+}
+
+/// All cases of one scalar type: losses and optimizers are implemented for each of them, not for all.
+macro_rules! of_scalar {
+    ($name:ident, $scalar:ident) => {
+        mod $name {
+            use super::*;
+
+            type R = $scalar;
+
+            pub fn print_all() {
+                let scalar = stringify!($scalar);
+                layers(scalar);
+                cells(scalar);
+                losses(scalar);
+                optimizers(scalar);
+            }
+
+            fn trainer() -> Trainer<R> {
+                Trainer::new(CrossEntropy::default(), Adam::new(0.01)).clip(Clip::Norm(0.5))
+            }
+
+            fn layers(scalar: &str) {
+                each!(scalar, classes(), trainer(), {
+                    "mean": Pool::mean();
+                    "max": Pool::max();
+                    "last": Pool::last();
+                });
+                each!(scalar, step_classes(), trainer(), {
+                    "norm": LayerNorm::new();
+                    "dropout": Dropout::new(0.3);
+                    "tanh": Activation::tanh();
+                    "sigmoid": Activation::sigmoid();
+                    "relu": Activation::relu();
+                });
+                let words =
+                    Array3::from_shape_fn((SAMPLES, SHAPE.t, 1), |(i, t, _)| R::from_f64(((7 * i + 3 * t) % 11) as f64));
+                each!(scalar, Arrays::classes(words.clone(), &class(), NAMES).unwrap(), trainer(), {
+                    "embedding": Embedding::new(11, 4), Pool::mean();
+                });
+            }
+
+            fn cells(scalar: &str) {
+                each!(scalar, classes(), trainer(), {
+                    "lstm": Lstm::new(35).layers(2).dropout(0.2).last();
+                    "gru, both directions": Gru::new(13).bidirectional().last();
+                    "rnn, relu": Rnn::new(3).relu().last();
+                    "layer norm lstm": LayerNormLstm::new(6).last();
+                });
+                each!(scalar, step_classes(), trainer(), {
+                    "lstm, both directions": Lstm::new(5).layers(2).bidirectional();
+                    "lstm, projected": Lstm::new(9).layers(2).proj_size(4);
+                    "gru, reset before": Gru::new(7).reset_after(false);
+                    "rnn": Rnn::new(17);
+                    "peephole lstm": PeepholeLstm::new(6);
+                });
+            }
+
+            fn losses(scalar: &str) {
+                let lstm = || Lstm::new(4).last();
+                let values = || Arrays::vectors(x(), uniform((SAMPLES, 3), 2)).unwrap();
+                let sgd = || Sgd::new(0.05);
+                each!(scalar, values(), Trainer::new(Mse, sgd()), { "mse": lstm(); });
+                each!(scalar, values(), Trainer::new(L1, sgd()), { "l1": lstm(); });
+                each!(scalar, values(), Trainer::new(Huber::default().delta(0.4), sgd()), { "huber": lstm(); });
+                each!(scalar, values(), Trainer::new(SmoothL1::default().beta(0.4), sgd()), { "smooth l1": lstm(); });
+                let labels = || Arrays::vectors(x(), uniform::<R, _>((SAMPLES, 3), 2).mapv(|y| if y > R::ZERO { R::ONE } else { R::ZERO })).unwrap();
+                each!(scalar, labels(), Trainer::new(BceWithLogits::default(), sgd()), { "bce": lstm(); });
+                each!(scalar, classes(), Trainer::new(MultiMargin::default().p(2), sgd()), { "multi margin": lstm(); });
+                let data = classes::<R>();
+                let model = Model::builder(SHAPE).layer("lstm", lstm()).layer("out", Linear::new(3)).layer("log", LogSoftmax);
+                print(&format!("{scalar} nll"), model.build(1).unwrap(), &data, Trainer::new(Nll::default(), sgd()));
+            }
+
+            fn optimizers(scalar: &str) {
+                let lstm = || Lstm::new(4).last();
+                let loss = || CrossEntropy::default().label_smoothing(0.1);
+                let adam = || Trainer::new(loss(), Adam::new(0.01).amsgrad());
+                each!(scalar, classes(), adam().schedule(OneCycle::new(0.02)).ema(0.9), { "adam": lstm(); });
+                each!(scalar, classes(), adam().schedule(CosineAnnealing::new(3)), { "cosine": lstm(); });
+                each!(scalar, classes(), Trainer::new(loss(), AdamW::new(0.01)), { "adamw": lstm(); });
+                each!(scalar, classes(), Trainer::new(loss(), Adamax::new(0.01)).schedule(Exponential::new(0.9)), {
+                    "adamax": lstm();
+                });
+                each!(scalar, classes(), Trainer::new(loss(), RmsProp::new(0.01).centered().momentum(0.9)), {
+                    "rms_prop": lstm();
+                });
+                each!(scalar, classes(), Trainer::new(loss(), Sgd::new(0.1).momentum(0.9).nesterov()).clip(Clip::Value(0.01)), {
+                    "sgd": lstm();
+                });
+            }
+        }
+    };
+}
+
+of_scalar!(single, f32);
+of_scalar!(double, f64);
