@@ -8,116 +8,72 @@ use crate::{Model, Real, Result, Scalar, Shape};
 /// Makes the layer again.
 type Make<'a, R> = &'a dyn Fn() -> Box<dyn Layer<R>>;
 
-/// Checks everything that must hold to the bit.
-pub(super) fn bits<R: Real>(
-    conform: &Conform,
-    make: Make<'_, R>,
+/// The checks of a layer for one scalar type.
+pub(super) struct LayerCheck<'a, R> {
+    conform: &'a Conform,
+    make: Make<'a, R>,
     input: Shape,
-    held: &mut Conformance,
-) -> Result<()> {
-    let subject = Subject::new(make(), input, conform.seed, conform.indices)?;
-    let bits = Bits { subject, make, input };
-    bits.buffers(held)?;
-    bits.gradients_are_added(held)?;
-    bits.pads(held)?;
-    bits.padding(held)?;
-    bits.short_sequences(held)?;
-    bits.tiles(held)?;
-    bits.inference(held)?;
-    bits.one_lane(held)?;
-    bits.stream(held)
+    subject: Subject<R>,
 }
 
-/// The tolerance for sums of gradients whose order may differ, relative to values of the order of 1.
-fn rounding<R: Real>() -> f64 {
-    if size_of::<R>() == 4 { 1e-3 } else { 1e-10 }
-}
+impl LayerCheck<'_, f64> {
+    pub(super) fn lengths(&self, held: &mut Conformance) -> Result<()> {
+        for t in 1..=self.input.t {
+            // A layer may refuse to be built for so few steps.
+            let Some(own) = self.of_steps(t) else { continue };
+            let (found, expected) = (self.subject.length(t), own.model.output_shape().t);
+            if found != expected {
+                let expected = format!("{expected}, as many steps as its output has when built for {t}");
+                let place = format!("of {t} of {} steps", self.input.t);
+                return Err(held.fault("length", &place, found, expected));
+            }
+            held.count("length", 1);
+        }
+        Ok(())
+    }
 
-pub(super) fn lengths(
-    conform: &Conform,
-    make: Make<'_, f64>,
-    input: Shape,
-    held: &mut Conformance,
-) -> Result<()> {
-    let subject = Subject::new(make(), input, conform.seed, conform.indices)?;
-    for t in 1..=input.t {
-        // A layer may refuse to be built for so few steps.
-        let Some(own) = subject.reshaped(make(), Shape::new(t, input.f)) else { continue };
-        let (found, expected) = (subject.length(t), own.model.output_shape().t);
+    pub(super) fn gradients(&self, held: &mut Conformance) -> Result<()> {
+        let (conform, Shape { t, f }) = (self.conform, self.input);
+        let (plain, ragged) = (conform.check, conform.check.ragged());
+        // Some samples, one alone, more than there are lanes in a vector, one step, and an odd number of features.
+        let cases = [
+            (plain, t, f, 3),
+            (ragged, t, f, 3),
+            (plain, t, f, 1),
+            (ragged, t, f, f64::QUANTUM + 1),
+            (plain, 1, f, 2),
+            (plain, t, f | 1, 2),
+        ];
+        for (check, t, f, batch) in cases {
+            let shape = Shape::new(t, f);
+            // A layer need not accept one step, or another number of features; its input it has accepted.
+            let Ok(Subject { mut model, .. }) = self.build(shape) else { continue };
+            let mut check = check.batch(batch);
+            if let Some(n) = conform.indices {
+                check = check.indices(n);
+            }
+            let report = check.model(&mut model);
+            held.gradients(&format!("{batch} samples {shape}"), &report, conform.tolerance)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn saving(&self, held: &mut Conformance) -> Result<()> {
+        let model = Model::from_bytes_with(&self.subject.model.to_bytes()?, self.conform.load)
+            .map_err(|fault| held.fault("saving", "loading", fault, "a model"))?;
+        let loaded = Subject { model, ..self.subject };
+        let (found, expected) = (loaded.layer().describe(), (self.make)().describe());
         if found != expected {
-            let expected = format!("{expected}, as many steps as its output has when built for {t}");
-            return Err(held.fault("length", &format!("of {t} of {} steps", input.t), found, expected));
+            let place = "the description of the loaded layer";
+            return Err(held.fault("saving", place, format!("{found:?}"), format!("{expected:?}")));
         }
-        held.count("length", 1);
-    }
-    Ok(())
-}
-
-pub(super) fn gradients(
-    conform: &Conform,
-    make: Make<'_, f64>,
-    input: Shape,
-    held: &mut Conformance,
-) -> Result<()> {
-    let Shape { t, f } = input;
-    let (plain, ragged) = (conform.check, conform.check.ragged());
-    // Some samples, one alone, more than there are lanes in a vector, one step, and an odd number of features.
-    let cases = [
-        (plain, t, f, 3),
-        (ragged, t, f, 3),
-        (plain, t, f, 1),
-        (ragged, t, f, f64::QUANTUM + 1),
-        (plain, 1, f, 2),
-        (plain, t, f | 1, 2),
-    ];
-    for (check, t, f, batch) in cases {
-        let shape = Shape::new(t, f);
-        let subject = match Subject::new(make(), shape, conform.seed, conform.indices) {
-            Ok(subject) => subject,
-            Err(fault) if shape == input => return Err(fault),
-            // A layer need not accept one step, or another number of features.
-            Err(_) => continue,
-        };
-        let mut model = subject.model;
-        let mut check = check.batch(batch);
-        if let Some(n) = conform.indices {
-            check = check.indices(n);
+        for mode in [Mode::Train, Mode::Infer] {
+            let case = Case::new(0..3, mode);
+            let (found, expected) = (loaded.run(&case), self.subject.run(&case));
+            same_samples("saving", &format!("{mode:?}"), (&found, &expected), 0.0, held)?;
         }
-        let report = check.model(&mut model);
-        if let Some(worst) =
-            report.worst().filter(|worst| worst.error >= conform.tolerance || worst.error.is_nan())
-        {
-            let place = format!("{batch} samples {shape}: `{}`, value {}", worst.name, worst.index);
-            let expected = format!("{}, by differences", worst.numeric);
-            return Err(held.fault("gradients", &place, worst.analytic, expected));
-        }
-        held.count("gradients", report.entries.iter().map(|entry| entry.count).sum());
+        Ok(())
     }
-    Ok(())
-}
-
-pub(super) fn saving(
-    conform: &Conform,
-    make: Make<'_, f64>,
-    input: Shape,
-    held: &mut Conformance,
-) -> Result<()> {
-    let subject = Subject::new(make(), input, conform.seed, conform.indices)?;
-    let loaded = Model::from_bytes_with(&subject.model.to_bytes()?, conform.load)
-        .map_err(|fault| held.fault("saving", "loading", fault, "a model"))?;
-    let again = Subject { model: loaded, ..subject };
-    let (found, expected) = (again.layer().describe(), make().describe());
-    if found != expected {
-        let place = "the description of the loaded layer";
-        return Err(held.fault("saving", place, format!("{found:?}"), format!("{expected:?}")));
-    }
-    for mode in [Mode::Train, Mode::Infer] {
-        let case = Case::new(0..3, mode);
-        let subject = Subject::new(make(), input, conform.seed, conform.indices)?;
-        let (found, expected) = (again.run(&case), subject.run(&case));
-        same_samples("saving", &format!("{mode:?}"), (&found, &expected), 0.0, held)?;
-    }
-    Ok(())
 }
 
 /// Outputs, states and their gradients, sample by sample.
@@ -138,16 +94,55 @@ fn same_samples(
     Ok(())
 }
 
-/// The checks for one scalar type.
-struct Bits<'a, R> {
-    subject: Subject<R>,
-    make: Make<'a, R>,
-    input: Shape,
+/// Everything that a pass computes.
+fn same_pass(
+    property: &'static str,
+    place: &str,
+    (found, expected): (&Outcome, &Outcome),
+    tolerance: f64,
+    held: &mut Conformance,
+) -> Result<()> {
+    same_samples(property, place, (found, expected), tolerance, held)?;
+    let place = format!("{place}: parameters' gradients");
+    held.same(property, &place, (&found.grads, &expected.grads), tolerance)
 }
 
-impl<R: Real> Bits<'_, R> {
+/// The tolerance for sums of gradients whose order may differ, relative to values of the order of 1.
+fn rounding<R: Real>() -> f64 {
+    if size_of::<R>() == 4 { 1e-3 } else { 1e-10 }
+}
+
+impl<'a, R: Real> LayerCheck<'a, R> {
     /// More samples than lanes of a vector: the last tile has pads.
     const SAMPLES: usize = R::QUANTUM + 3;
+
+    pub(super) fn new(conform: &'a Conform, make: Make<'a, R>, input: Shape) -> Result<Self> {
+        let subject = Subject::new(make(), input, conform.seed, conform.indices)?;
+        Ok(Self { conform, make, input, subject })
+    }
+
+    /// The layer built for another input.
+    fn build(&self, input: Shape) -> Result<Subject<R>> {
+        Subject::new((self.make)(), input, self.conform.seed, self.conform.indices)
+    }
+
+    /// The same layer and parameters for another number of steps, if it can be built for them.
+    fn of_steps(&self, t: usize) -> Option<Subject<R>> {
+        self.subject.reshaped((self.make)(), Shape::new(t, self.input.f))
+    }
+
+    /// Everything that must hold to the bit.
+    pub(super) fn bits(&self, held: &mut Conformance) -> Result<()> {
+        self.buffers(held)?;
+        self.gradients_are_added(held)?;
+        self.pads(held)?;
+        self.padding(held)?;
+        self.short_sequences(held)?;
+        self.tiles(held)?;
+        self.inference(held)?;
+        self.one_lane(held)?;
+        self.stream(held)
+    }
 
     fn whole(&self) -> Case<'static> {
         Case::new(0..Self::SAMPLES, Mode::Train)
@@ -167,8 +162,7 @@ impl<R: Real> Bits<'_, R> {
         ];
         for (property, stale) in buffers {
             let found = self.subject.run(&Case { stale, ..self.whole() });
-            same_samples(property, "after NaN in its place", (&found, &expected), 0.0, held)?;
-            held.same(property, "parameters' gradients", (&found.grads, &expected.grads), 0.0)?;
+            same_pass(property, "after NaN in its place", (&found, &expected), 0.0, held)?;
         }
         Ok(())
     }
@@ -187,8 +181,7 @@ impl<R: Real> Bits<'_, R> {
     fn pads(&self, held: &mut Conformance) -> Result<()> {
         let expected = self.subject.run(&self.whole());
         let found = self.subject.run(&Case { pad: 300.0, ..self.whole() });
-        same_samples("pads", "with other values in them", (&found, &expected), 0.0, held)?;
-        held.same("pads", "parameters' gradients", (&found.grads, &expected.grads), 0.0)?;
+        same_pass("pads", "with other values in them", (&found, &expected), 0.0, held)?;
         held.zero("pads", "their gradient", &found.dx_of_pads)
     }
 
@@ -197,8 +190,7 @@ impl<R: Real> Bits<'_, R> {
         let case = Case { lens: Some(&lens), ..self.whole() };
         let expected = self.subject.run(&case);
         let found = self.subject.run(&Case { pad: 300.0, ..case });
-        same_samples("padding", "with other values in it", (&found, &expected), 0.0, held)?;
-        held.same("padding", "parameters' gradients", (&found.grads, &expected.grads), 0.0)?;
+        same_pass("padding", "with other values in it", (&found, &expected), 0.0, held)?;
         held.zero("padding", "its gradient", &found.dx_of_padding)?;
         let [zeros, nans] = [0.0, f64::NAN].map(|pad| self.pass_in_a_model(&lens, R::from_f64(pad)));
         held.same("padding", "NaN in a model's input", (&nans, &zeros), 0.0)
@@ -228,9 +220,7 @@ impl<R: Real> Bits<'_, R> {
 
     fn short_sequences(&self, held: &mut Conformance) -> Result<()> {
         for len in 1..self.input.t {
-            let Some(own) = self.subject.reshaped((self.make)(), Shape::new(len, self.input.f)) else {
-                continue;
-            };
+            let Some(own) = self.of_steps(len) else { continue };
             let (found, expected) = (self.subject.model.parameter_count(), own.model.parameter_count());
             if found != expected {
                 let expected = format!("{expected}, as for {len} steps");
@@ -247,9 +237,7 @@ impl<R: Real> Bits<'_, R> {
                 held.same("padding", &format!("{place}: {name}"), (&found[0], &expected[0]), 0.0)?;
             }
             // Chunks of a longer sequence may be cut elsewhere, so sums may run in another order.
-            same_samples("padding", &place, (&padded, &by_itself), rounding::<R>(), held)?;
-            let grads = (&*padded.grads, &*by_itself.grads);
-            held.same("padding", &format!("{place}: parameters' gradients"), grads, rounding::<R>())?;
+            same_pass("padding", &place, (&padded, &by_itself), rounding::<R>(), held)?;
         }
         Ok(())
     }
@@ -305,7 +293,7 @@ impl<R: Real> Bits<'_, R> {
             all if all == t => 0..t,
             other => return Err(held.fault("stream", "steps of the output", other, format!("1 or {t}"))),
         };
-        let Some(step) = subject.reshaped((self.make)(), Shape::new(1, self.input.f)) else {
+        let Some(step) = self.of_steps(1) else {
             return Err(held.fault("stream", "building for 1 step", "an error", "a layer that streams"));
         };
         let case = Case::new(0..3, Mode::Infer);

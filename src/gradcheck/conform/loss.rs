@@ -17,14 +17,7 @@ pub(super) fn check(
     loss.check(output, targets)?;
     for batch in [1, 3, f64::QUANTUM + 1] {
         let report = conform.check.batch(batch).loss(loss, output, targets)?;
-        if let Some(worst) =
-            report.worst().filter(|worst| worst.error >= conform.tolerance || worst.error.is_nan())
-        {
-            let place = format!("{batch} samples, value {}", worst.index);
-            let expected = format!("{}, by differences", worst.numeric);
-            return Err(held.fault("gradients", &place, worst.analytic, expected));
-        }
-        held.count("gradients", report.entries.iter().map(|entry| entry.count).sum());
+        held.gradients(&format!("{batch} samples"), &report, conform.tolerance)?;
     }
     let subject = LossSubject { loss, output, targets, seed: conform.seed };
     subject.overwrites(held)?;

@@ -7,7 +7,9 @@ mod subject;
 
 use std::fmt;
 
-use super::GradCheck;
+use layer::LayerCheck;
+
+use super::{GradCheck, Report};
 use crate::data::TargetShape;
 use crate::loss::Loss;
 use crate::nn::{Description, Layer};
@@ -130,11 +132,13 @@ impl Conform {
         L: Layer<f32> + Layer<f64> + 'static,
     {
         let mut held = Conformance::new("layer", Layer::<f64>::describe(&make()).kind);
-        layer::lengths(self, &|| Box::new(make()), input, &mut held)?;
-        layer::bits::<f64>(self, &|| Box::new(make()), input, &mut held)?;
-        layer::bits::<f32>(self, &|| Box::new(make()), input, &mut held)?;
-        layer::gradients(self, &|| Box::new(make()), input, &mut held)?;
-        layer::saving(self, &|| Box::new(make()), input, &mut held)?;
+        let boxed = || Box::new(make()) as _;
+        let check = LayerCheck::<f64>::new(self, &boxed, input)?;
+        check.lengths(&mut held)?;
+        check.bits(&mut held)?;
+        LayerCheck::<f32>::new(self, &|| Box::new(make()), input)?.bits(&mut held)?;
+        check.gradients(&mut held)?;
+        check.saving(&mut held)?;
         Ok(held)
     }
 
@@ -208,6 +212,18 @@ impl Conformance {
         expected: impl fmt::Display,
     ) -> Error {
         Error::mismatch(format!("{}: {property}: {place}", self.subject), found, expected)
+    }
+
+    /// Checks that all gradients of a report agree with their differences.
+    fn gradients(&mut self, place: &str, report: &Report, tolerance: f64) -> Result<()> {
+        let off = |error: f64| error >= tolerance || error.is_nan();
+        if let Some(worst) = report.worst().filter(|worst| off(worst.error)) {
+            let place = format!("{place}: `{}`, value {}", worst.name, worst.index);
+            let expected = format!("{}, by differences", worst.numeric);
+            return Err(self.fault("gradients", &place, worst.analytic, expected));
+        }
+        self.count("gradients", report.entries.iter().map(|entry| entry.count).sum());
+        Ok(())
     }
 
     /// Checks that two results are the same, to a relative tolerance or, if that is 0, to the bit. NaN is a fault.
