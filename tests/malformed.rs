@@ -3,23 +3,26 @@
 //!
 //! `cargo test --test malformed -- --nocapture` prints the list.
 
+#[path = "common/models.rs"]
+mod models;
 #[path = "common/tensors.rs"]
 mod tensors;
 
 use std::alloc::{GlobalAlloc, System};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bptt::data::{Arrays, Dataset, Normalize};
+use bptt::data::{Arrays, Dataset};
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Activation, Linear, Lstm, Rnn};
+use bptt::nn::{Activation, Linear, Lstm};
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
 use bptt::train::EarlyStopping;
 use bptt::{Error, Model, Shape, Trainer};
+use models::{everything, place};
 use ndarray::Array3;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use tensors::{Tensor, Tensors, check, file, parts, zeros};
+use tensors::{Tensor, Tensors, check, file, parts, run_file, run_parts, zeros};
 
 /// The system's allocator, out of memory for whoever asks for more than 64 MB at once: these models are small, and
 /// a file must not talk anyone into more.
@@ -41,24 +44,9 @@ static ALLOCATOR: Limited = Limited;
 
 /// A model with something of everything, and a quarter of its weights pruned.
 fn model() -> Model {
-    let mut model = Model::builder(Shape::new(4, 3))
-        .normalize(Normalize::per_feature(vec![0.1, -0.2, 0.3], vec![0.5, 1.0, 1.0 / 3.0]).unwrap())
-        .layer("rnn", Rnn::new(4).relu())
-        .layer("lstm", Lstm::new(5).layers(2).last())
-        .layer("tanh", Activation::tanh())
-        .layer("linear", Linear::new(2))
-        .classes(["no", "yes"])
-        .build(7)
-        .unwrap();
+    let mut model = everything();
     model.prune(Magnitude::share(0.25)).unwrap();
     model
-}
-
-/// A folder that is gone at the end, and the path of a file in it.
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file.safetensors");
-    (folder, path)
 }
 
 fn saved() -> Vec<u8> {
@@ -514,20 +502,14 @@ fn resume(path: &Path) -> Result<String, Error> {
     result.map(|history| history.to_csv())
 }
 
-/// A run's file of these parts, with the check value that belongs to them.
-fn run_file(tensors: &Tensors, content: &str) -> Vec<u8> {
-    let framed = format!(r#"{{"check":"{:016x}","content":{content}}}"#, check(tensors, content));
-    file(tensors, "bptt-run", Some(framed))
-}
-
 #[test]
 fn runs() {
     let (_folder, path) = place();
     resume(&path).unwrap();
     let good = std::fs::read(&path).unwrap();
-    let again = || parts(&good, "bptt-run");
-    let (tensors, framed) = again();
-    let content = framed.split_once(r#""content":"#).unwrap().1.strip_suffix('}').unwrap().to_owned();
+    let again = || run_parts(&good);
+    let (tensors, content) = again();
+    let (_, framed) = parts(&good, "bptt-run");
     assert!(run_file(&tensors, &content) == good, "the file comes out of its parts as it was");
 
     let mut cases = wrong_formats("bptt-run");

@@ -1,46 +1,26 @@
 //! Models in files: what is saved comes back. Files that are wrong are in `tests/malformed.rs`.
 
-use std::path::PathBuf;
+#[path = "common/models.rs"]
+mod models;
 
-use bptt::data::Normalize;
 use bptt::nn::rnn::{Cell, CellStep, CellStepBack, CellTensor, Recurrent};
 use bptt::nn::{
-    Activation, Backward, Build, Built, Description, Forward, Gru, Layer, LayerNormLstm, Linear, Lstm,
-    PeepholeLstm, Rnn,
+    Backward, Build, Built, Description, Forward, Gru, Layer, LayerNormLstm, Linear, Lstm, PeepholeLstm, Rnn,
 };
 use bptt::{Init, Model, Real, Result, Shape};
+use models::{everything, place};
 use ndarray::Array3;
 use safetensors::{Dtype, SafeTensors};
 
-/// A model with something of everything.
-fn model<R: Real>() -> Model<R> {
-    Model::builder(Shape::new(4, 3))
-        .normalize(Normalize::per_feature(vec![0.1, -0.2, 0.3], vec![0.5, 1.0, 1.0 / 3.0]).unwrap())
-        .layer("rnn", Rnn::new(4).relu())
-        .layer("lstm", Lstm::new(5).layers(2).last())
-        .layer("tanh", Activation::tanh())
-        .layer("linear", Linear::new(2))
-        .classes(["no", "yes"])
-        .build(7)
-        .unwrap()
-}
-
 fn x<R: Real>() -> Array3<R> {
     Array3::from_shape_fn((5, 4, 3), |(i, t, f)| R::from_f64((i * 12 + t * 3 + f) as f64 / 30.0 - 1.0))
-}
-
-/// A folder that is gone at the end, and the path of a file in it.
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.safetensors");
-    (folder, path)
 }
 
 // --- what is saved comes back ---
 
 fn comes_back<R: Real>() {
     let (folder, path) = place();
-    let model = model::<R>();
+    let model = everything::<R>();
     model.save(&path).unwrap();
     let loaded = Model::<R>::load(&path).unwrap();
     assert_eq!(loaded.predict(&x()).unwrap(), model.predict(&x()).unwrap());
@@ -66,7 +46,7 @@ fn what_is_saved_comes_back() {
 #[test]
 fn tensors_have_the_names_and_shapes_of_pytorch() {
     let (_folder, path) = place();
-    model::<f32>().save(&path).unwrap();
+    everything::<f32>().save(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let views = file.tensors().into_iter();
@@ -95,13 +75,13 @@ fn tensors_have_the_names_and_shapes_of_pytorch() {
 #[test]
 fn scalars_convert() {
     let (_folder, path) = place();
-    let single = model::<f32>();
+    let single = everything::<f32>();
     single.save(&path).unwrap();
     let double = Model::<f64>::load(&path).unwrap();
     let widened: Vec<f64> = single.params().as_slice().iter().map(|&p| f64::from(p)).collect();
     assert_eq!(double.params().as_slice(), widened);
 
-    let double = model::<f64>();
+    let double = everything::<f64>();
     double.save(&path).unwrap();
     let single = Model::<f32>::load(&path).unwrap();
     let rounded: Vec<f32> = double.params().as_slice().iter().map(|&p| p as f32).collect();
@@ -112,11 +92,11 @@ fn scalars_convert() {
 fn saving_replaces_what_was_there() {
     let (_folder, path) = place();
     std::fs::write(&path, "an older file").unwrap();
-    model::<f32>().save(&path).unwrap();
+    everything::<f32>().save(&path).unwrap();
     Model::<f32>::load(&path).unwrap();
     // A path that cannot be written is named, and leaves nothing behind.
     let nowhere = path.with_file_name("missing").join("model.safetensors");
-    let message = model::<f32>().save(&nowhere).unwrap_err().to_string();
+    let message = everything::<f32>().save(&nowhere).unwrap_err().to_string();
     assert!(message.starts_with(&nowhere.display().to_string()), "{message}");
 }
 

@@ -132,6 +132,15 @@ pub fn run_model() -> Model {
         .unwrap()
 }
 
+/// The file of that run.
+pub fn run_file() -> Vec<u8> {
+    let path = std::env::temp_dir().join(format!("bptt-run-{}", std::process::id()));
+    run_trainer().run_file(&path).fit(&mut run_model(), &data(), None).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    bytes
+}
+
 /// A run's file.
 pub fn run(bytes: &[u8]) -> bool {
     let mut model = run_model();

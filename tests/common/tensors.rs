@@ -42,6 +42,19 @@ pub fn file(tensors: &Tensors, key: &str, text: Option<String>) -> Vec<u8> {
     safetensors::serialize(views, text.map(|text| [(key.to_owned(), text)].into())).unwrap()
 }
 
+/// The tensors of a run's file, and its content, without the check value.
+pub fn run_parts(bytes: &[u8]) -> (Tensors, String) {
+    let (tensors, framed) = parts(bytes, "bptt-run");
+    let content = framed.split_once(r#""content":"#).and_then(|(_, rest)| rest.strip_suffix('}'));
+    (tensors, content.expect("a state with a check value").to_owned())
+}
+
+/// A run's file of these parts, with the check value that belongs to them.
+pub fn run_file(tensors: &Tensors, content: &str) -> Vec<u8> {
+    let framed = format!(r#"{{"check":"{:016x}","content":{content}}}"#, check(tensors, content));
+    file(tensors, "bptt-run", Some(framed))
+}
+
 /// The check value over a run's file, as `src/params/checked.rs` defines it: a key to all of it, text after text.
 pub fn check(tensors: &Tensors, json: &str) -> u64 {
     fn text(words: &mut Vec<u64>, bytes: &[u8]) {
