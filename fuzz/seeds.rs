@@ -2,6 +2,8 @@
 
 #[path = "../tests/common/readers.rs"]
 mod readers;
+#[path = "../tests/common/tensors.rs"]
+mod tensors;
 
 use std::fs;
 use std::path::Path;
@@ -22,9 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::create_dir_all(fuzz.join("corpus/state_dict"))?;
     readers::small_model().save_state_dict(fuzz.join("corpus/state_dict/renamed"), &names)?;
 
-    fs::create_dir_all(fuzz.join("corpus/run"))?;
-    let mut trainer = readers::run_trainer().run_file(fuzz.join("corpus/run/run"));
-    trainer.fit(&mut readers::run_model(), &readers::data(), None)?;
+    let run = readers::run_file();
+    put("run", "run", &run)?;
+    put("run", "content", tensors::run_parts(&run).1.as_bytes())?;
 
     put("idx", "plain", &[0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6])?;
     let labels = fuzz.join("../data/fashion-mnist/t10k-labels-idx1-ubyte.gz");
