@@ -376,13 +376,13 @@ fn transpose_quads<R: Num, S: Simd, const N: usize, const Q: usize>(
 /// a vector.
 #[inline(always)]
 pub fn row_sums<R: Num>(dy: Band<'_, R>, mut db: [&mut [R]; 2], lanes: usize) {
-    // Four rows side by side, so that no sum waits for its last addition.
+    // Eight rows side by side, so that no sum waits for its last addition.
     let rows = dy.rows.len();
-    let fours = rows / 4 * 4;
-    for r in (0..fours).step_by(4) {
-        sum_rows::<R, 4>(&dy, r, &mut db, lanes);
+    let eights = rows / 8 * 8;
+    for r in (0..eights).step_by(8) {
+        sum_rows::<R, 8>(&dy, r, &mut db, lanes);
     }
-    for r in fours..rows {
+    for r in eights..rows {
         sum_rows::<R, 1>(&dy, r, &mut db, lanes);
     }
 }
@@ -390,11 +390,15 @@ pub fn row_sums<R: Num>(dy: Band<'_, R>, mut db: [&mut [R]; 2], lanes: usize) {
 /// Sums M rows, beginning at `first`.
 #[inline(always)]
 fn sum_rows<R: Num, const M: usize>(dy: &Band<'_, R>, first: usize, db: &mut [&mut [R]; 2], lanes: usize) {
-    let mut sums = [[R::ZERO; 8]; M];
+    let (mut sums, eights) = ([[R::ZERO; 8]; M], lanes / 8);
     for t in 0..dy.len(lanes) {
-        for (m, sums) in sums.iter_mut().enumerate() {
-            for dy in dy.row(t, first + m, lanes).as_chunks::<8>().0 {
-                sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += *dy);
+        let (dy, _) = dy.some(t, first..first + M, lanes).as_chunks::<8>();
+        for i in 0..eights {
+            for m in 0..M {
+                let dy = &dy[m * eights + i];
+                for l in 0..8 {
+                    sums[m][l] += dy[l];
+                }
             }
         }
     }
