@@ -54,8 +54,8 @@
 //!
 //! # The same bits
 //!
-//! A run is a function of model, data, settings and seeds: the number of threads changes only the time it takes. The
-//! instruction set does change the last bits; see [`SimdLevel`].
+//! A run is a function of model, data, settings and seeds: the number of threads and the [instruction set](SimdLevel)
+//! change only the time it takes.
 //!
 //! # Features
 //!
