@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::outer::sum_of_eight;
+use super::outer::sum_by_halves;
 use super::simd::Num;
 
 /// What the passes of a layer normalisation share.
@@ -197,23 +197,23 @@ pub struct Weight<'a, R> {
 }
 
 impl<R: Num> Weight<'_, R> {
-    /// As for a bias, lane l belongs to sum l mod 8 of its feature, whatever the width of a vector.
+    /// As for a bias, lane l belongs to sum l mod quantum of its feature, whatever the width of a vector.
     #[inline(always)]
     pub fn add(self) {
         let lanes = self.norm.lanes;
         for (f, dw) in self.dw.iter_mut().enumerate() {
-            let mut sums = [R::ZERO; 8];
+            let mut sums = [R::ZERO; 16];
+            let sums = &mut sums[..R::QUANTUM];
             let steps = self.x.chunks_exact(self.norm.step()).zip(self.dy.chunks_exact(self.norm.step()));
             for ((x, dy), stats) in steps.zip(self.stats.chunks_exact(2 * lanes)) {
-                let [x, dy] = [x, dy].map(|step| step[f * lanes..][..lanes].as_chunks::<8>().0);
-                let [mean, rstd] = [&stats[..lanes], &stats[lanes..]].map(|row| row.as_chunks::<8>().0);
-                for (((x, dy), mean), rstd) in x.iter().zip(dy).zip(mean).zip(rstd) {
-                    for l in 0..8 {
-                        sums[l] += dy[l] * ((x[l] - mean[l]) * rstd[l]);
-                    }
+                let [x, dy] = [x, dy].map(|step| &step[f * lanes..][..lanes]);
+                let (mean, rstd) = stats.split_at(lanes);
+                let values = x.iter().zip(dy).zip(mean.iter().zip(rstd));
+                for (i, ((x, dy), (mean, rstd))) in values.enumerate() {
+                    sums[i % R::QUANTUM] += *dy * ((*x - *mean) * *rstd);
                 }
             }
-            *dw += sum_of_eight(sums);
+            *dw += sum_by_halves(sums);
         }
     }
 }

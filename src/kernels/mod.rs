@@ -29,8 +29,8 @@ use activation::{Activate, ActivateInPlace, Curve};
 pub use aligned::Aligned;
 pub use embedding::Lookup;
 pub use layer_norm::Norm;
-use outer::Outer;
 pub use outer::{Band, Columns};
+use outer::{Outer, RowSums};
 use pool::{Keep, Lane};
 pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
@@ -48,7 +48,7 @@ pub trait Kernels: simd::Num {
     /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l], for both of `columns`; either may be empty.
     fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
-    fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize);
+    fn row_sums<'a>(dy: Band<'a, Self>, db: [&'a mut [Self]; 2], lanes: usize);
 
     // The pointwise parts of cells.
 
@@ -145,11 +145,8 @@ macro_rules! kernels {
             fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize) {
                 simd::dispatch(Outer { dy, columns, lanes });
             }
-            fn row_sums(dy: Band<Self>, db: [&mut [Self]; 2], lanes: usize) {
-                simd::vectorized(
-                    #[inline(always)]
-                    || outer::row_sums(dy, db, lanes),
-                );
+            fn row_sums<'a>(dy: Band<'a, Self>, db: [&'a mut [Self]; 2], lanes: usize) {
+                simd::dispatch(RowSums { dy, db, lanes });
             }
             fn lstm_forward(step: lstm::Forward<Self>) {
                 simd::dispatch(step);

@@ -37,12 +37,6 @@ impl<'a, R> Band<'a, R> {
         Self { rows, ..self }
     }
 
-    /// Row `r` of these rows at step `t`.
-    #[inline(always)]
-    fn row(&self, t: usize, r: usize, lanes: usize) -> &'a [R] {
-        self.some(t, r..r + 1, lanes)
-    }
-
     /// Some of these rows at step `t`.
     #[inline(always)]
     fn some(&self, t: usize, rows: Range<usize>, lanes: usize) -> &'a [R] {
@@ -370,47 +364,81 @@ fn transpose_quads<R: Num, S: Simd, const N: usize, const Q: usize>(
     }
 }
 
-/// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
+/// db[r] += Σₜ Σₗ dy[t, r, l].
 ///
-/// Lane l of a step belongs to sum l mod 8 of its row, and [`sum_of_eight`] adds these up: the same bits at any width of
-/// a vector.
-#[inline(always)]
-pub fn row_sums<R: Num>(dy: Band<'_, R>, mut db: [&mut [R]; 2], lanes: usize) {
-    // Eight rows side by side, so that no sum waits for its last addition.
-    let rows = dy.rows.len();
-    let eights = rows / 8 * 8;
-    for r in (0..eights).step_by(8) {
-        sum_rows::<R, 8>(&dy, r, &mut db, lanes);
-    }
-    for r in eights..rows {
-        sum_rows::<R, 1>(&dy, r, &mut db, lanes);
+/// A row has as many sums as a quantum has lanes, whatever the width of a vector: lane l of a step belongs to sum l mod
+/// quantum, and [`sum_by_halves`] adds these up.
+pub struct RowSums<'a, R> {
+    /// The rows that are summed.
+    pub dy: Band<'a, R>,
+    /// `[rows]` both, or empty
+    pub db: [&'a mut [R]; 2],
+    /// A multiple of the quantum.
+    pub lanes: usize,
+}
+
+impl<R: Num> WithSimd for RowSums<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        // Eight sums side by side, so that none waits for its last addition; or as many as a row has.
+        match R::QUANTUM / R::lanes::<S>() {
+            1 => self.all::<S, 8, 1>(s),
+            2 => self.all::<S, 4, 2>(s),
+            4 => self.all::<S, 2, 4>(s),
+            8 => self.all::<S, 1, 8>(s),
+            _ => self.all::<S, 1, 16>(s),
+        }
     }
 }
 
-/// Sums M rows, beginning at `first`.
-#[inline(always)]
-fn sum_rows<R: Num, const M: usize>(dy: &Band<'_, R>, first: usize, db: &mut [&mut [R]; 2], lanes: usize) {
-    let (mut sums, eights) = ([[R::ZERO; 8]; M], lanes / 8);
-    for t in 0..dy.len(lanes) {
-        let (dy, _) = dy.some(t, first..first + M, lanes).as_chunks::<8>();
-        for i in 0..eights {
-            for m in 0..M {
-                let dy = &dy[m * eights + i];
-                for l in 0..8 {
-                    sums[m][l] += dy[l];
+impl<R: Num> RowSums<'_, R> {
+    /// M rows at a time, with N vectors of sums each.
+    #[inline(always)]
+    fn all<S: Simd, const M: usize, const N: usize>(mut self, s: S) {
+        let rows = self.dy.rows.len();
+        let whole = rows / M * M;
+        (0..whole).step_by(M).for_each(|r| self.rows::<S, M, N>(s, r));
+        (whole..rows).for_each(|r| self.rows::<S, 1, N>(s, r));
+    }
+
+    /// Sums M rows, beginning at `first`.
+    #[inline(always)]
+    fn rows<S: Simd, const M: usize, const N: usize>(&mut self, s: S, first: usize) {
+        let (mut sums, quanta) = ([[R::splat(s, R::ZERO); N]; M], self.lanes / R::QUANTUM);
+        for t in 0..self.dy.len(self.lanes) {
+            let dy = R::vectors::<S>(self.dy.some(t, first..first + M, self.lanes));
+            let dy = &dy.as_chunks::<N>().0[..M * quanta];
+            for i in 0..quanta {
+                for m in 0..M {
+                    for n in 0..N {
+                        sums[m][n] = R::vadd(s, sums[m][n], dy[m * quanta + i][n]);
+                    }
                 }
             }
         }
-    }
-    for db in db.iter_mut().filter(|db| !db.is_empty()) {
-        for (db, sums) in db[first..].iter_mut().zip(sums) {
-            *db += sum_of_eight(sums);
+        for (m, sums) in sums.iter().enumerate() {
+            let sum = sum_by_halves(bytemuck::cast_slice(sums));
+            for db in self.db.iter_mut().filter(|db| !db.is_empty()) {
+                db[first + m] += sum;
+            }
         }
     }
 }
 
-/// The sum of eight lanes, by halves.
+/// The sum of a quantum of values: the second half is added to the first, until one is left.
 #[inline(always)]
-pub fn sum_of_eight<R: Num>([a, b, c, d, e, f, g, h]: [R; 8]) -> R {
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+pub fn sum_by_halves<R: Num>(values: &[R]) -> R {
+    let mut sums = [R::ZERO; 16];
+    sums[..values.len()].copy_from_slice(values);
+    let mut len = values.len() / 2;
+    while len > 0 {
+        for i in 0..len {
+            let other = sums[len + i];
+            sums[i] += other;
+        }
+        len /= 2;
+    }
+    sums[0]
 }
