@@ -374,8 +374,8 @@ impl<R: Real> Trainer<R> {
     /// # What it leaves behind
     /// The model has the parameters of the last step, or their [averages](Self::ema), unless a callback changed them:
     /// [`EarlyStopping`](super::EarlyStopping) restores those of the best epoch. After an error it has the parameters of the
-    /// last step that succeeded, never averages; callbacks are still told of the end, so that `EarlyStopping` restores the
-    /// best epoch.
+    /// last step that succeeded, never averages; if the error is that a parameter is not finite, it has that parameter.
+    /// Callbacks are still told of the end, so that `EarlyStopping` restores the best epoch.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) or [`Error::Io`](crate::Error::Io) naming the [run's file](Self::run_file)

@@ -273,12 +273,10 @@ fn schedule<S: Schedule + Serialize + DeserializeOwned + 'static>(json: &[u8]) -
 
 fn train(trainer: Trainer) {
     let mut model = run_model();
-    read(trainer.epochs(1).batch_size(4).fit(&mut model, &data(), None));
-    assert!(
-        model.params().first_not_finite().is_none(),
-        "training made {:?}",
-        model.params().first_not_finite()
-    );
+    let done = read(trainer.epochs(1).batch_size(4).fit(&mut model, &data(), None)).is_some();
+    // Settings may be so large that an update overflows, but then the run says so.
+    let bad = model.params().first_not_finite();
+    assert!(!done || bad.is_none(), "training made {bad:?}");
 }
 
 fn layer<L: Layer<f32> + Serialize + DeserializeOwned + 'static>(json: &[u8]) -> bool {
