@@ -10,33 +10,36 @@ const LINE: usize = 64;
 /// A vector of fixed length whose first value is at the start of a cache line.
 #[derive(Debug, Default)]
 pub struct Aligned<R> {
-    /// The values, and the extra ones that make sure that a line starts among them.
+    /// The values to its end; before `start`, extra ones, which make sure that a line starts among them.
     data: Vec<R>,
     start: usize,
-    len: usize,
 }
 
 impl<R: Scalar> Aligned<R> {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Self { data: vec![R::ZERO; len + LINE / size_of::<R>()], start: 0, len }.align()
+        let mut data = vec![R::ZERO; len + LINE / size_of::<R>()];
+        let start = start(&data);
+        data.truncate(start + len);
+        Self { data, start }
     }
 }
 
-impl<R> Aligned<R> {
-    fn align(self) -> Self {
-        // `align_offset` may give up; values are then merely slower to load, so the start is only kept within bounds.
-        let start = self.data.as_ptr().align_offset(LINE).min(self.data.len() - self.len);
-        Self { start, ..self }
-    }
+/// The first value of `data` at the start of a cache line.
+fn start<R>(data: &Vec<R>) -> usize {
+    // `align_offset` may give up; values are then merely slower to load, so the start is only kept within bounds.
+    data.as_ptr().align_offset(LINE).min(LINE / size_of::<R>())
 }
 
 impl<R: Clone> Clone for Aligned<R> {
     fn clone(&self) -> Self {
         // A copy is allocated elsewhere, where a line starts at another value.
-        let mut copy = Self { data: self.data.clone(), ..*self }.align();
-        copy.clone_from_slice(self);
-        copy
+        let mut data = Vec::with_capacity(self.len() + LINE / size_of::<R>());
+        let start = start(&data);
+        data.extend(self.data.iter().cycle().take(start).cloned());
+        let start = data.len();
+        data.extend_from_slice(self);
+        Self { data, start }
     }
 }
 
@@ -44,13 +47,13 @@ impl<R> Deref for Aligned<R> {
     type Target = [R];
 
     fn deref(&self) -> &[R] {
-        &self.data[self.start..][..self.len]
+        &self.data[self.start..]
     }
 }
 
 impl<R> DerefMut for Aligned<R> {
     fn deref_mut(&mut self) -> &mut [R] {
-        &mut self.data[self.start..][..self.len]
+        &mut self.data[self.start..]
     }
 }
 

@@ -14,6 +14,7 @@ pub mod gru_reset;
 mod layer_norm;
 pub mod layer_norm_lstm;
 pub mod lstm;
+mod one_sample;
 mod outer;
 pub mod peephole;
 pub mod pool;
@@ -140,7 +141,8 @@ macro_rules! kernels {
                 );
             }
             fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize) {
-                simd::dispatch(Product { packed, xs, start, y, lanes });
+                let len = if lanes == 1 { y.len() } else { lanes };
+                simd::dispatch_len::<Self, _>(len, Product { packed, xs: &xs, start, y, lanes });
             }
             fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize) {
                 simd::dispatch(Outer { dy, columns, lanes });
@@ -149,22 +151,22 @@ macro_rules! kernels {
                 simd::dispatch(RowSums { dy, db, lanes });
             }
             fn lstm_forward(step: lstm::Forward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_len::<Self, _>(step.h.len(), step);
             }
             fn lstm_backward(step: lstm::Backward<Self>) {
                 simd::dispatch(step);
             }
             fn gru_forward(step: gru::Forward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_len::<Self, _>(step.h.len(), step);
             }
             fn gru_backward(step: gru::Backward<Self>) {
                 simd::dispatch(step);
             }
             fn gru_reset(step: gru_reset::Reset<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_len::<Self, _>(step.m.len(), step);
             }
             fn gru_reset_forward(step: gru_reset::Forward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_len::<Self, _>(step.h.len(), step);
             }
             fn gru_reset_backward(step: gru_reset::Backward<Self>) {
                 simd::dispatch(step);

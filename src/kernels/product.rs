@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::one_sample::one_sample;
 use super::simd;
 use super::simd::Num;
 
@@ -64,13 +65,13 @@ pub const fn packed_len(rows: usize, k: usize) -> usize {
 // 48 is a multiple of both full tiles below, 12 and 6, so a whole block never ends in a narrow tile, and of the longest
 // vector, so its lines need no padding. A line that long is a long run to copy: packing 512 units takes 0.43 ms, and took
 // 2.1 ms in blocks as high as a tile.
-const BLOCK: usize = 48;
+pub(super) const BLOCK: usize = 48;
 
 /// The lanes of the longest vector, AVX-512's of f32.
 const VECTOR: usize = 16;
 
 /// The number of values in a line of weights of `height` rows: whole vectors, the last one padded.
-const fn line(height: usize) -> usize {
+pub(super) const fn line(height: usize) -> usize {
     height.next_multiple_of(VECTOR)
 }
 
@@ -169,7 +170,7 @@ pub struct Product<'a, R> {
     /// As [`pack`] wrote it.
     pub packed: &'a [R],
     /// `[k, lanes]` each
-    pub xs: [&'a [R]; 3],
+    pub xs: &'a [&'a [R]; 3],
     /// Where sums start.
     pub start: Start,
     /// `[rows, lanes]`
@@ -311,93 +312,4 @@ fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
             y[m * nv + v + n] = acc[m][n];
         }
     }
-}
-
-/// One sample: rows in the lanes. Each sum is the same chain as with samples in the lanes.
-///
-/// Many sums side by side hide the latency of each, so as many blocks as the registers hold are processed together.
-#[inline(always)]
-fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: [&[R]; 3], start: Start, y: &mut [R]) {
-    match const { VECTOR * size_of::<R>() / size_of::<R::V<S>>() } {
-        // With the longest vectors three blocks, nine sums, cover the latency of two FMAs a cycle, which is eight; with half
-        // as long ones two blocks are twelve of 16 registers; the rest have sums enough, or too few registers, with one.
-        1 => lone::<R, S, 3, 3, 2, 1>(s, packed, xs, start, y),
-        2 => lone::<R, S, 2, 6, 4, 2>(s, packed, xs, start, y),
-        4 => lone::<R, S, 1, 12, 8, 4>(s, packed, xs, start, y),
-        8 => lone::<R, S, 1, 24, 16, 8>(s, packed, xs, start, y),
-        _ => lone::<R, S, 1, 48, 32, 16>(s, packed, xs, start, y),
-    }
-}
-
-/// As above, B blocks at a time; V, V2 and V1 vectors are a line of three, two and one times [`VECTOR`] values.
-#[inline(always)]
-fn lone<R: Num, S: Simd, const B: usize, const V: usize, const V2: usize, const V1: usize>(
-    s: S,
-    mut packed: &[R],
-    xs: [&[R]; 3],
-    start: Start,
-    mut y: &mut [R],
-) {
-    let k = xs[0].len() + xs[1].len() + xs[2].len();
-    while !y.is_empty() {
-        // `lines` is the values of a line of each of the B blocks, or of the last ones alone. Their weights follow each
-        // other, so that much times k + 1 is the weights of exactly the rows `now`.
-        // The lines of all blocks but the last are whole; those of the last may be.
-        let left = line(y.len());
-        let lines = if left >= B * BLOCK { B * BLOCK } else { left.min(BLOCK) };
-        let (w, rest) = packed.split_at(lines * (k + 1));
-        let (now, later) = y.split_at_mut(lines.min(y.len()));
-        match lines / VECTOR {
-            1 => side_by_side::<R, S, 1, V1>(s, w, xs, start, now),
-            2 => side_by_side::<R, S, 1, V2>(s, w, xs, start, now),
-            3 => side_by_side::<R, S, 1, V>(s, w, xs, start, now),
-            _ => side_by_side::<R, S, B, V>(s, w, xs, start, now),
-        }
-        (packed, y) = (rest, later);
-    }
-}
-
-/// The rows `y` of B blocks whose lines are V vectors, all in registers.
-#[inline(always)]
-fn side_by_side<R: Num, S: Simd, const B: usize, const V: usize>(
-    s: S,
-    packed: &[R],
-    xs: [&[R]; 3],
-    start: Start,
-    y: &mut [R],
-) {
-    let line = V * R::lanes::<S>();
-    // Room for the most blocks that go together, three. Rows pass through it so that accumulators are whole vectors, even
-    // those of a last line that is not full.
-    let mut out = [R::ZERO; 3 * BLOCK];
-    let mut weights = [&[][..]; B];
-    for b in 0..B {
-        let (bias, own) = packed[b * (packed.len() / B)..][..packed.len() / B].split_at(line);
-        out[b * line..][..line].copy_from_slice(bias);
-        weights[b] = own;
-    }
-    if start == Start::Add {
-        out[..y.len()].copy_from_slice(y);
-    }
-    let mut acc = [[R::splat(s, R::ZERO); V]; B];
-    for b in 0..B {
-        acc[b].copy_from_slice(R::vectors::<S>(&out[b * line..][..line]));
-    }
-    let mut at = 0;
-    for x in xs {
-        for &x in x {
-            let x = R::splat(s, x);
-            for b in 0..B {
-                let w = R::vectors::<S>(&weights[b][at..at + line]);
-                for v in 0..V {
-                    acc[b][v] = R::vfma(s, w[v], x, acc[b][v]);
-                }
-            }
-            at += line;
-        }
-    }
-    for b in 0..B {
-        R::vectors_mut::<S>(&mut out[b * line..][..line]).copy_from_slice(&acc[b]);
-    }
-    y.copy_from_slice(&out[..y.len()]);
 }

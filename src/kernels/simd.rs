@@ -85,6 +85,21 @@ pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     chosen().1.dispatch(op)
 }
 
+/// As [`dispatch`], for an `op` over `len` values of `R` side by side: on AVX2 rather than AVX-512 if a last, long vector
+/// would be at most half full. Loads and stores of parts of vectors are slow, and both sets give the same bits.
+#[inline(always)]
+pub fn dispatch_len<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
+    let arch = chosen().1;
+    #[cfg(target_arch = "x86_64")]
+    if let Arch::V4(longest) = arch {
+        let lanes = 64 / size_of::<R>();
+        if (1..=lanes / 2).contains(&(len % lanes)) {
+            return Arch::V3(*longest).dispatch(op);
+        }
+    }
+    arch.dispatch(op)
+}
+
 /// Runs a plain loop, a closure that is to be `#[inline(always)]`, on the chosen instruction set: the compiler
 /// vectorises it.
 ///

@@ -18,33 +18,25 @@ pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
     let n = write[0].len();
     let whole = n / R::lanes::<S>();
     let zero = R::splat(s, R::ZERO);
-    let mut write = write;
-    {
-        // One length, asserted once and cut to `whole`, so that the loop below has no bounds to check.
-        let mut ins = [&[][..]; A];
+    // One length, asserted once, so that the loop below has no bounds to check. An array of the slices that it indexes
+    // would be made by `array::map`, a call that is not inlined: all pointers would pass through memory.
+    for a in 0..A {
+        assert_eq!(read[a].len(), n, "streams of one length");
+    }
+    for b in 0..B {
+        assert_eq!(write[b].len(), n, "streams of one length");
+    }
+    for i in 0..whole {
+        let (mut x, mut y) = ([zero; A], [zero; B]);
         for a in 0..A {
-            assert_eq!(read[a].len(), n, "streams of one length");
-            ins[a] = &R::vectors::<S>(read[a])[..whole];
+            x[a] = R::vectors::<S>(read[a])[i];
         }
-        let outs = write.each_mut().map(
-            #[inline(always)]
-            |w| {
-                assert_eq!(w.len(), n, "streams of one length");
-                &mut R::vectors_mut::<S>(w)[..whole]
-            },
-        );
-        for i in 0..whole {
-            let (mut x, mut y) = ([zero; A], [zero; B]);
-            for a in 0..A {
-                x[a] = ins[a][i];
-            }
-            for b in 0..B {
-                y[b] = outs[b][i];
-            }
-            let y = f(x, y);
-            for b in 0..B {
-                outs[b][i] = y[b];
-            }
+        for b in 0..B {
+            y[b] = R::vectors::<S>(write[b])[i];
+        }
+        let y = f(x, y);
+        for b in 0..B {
+            R::vectors_mut::<S>(write[b])[i] = y[b];
         }
     }
     // What is left passes in one vector filled up with 0, through the same `f`: the same bits as within a longer slice.

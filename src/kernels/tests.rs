@@ -395,3 +395,34 @@ fn speed_of_a_cell(h: usize, lanes: usize, gates: &mut [f32], dh: &[f32]) -> [f6
     });
     [forward, backward]
 }
+
+/// One step of an LSTM after another, each from the state that the one before left: what a stream costs at least.
+#[test]
+#[ignore = "prints the speed of the kernels for one sample; run it on a quiet machine, with --nocapture"]
+fn speed_of_one_sample() {
+    const STEPS: usize = 300;
+    for h in [8, 16, 32, 64] {
+        let w = values::<f32>(4 * h * 2 * h, 1);
+        let (w_ih, w_hh) = w.split_at(4 * h * h);
+        let parts = [Matrix::new(w_ih, 4 * h, h), Matrix::new(w_hh, 4 * h, h)];
+        let mut packed = aligned(packed_len(4 * h, 2 * h), 2);
+        f32::pack(&parts, &[&values(4 * h, 2)], &mut packed);
+        let (x, mut gates) = (aligned(STEPS * h, 3), aligned(4 * h, 4));
+        let [mut c_prev, mut c, mut tanh_c, mut h_prev] = [(); 4].map(|()| aligned(h, 5));
+        let both = median_seconds(1001, || {
+            for x in x.chunks_exact(h) {
+                f32::product(&packed, [x, &h_prev, &[]], Start::Bias, &mut gates, 1);
+                let (gates, c_prev) = (&mut gates, &mut c_prev);
+                f32::lstm_forward(lstm::Forward {
+                    gates,
+                    c_prev,
+                    c: &mut c,
+                    tanh_c: &mut tanh_c,
+                    h: &mut h_prev,
+                });
+                c_prev.copy_from_slice(&c);
+            }
+        });
+        println!("H {h}, one sample, ns a step: {:.0}", 1e9 * both / STEPS as f64);
+    }
+}

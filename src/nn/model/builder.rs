@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::workspace::workspace_bytes;
 use super::{LayerSlot, Model, check_classes};
 use crate::data::Normalize;
+use crate::kernels::Aligned;
 use crate::nn::{Build, Built, Features, Layer, Mode};
 use crate::params::Layout;
 use crate::{Arena, Error, Init, Real, Result, Shape, memory, names};
@@ -114,7 +115,8 @@ impl<R: Real> ModelBuilder<R> {
             ));
         }
         memory::check("parameters", memory::bytes::<R>(&[layout.len()]))?;
-        let packed = memory::zeros("weights, laid out for the kernels,", &[packed])?;
+        memory::check("weights, laid out for the kernels,", memory::bytes::<R>(&[packed]))?;
+        let packed = Aligned::zeros(packed);
         Ok(Model {
             layers: layers.into(),
             params: Arena::zeros(Arc::new(layout)),

@@ -27,6 +27,7 @@ pub use workspace::Workspace;
 
 use super::{Features, Layer, Sizes};
 use crate::data::Normalize;
+use crate::kernels::Aligned;
 use crate::prune::Mask;
 use crate::{Arena, Error, Real, Result, Shape, names};
 
@@ -56,7 +57,7 @@ pub struct Model<R = f32> {
     layers: Arc<[LayerSlot<R>]>,
     params: Arena<R>,
     mask: Option<Arc<Mask>>,
-    packed: Vec<R>,
+    packed: Aligned<R>,
     normalize: Normalize,
     classes: Vec<String>,
 }
