@@ -1,7 +1,7 @@
 //! The pointwise part of a GRU, forward and backward, a whole time step at once.
 //!
-//! The new gate keeps the contributions of x and h apart, so there are four blocks of pre-activations: r and z from both,
-//! n from x alone, and q, the part of n from h alone.
+//! The new gate keeps the contributions of x and h apart, so there are four blocks of pre-activations: n from x alone, r
+//! and z from both, and q, the part of n from h alone.
 //!
 //! Forward: r, z = σ(a); n = tanh(a_n + r ⊙ q); h' = n + z ⊙ (h − n).
 //!
@@ -19,7 +19,7 @@ use super::streams::map;
 
 /// One step forward. All but `gates` are `[H, lanes]`.
 pub struct Forward<'a, R> {
-    /// `[4H, lanes]`: pre-activations r, z, n, q on entry; r, z, n as activations, and q unchanged, on return.
+    /// `[4H, lanes]`: pre-activations n, r, z, q on entry; n, r, z as activations, and q unchanged, on return.
     pub gates: &'a mut [R],
     /// The hidden state before.
     pub h_prev: &'a [R],
@@ -45,7 +45,7 @@ impl<R: Num> WithSimd for Forward<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let Self { gates, h_prev, h } = self;
-        let [r, z, n, q] = quarters(gates);
+        let [n, r, z, q] = quarters(gates);
         // Two loops for the reason that an LSTM has two. q stays as it was: r's gradient needs it.
         map(
             s,
@@ -76,7 +76,7 @@ impl<R: Num> WithSimd for Backward<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let Self { gates, h_prev, dh, dh_prev } = self;
-        let [r, z, n, q] = quarters(gates);
+        let [n, r, z, q] = quarters(gates);
         let one = R::splat(s, R::ONE);
         map(
             s,

@@ -50,7 +50,7 @@ impl From<GruCell> for Option<GruSettings> {
 /// # Parameters
 /// As [`Lstm`](super::Lstm), with `3H` rows in place of `4H`; gates in the order r, z, n.
 /// # Saved
-/// r, z, n and U h + b' of the new gate `[T, 4H, B]`, h `[T + 1, H, B]`; or r, z, n `[T, 3H, B]` and r ⊙ h `[T, H, B]`.
+/// n, r, z and U h + b' of the new gate `[T, 4H, B]`, h `[T + 1, H, B]`; or r, z, n `[T, 3H, B]` and r ⊙ h `[T, H, B]`.
 /// # Source
 /// Cho et al. 2014, with the reset gate after the product, as in PyTorch, or before it, as in the paper.
 /// # Examples
@@ -86,8 +86,9 @@ impl Cell for GruCell {
 
     fn blocks(&self) -> &'static [Block] {
         if self.reset_after {
-            // The new gate keeps W x and U h apart.
-            const { &[Block::both(0), Block::both(1), Block::input(2), Block::hidden(2)] }
+            // n, r, z, q: the new gate keeps W x and U h apart, and stands on both sides of the others, so that the blocks
+            // that sum x follow one another, and so do those that sum h.
+            const { &[Block::input(2), Block::both(0), Block::both(1), Block::hidden(2)] }
         } else {
             const { &[Block::both(0), Block::both(1), Block::gated(2)] }
         }
@@ -101,6 +102,7 @@ impl Cell for GruCell {
         R::gru_reset_back(gru_reset::ResetBack { r: &mut gates[..h_prev.len()], h_prev, dm, dh_prev });
     }
 
+    #[inline]
     fn forward<R: Real>(&self, CellStep { gates, h_prev, h, .. }: CellStep<'_, R>) {
         if self.reset_after {
             return R::gru_forward(gru::Forward { gates, h_prev, h });

@@ -103,6 +103,31 @@ pub(super) enum Second {
     Gated(usize),
 }
 
+/// A product of a step: rows of the pre-activations, and what is added to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    /// The first row, and how many.
+    start: usize,
+    rows: usize,
+    /// Whether W x is added.
+    pub(super) x: bool,
+    /// Whether U h is added.
+    pub(super) h: bool,
+    /// Whether they are added to what an earlier product has left there, rather than to the bias.
+    pub(super) more: bool,
+}
+
+impl Sum {
+    pub(super) fn rows(self) -> Range<usize> {
+        self.start..self.start + self.rows
+    }
+
+    /// Values of the pack, for so many features of x and h.
+    pub(super) fn packed_len(self, features: usize, width: usize) -> usize {
+        packed_len(self.rows, if self.x { features } else { 0 } + if self.h { width } else { 0 })
+    }
+}
+
 /// The sizes of one track of a tape, in rows, each of which is a value per lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TrackSize {
@@ -120,7 +145,21 @@ impl TrackSize {
     }
 }
 
-/// The sizes of a stack on an input.
+/// The sizes of a layer's parts: the first layer reads the input, all others read outputs.
+#[derive(Clone, Copy, Debug, Default)]
+struct LayerSizes {
+    /// Values of a part's tensors, in their order; see [`Weights`](super::packing::Weights).
+    weights: [usize; 6],
+    /// Values of all of them.
+    params: usize,
+    /// Values of a part's packs, in their order; see [`ForwardPacks`](super::packing::ForwardPacks) and
+    /// [`Packs`](super::packing::Packs).
+    packs: [usize; 6],
+    /// Values of all of them.
+    packed: usize,
+}
+
+/// The sizes of a stack on an input: computed once, and asked for in every pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StackLayout {
     pub(super) t: usize,
@@ -137,12 +176,16 @@ pub(super) struct StackLayout {
     blocks: usize,
     /// Whether the blocks are the gates in their order, so that weights are packed as they are.
     plain: bool,
+    /// The products that make the pre-activations, and how many there are.
+    sums: ([Sum; 3], usize),
+    /// Those of the first layer, and those of all others.
+    sizes: [LayerSizes; 2],
     /// Rows of the cell state; 0 where there is none.
     pub(super) cell: usize,
     /// How many other rows the cell keeps of a step.
-    kept: usize,
+    pub(super) kept: usize,
     /// Values of the cell's own parameters.
-    own: usize,
+    pub(super) own: usize,
     /// Whether there are biases.
     pub(super) bias: bool,
     pub(super) second: Second,
@@ -154,7 +197,7 @@ impl StackLayout {
     pub(super) fn new<C: Cell>(stack: &Recurrent<C>, input: Shape) -> Self {
         let units = stack.hidden_size;
         let blocks = stack.cell.blocks();
-        Self {
+        let layout = Self {
             t: input.t,
             input: input.f,
             units,
@@ -164,6 +207,8 @@ impl StackLayout {
             gates: C::GATES,
             blocks: blocks.len(),
             plain: blocks.iter().enumerate().all(|(i, &block)| block == Block::both(i)),
+            sums: sums(blocks, units),
+            sizes: Default::default(),
             cell: if C::HAS_CELL { units } else { 0 },
             kept: stack.cell.kept(units),
             own: units * C::TENSORS.iter().map(|tensor| tensor.blocks).sum::<usize>(),
@@ -174,7 +219,18 @@ impl StackLayout {
                 None => Second::None,
             },
             drops: stack.dropout > 0.0,
-        }
+        };
+        Self { sizes: [0, 1].map(|layer| layout.layer_sizes(layer)), ..layout }
+    }
+
+    fn layer_sizes(&self, layer: usize) -> LayerSizes {
+        let (weights, packs) = (self.tensor_sizes(layer), self.pack_sizes(layer));
+        LayerSizes { weights, params: weights.iter().sum(), packs, packed: packs.iter().sum() }
+    }
+
+    /// The sizes of a layer.
+    fn sizes(&self, layer: usize) -> &LayerSizes {
+        &self.sizes[usize::from(layer > 0)]
     }
 
     // --- parts ---
@@ -223,6 +279,12 @@ impl StackLayout {
 
     // --- parameters and packs ---
 
+    /// The products that make the pre-activations, in their order.
+    #[inline]
+    pub(super) fn sums(&self) -> &[Sum] {
+        &self.sums.0[..self.sums.1]
+    }
+
     /// Rows of the weights.
     pub(super) fn weight_rows(&self) -> usize {
         self.gates * self.units
@@ -233,21 +295,24 @@ impl StackLayout {
         self.blocks * self.units
     }
 
-    /// Values of a part's tensors, in their order; see [`Weights`](super::packing::Weights).
-    pub(super) fn weights(&self, layer: usize) -> [usize; 6] {
+    fn tensor_sizes(&self, layer: usize) -> [usize; 6] {
         let rows = self.weight_rows();
         let bias = if self.bias { rows } else { 0 };
         let projection = if self.second == Second::Projection { self.width * self.units } else { 0 };
         [rows * self.features(layer), rows * self.width, bias, bias, projection, self.own]
     }
 
-    /// The parameters of a part within the stack's.
-    pub(super) fn params(&self, part: Part) -> Range<usize> {
-        self.range(part, |layer| self.weights(layer).iter().sum())
+    /// Values of a part's tensors, in their order; see [`Weights`](super::packing::Weights).
+    pub(super) fn weights(&self, layer: usize) -> [usize; 6] {
+        self.sizes(layer).weights
     }
 
-    /// Values of a part's packs, in their order; see [`Packs`](super::packing::Packs).
-    pub(super) fn packs(&self, layer: usize) -> [usize; 6] {
+    /// The parameters of a part within the stack's.
+    pub(super) fn params(&self, part: Part) -> Range<usize> {
+        self.range(part, |sizes| sizes.params)
+    }
+
+    fn pack_sizes(&self, layer: usize) -> [usize; 6] {
         let (rows, features) = (self.rows(), self.features(layer));
         let (sources, width) = self.sources(layer);
         let [second, back_second] = match self.second {
@@ -259,30 +324,45 @@ impl StackLayout {
         };
         let spread = if self.plain { 0 } else { rows * (features + self.width + 2) };
         [
-            packed_len(rows, features + self.width),
+            self.sums().iter().map(|sum| sum.packed_len(features, self.width)).sum(),
+            second,
             packed_len(self.width, rows),
             sources * packed_len(width, rows),
-            second,
             back_second,
             // Whole cache lines, so that the packs that follow begin at one.
             spread.next_multiple_of(LINE),
         ]
     }
 
+    /// Values of a part's packs, in their order; see [`ForwardPacks`](super::packing::ForwardPacks) and
+    /// [`Packs`](super::packing::Packs).
+    pub(super) fn packs(&self, layer: usize) -> [usize; 6] {
+        self.sizes(layer).packs
+    }
+
+    /// Values of all packs of a part.
+    pub(super) fn packed_len(&self, layer: usize) -> usize {
+        self.sizes(layer).packed
+    }
+
     /// The packs of a part within the stack's.
     pub(super) fn packs_range(&self, part: Part) -> Range<usize> {
-        self.range(part, |layer| self.packs(layer).iter().sum())
+        self.range(part, |sizes| sizes.packed)
     }
 
     /// Values of all packs.
     pub(super) fn packed(&self) -> usize {
-        (0..self.layers).map(|layer| self.directions * self.packs(layer).iter().sum::<usize>()).sum()
+        let [first, others] = &self.sizes;
+        self.directions * (first.packed + (self.layers - 1) * others.packed)
     }
 
     /// The range of a part where all lie one after another, each as long as those of its layer.
-    fn range(&self, part: Part, len: impl Fn(usize) -> usize) -> Range<usize> {
-        let below: usize = (0..part.layer).map(|layer| self.directions * len(layer)).sum();
-        let own = len(part.layer);
+    fn range(&self, part: Part, len: impl Fn(&LayerSizes) -> usize) -> Range<usize> {
+        let below = match part.layer {
+            0 => 0,
+            layer => self.directions * (len(&self.sizes[0]) + (layer - 1) * len(&self.sizes[1])),
+        };
+        let own = len(self.sizes(part.layer));
         let start = below + part.direction.index() * own;
         start..start + own
     }
@@ -292,7 +372,7 @@ impl StackLayout {
     /// The most steps that a pass takes at a time: all of them where a direction runs in reverse, which begins at the
     /// end of the sequence while the other begins at its start.
     fn chunk(&self) -> usize {
-        if self.directions > 1 { self.t } else { self.t.div_ceil(self.t.div_ceil(CHUNK)) }
+        if self.directions > 1 || self.t <= CHUNK { self.t } else { self.t.div_ceil(self.t.div_ceil(CHUNK)) }
     }
 
     /// The chunks of a sequence, in the order of time.
@@ -306,6 +386,11 @@ impl StackLayout {
         if mode.keeps_history() { steps.clone() } else { 0..steps.len() }
     }
 
+    /// Rows of m, what the second product reads.
+    pub(super) fn second_rows(&self) -> usize {
+        if self.second == Second::None { 0 } else { self.units }
+    }
+
     // --- the tape ---
 
     /// The tracks of a part's tape: gates, h, c, what else the cell keeps, and m, what the second product reads.
@@ -315,7 +400,8 @@ impl StackLayout {
     pub(super) fn tracks(&self, mode: Mode) -> [TrackSize; 5] {
         let [gates, h, c] =
             if mode.keeps_history() { [self.t, self.t + 1, self.t + 1] } else { [1, self.chunk() + 1, 2] };
-        let [m, m_stride] = if self.second == Second::None { [0, 0] } else { [self.units, odd(self.units)] };
+        let m = self.second_rows();
+        let m_stride = if m == 0 { 0 } else { odd(m) };
         let track = |steps, rows, stride| TrackSize { steps, stride, rows };
         [
             track(gates, self.rows(), odd(self.rows())),
@@ -352,7 +438,7 @@ impl StackLayout {
             return [tapes, 0, 0, 0, 0, 0];
         }
         let dh = self.gradient_sets() * self.directions * self.chunk() * self.width;
-        let dm = if self.second == Second::None { 0 } else { self.units };
+        let dm = self.second_rows();
         let dropped = if self.drops { 2 * self.t * self.outputs() * (self.layers - 1) } else { 0 };
         [tapes, dh, self.cell, dm, self.own, dropped]
     }
@@ -383,6 +469,45 @@ impl StackLayout {
         let start = self.gradients(part).start + i * self.width;
         start..start + self.width
     }
+}
+
+/// The products that make the pre-activations of these blocks, and how many there are: none of them multiplies with
+/// zeros where the blocks that sum x follow one another, and so do those that sum h.
+fn sums(blocks: &[Block], units: usize) -> ([Sum; 3], usize) {
+    let sum = |blocks: Range<usize>, x, h, more| {
+        let [start, rows] = [blocks.start, blocks.len()].map(|blocks| blocks * units);
+        Sum { start, rows, x, h, more }
+    };
+    let none = Sum::default();
+    let x = span(blocks, |block| block.ih.is_some());
+    // What is gated is added later.
+    let h = span(blocks, |block| block.hh.is_some() && !block.gated);
+    match (x, h) {
+        (Some(x), Some(h))
+            if x != h && x.start == 0 && h.start <= x.end && x.end.max(h.end) == blocks.len() =>
+        {
+            if h.start == x.end {
+                return ([sum(x, true, false, false), sum(h, false, true, false), none], 2);
+            }
+            // Of the blocks that sum h, some are begun with x; the others have only a bias before.
+            let others = x.end..h.end.max(x.end);
+            if others.is_empty() {
+                return ([sum(x, true, false, false), sum(h, false, true, true), none], 2);
+            }
+            let first = [sum(x, true, false, false), sum(others, false, false, false)];
+            ([first[0], first[1], sum(h, false, true, true)], 3)
+        }
+        // All blocks sum both; or seem to, with zeros in the weights.
+        _ => ([sum(0..blocks.len(), true, true, false), none, none], 1),
+    }
+}
+
+/// The blocks for which `which` holds, if they follow one another.
+fn span(blocks: &[Block], which: impl Fn(&Block) -> bool) -> Option<Range<usize>> {
+    let start = blocks.iter().position(&which)?;
+    let len = blocks[start..].iter().take_while(|block| which(block)).count();
+    let no_more = !blocks[start + len..].iter().any(which);
+    no_more.then_some(start..start + len)
 }
 
 #[cfg(test)]

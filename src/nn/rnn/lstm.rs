@@ -61,6 +61,7 @@ impl Cell for LstmCell {
         units
     }
 
+    #[inline]
     fn forward<R: Real>(&self, CellStep { gates, c_prev, c, kept, h, .. }: CellStep<'_, R>) {
         R::lstm_forward(lstm::Forward { gates, c_prev, c, tanh_c: kept, h });
     }

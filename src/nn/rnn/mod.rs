@@ -13,6 +13,7 @@ mod packing;
 mod passes;
 mod peephole;
 mod recurrent;
+mod step;
 mod tape;
 
 #[cfg(feature = "onnx")]

@@ -1,5 +1,7 @@
 //! A part's parameters by name, and what is packed of them for the kernels.
 
+use std::ops::Range;
+
 use super::cell::Block;
 use super::layout::{Part, Second, StackLayout};
 use super::tape::{cut, pieces};
@@ -39,20 +41,40 @@ impl<'a, R> Weights<&'a mut [R]> {
     }
 }
 
-/// What the passes read of a part's parameters: packed weights, and the cell's own as they are.
+/// What a forward pass reads of a part's parameters: packed weights, and the cell's own as they are.
+pub(super) struct ForwardPacks<'a, R> {
+    pub(super) layout: &'a StackLayout,
+    /// Features that the part reads.
+    pub(super) features: usize,
+    /// For each of the [sums](StackLayout::sums), what it needs of W, U and b: a = b + W x + U h.
+    pub(super) sums: &'a [R],
+    /// What the second product of a step multiplies m with, or empty: W_hr, or the rows of U of the gated block.
+    pub(super) second: &'a [R],
+    /// The cell's own parameters.
+    pub(super) own: &'a [R],
+}
+
+impl<'a, R: Real> ForwardPacks<'a, R> {
+    /// Those of `part`, whose packs are `packed`; `params` is those of all parts.
+    #[inline]
+    pub(super) fn new(layout: &'a StackLayout, part: Part, params: &'a [R], packed: &'a [R]) -> Self {
+        let [sums, second, ..] = layout.packs(part.layer);
+        let (sums, rest) = packed.split_at(sums);
+        let own = if layout.own == 0 { &[] } else { Weights::new(layout, part, params).own };
+        Self { layout, features: layout.features(part.layer), sums, second: &rest[..second], own }
+    }
+}
+
+/// What a backward pass reads of a part's parameters.
 pub(super) struct Packs<'a, R> {
     pub(super) part: Part,
-    /// W, U and b side by side: a = b + W x + U h.
-    pub(super) forward: &'a [R],
     /// Uᵀ: what da makes of dh of the step before.
     pub(super) back_h: &'a [R],
     /// Wᵀ: what da makes of dx. One pack for each direction of the layer below, because the gradients of their outputs
     /// lie apart.
     back_x: &'a [R],
     sources: usize,
-    /// What the second product of a step multiplies m with, or empty: W_hr, or the rows of U of the gated block.
-    pub(super) second: &'a [R],
-    /// The transpose: what makes dm.
+    /// What makes dm: the transpose of what the second product of a step multiplies m with, or empty.
     pub(super) back_second: &'a [R],
     /// The cell's own parameters.
     pub(super) own: &'a [R],
@@ -61,10 +83,10 @@ pub(super) struct Packs<'a, R> {
 impl<'a, R: Real> Packs<'a, R> {
     /// Those of `part`, of all that the stack has.
     pub(super) fn new(layout: &StackLayout, part: Part, cx: &Context<'a, R>) -> Self {
-        let [forward, back_h, back_x, second, back_second, _] =
+        let [_, _, back_h, back_x, back_second, _] =
             pieces(&cx.packed[layout.packs_range(part)], layout.packs(part.layer));
         let (sources, own) = (layout.sources(part.layer).0, Weights::new(layout, part, cx.params).own);
-        Self { part, forward, back_h, back_x, sources, second, back_second, own }
+        Self { part, back_h, back_x, sources, back_second, own }
     }
 
     /// Wᵀ for each sequence of the input, in the order of directions.
@@ -89,7 +111,7 @@ fn pack_part<'a, R: Real>(
     packed: &'a mut [R],
 ) {
     let (rows, features) = (layout.rows(), layout.features(layer));
-    let [forward, back_h, back_x, second, back_second, spread] = cut(packed, layout.packs(layer));
+    let [forward, second, back_h, back_x, back_second, spread] = cut(packed, layout.packs(layer));
     let to_m = match layout.second {
         Second::None => None,
         Second::Projection => Some(Matrix::new(weights.hr, layout.width, layout.units)),
@@ -106,9 +128,8 @@ fn pack_part<'a, R: Real>(
     if !spread.is_empty() {
         weights = spread_blocks(layout, blocks, &weights, spread);
     }
+    pack_sums(layout, features, &weights, forward);
     let (ih, hh) = (Matrix::new(weights.ih, rows, features), Matrix::new(weights.hh, rows, layout.width));
-    let biases = [weights.b_ih, weights.b_hh];
-    R::pack(&[ih, hh], if layout.bias { &biases } else { &[] }, forward);
     R::pack(&[hh.transposed()], &[], back_h);
     let (sources, width) = layout.sources(layer);
     let packs = back_x.chunks_exact_mut(packed_len(width, rows)).take(sources);
@@ -117,9 +138,35 @@ fn pack_part<'a, R: Real>(
     }
 }
 
+/// W, U and b for each of the products of a step.
+fn pack_sums<'a, R: Real>(
+    layout: &StackLayout,
+    features: usize,
+    weights: &Weights<&'a [R]>,
+    mut packs: &mut [R],
+) {
+    for sum in layout.sums() {
+        let (pack, rest) = packs.split_at_mut(sum.packed_len(features, layout.width));
+        packs = rest;
+        // No columns of what is not added.
+        let matrix = |weight: &'a [R], columns: usize| {
+            let Range { start, end } = sum.rows();
+            Matrix::new(&weight[start * columns..end * columns], end - start, columns)
+        };
+        let w = matrix(weights.ih, if sum.x { features } else { 0 });
+        let u = matrix(weights.hh, if sum.h { layout.width } else { 0 });
+        if layout.bias && !sum.more {
+            R::pack(&[w, u], &[&weights.b_ih[sum.rows()], &weights.b_hh[sum.rows()]], pack);
+        } else {
+            R::pack(&[w, u], &[], pack);
+        }
+    }
+}
+
 /// The weights with a block of rows for each block of pre-activations, where these are not the gates in their order.
 ///
-/// One product then computes all blocks, at the price of rows of zeros where a block sums only x or only h.
+/// Rows that sum only x or only h have zeros in the other weight. [Sums](StackLayout::sums) leave them out; a product back
+/// to x or h reads all rows, and zeros with them.
 fn spread_blocks<'a, R: Real>(
     layout: &StackLayout,
     blocks: &[Block],

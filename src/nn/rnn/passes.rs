@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::cell::{Block, Cell, CellStep, CellStepBack, GateStep, GateStepBack};
+use super::cell::{Block, Cell, CellStep, CellStepBack, GateStepBack};
 use super::lanes::{add, clear, copy, finished};
 use super::layout::{Direction, Part, Second, StackLayout, odd};
-use super::packing::{Packs, Weights};
+use super::packing::{ForwardPacks, Packs, Weights};
 use super::recurrent::Recurrent;
 use super::tape::{Tape, Tapes, Track, cut};
 use crate::kernels::{Band, Columns, Start};
@@ -90,7 +90,7 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         let Self { layout, cx, lanes, .. } = *self;
         let (mut tape, below) = cache.tapes.split(part);
         let input = self.input(part.layer, x, below, cache.dropped);
-        let packs = Packs::new(layout, part, cx);
+        let packs = ForwardPacks::new(layout, part, cx.params, &cx.packed[layout.packs_range(part)]);
         let [h_state, c_state] = self.states(part, state);
         let slots = layout.slots(cx.mode, &self.steps);
         let (first, last) = part.direction.ends(&slots);
@@ -102,13 +102,10 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
             let (h_prev, h) = tape.h.two(before, after);
             let (c_prev, c) = tape.c.two(before, after);
             let (gates, kept, m) = (tape.gates.at(slot), tape.kept.at(slot), tape.m.at(slot));
-            // a = b + W x + U h, then what the cell makes of it.
-            let [x, x_reverse] = input.step(i);
-            R::product(packs.forward, [x, x_reverse, h_prev], Start::Bias, gates, lanes);
             let (c_after, h_after) = (&mut *c, &mut *h);
             let step =
                 CellStep { gates, h_prev, c_prev, c: c_after, kept, h: h_after, params: packs.own, lanes };
-            self.cell_forward(step, m, packs.second);
+            self.stack.one_step(&packs, input.step(i), step, m);
             if cx.lens.is_some() {
                 let t = self.steps.start + i;
                 copy(h, h_prev, finished(cx, t), lanes);
@@ -117,26 +114,6 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
         }
         h_state.copy_from_slice(tape.h.at(last));
         c_state.copy_from_slice(tape.c.at(last));
-    }
-
-    /// The cell's part of a step, with the second product if there is one: `m` is what that reads, `pack` its weights.
-    fn cell_forward(&self, mut step: CellStep<'_, R>, m: &mut [R], pack: &[R]) {
-        let (cell, lanes) = (&self.stack.cell, self.lanes);
-        match self.layout.second {
-            Second::None => cell.forward(step),
-            Second::Projection => {
-                let h = std::mem::take(&mut step.h);
-                cell.forward(CellStep { h: &mut *m, ..step });
-                R::product(pack, [m, &[], &[]], Start::Bias, h, lanes);
-            }
-            Second::Gated(block) => {
-                let (gates, h_prev) = (&mut *step.gates, step.h_prev);
-                cell.gate(GateStep { gates, h_prev, m: &mut *m });
-                let gated = &mut step.gates[self.block(block)];
-                R::product(pack, [m, &[], &[]], Start::Add, gated, lanes);
-                cell.forward(step);
-            }
-        }
     }
 
     /// A block of pre-activations.
