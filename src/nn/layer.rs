@@ -1,11 +1,14 @@
 //! The trait that every layer implements, and what its methods work on.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::{Axis, Layout};
+use crate::shape::MAX_LANES;
 use crate::{Description, Init, Real, Result, Seq, SeqMut, Shape};
 
 /// What a pass is for.
@@ -105,6 +108,46 @@ impl<'a, R> Forward<'a, R> {
     pub fn cache(self, cache: &'a mut [R]) -> Self {
         Self { cache, ..self }
     }
+}
+
+/// What a layer computed once for all of its [steps](Layer::step).
+#[derive(Clone, Debug, Default)]
+pub struct Plan(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Plan {
+    /// This plan.
+    pub fn new(plan: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(plan)))
+    }
+
+    /// The plan, if it is of this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.as_ref()?.downcast_ref()
+    }
+}
+
+/// What one step of streams works on: those of a [`Session`](super::Session) or [`Streams`](super::Streams), in inference.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Step<'a, R> {
+    /// The layer's parameters, tensor after tensor in the order declared.
+    pub params: &'a [R],
+    /// What [`Layer::pack`] wrote.
+    pub packed: &'a [R],
+    /// What [`Layer::plan`] returned for a layer of these settings and an input of as many features.
+    pub plan: &'a Plan,
+    /// Streams side by side, pads included.
+    pub lanes: usize,
+    /// How many lanes hold streams; the others are pads.
+    pub valid: usize,
+    /// `[F, lanes]`: the input.
+    pub x: &'a [R],
+    /// `[F', lanes]`: the output, which the step overwrites.
+    pub y: &'a mut [R],
+    /// `[state, lanes]`: the state before on entry, after on return.
+    pub state: &'a mut [R],
+    /// `[infer_cache, lanes]`: scratch space, of arbitrary content.
+    pub cache: &'a mut [R],
 }
 
 /// What a backward pass works on.
@@ -358,6 +401,33 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
 
     /// Computes y = f(x), and the final state from the initial one.
     fn forward(&self, pass: Forward<'_, R>);
+
+    /// Computes once what each [`step`](Layer::step) needs and only the layer and the number of its features decide;
+    /// nothing by default.
+    fn plan(&self, _features: usize) -> Plan {
+        Plan::default()
+    }
+
+    /// One step of streams: [`forward`](Layer::forward) in [`Mode::Infer`] on a sequence of one step, which it calls by
+    /// default.
+    fn step(&self, step: Step<'_, R>) {
+        let Step { params, packed, lanes, valid, x, y, state, cache, .. } = step;
+        let shape = |len: usize| Shape::new(1, len / lanes);
+        let (x, y) = (Seq::new(x, shape(x.len()), lanes), SeqMut { shape: shape(y.len()), data: y, lanes });
+        let cx = Context {
+            params,
+            packed,
+            keys: &[0; MAX_LANES][..lanes],
+            ..Context::new(&[], Mode::Infer, valid)
+        };
+        self.forward(Forward { cx, x, y, state, cache });
+    }
+
+    /// Whether [`check`](Layer::check) accepts everything, so that a stream need not call it at each step; false by
+    /// default.
+    fn accepts_everything(&self) -> bool {
+        false
+    }
 
     /// Computes the gradients of Σ dy ⊙ y + Σ dstate ⊙ final state: adds to `grads`, overwrites `dx`, and replaces
     /// `dstate`, the gradient with respect to the final state, by that with respect to the initial state.

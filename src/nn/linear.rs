@@ -81,6 +81,10 @@ impl<R: Real> Layer<R> for Linear {
         true
     }
 
+    fn accepts_everything(&self) -> bool {
+        true
+    }
+
     fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         let (weight, bias) = params.split_at(self.out_features * input.f);
         let (forward, backward) = packed.split_at_mut(packed_len(self.out_features, input.f));

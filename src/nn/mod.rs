@@ -169,7 +169,9 @@ pub use crate::description::Description;
 pub use activation::Activation;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
-pub use layer::{Backward, Build, Built, Context, Features, Forward, InvalidInput, Layer, Mode, Sizes};
+pub use layer::{
+    Backward, Build, Built, Context, Features, Forward, InvalidInput, Layer, Mode, Plan, Sizes, Step,
+};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;

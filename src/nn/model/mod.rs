@@ -11,6 +11,7 @@ mod predictor;
 mod sample_losses;
 mod save;
 mod session;
+mod steps;
 mod tiles;
 mod workspace;
 

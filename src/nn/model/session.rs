@@ -2,10 +2,11 @@
 
 use std::ops::Deref;
 
-use ndarray::{Array2, ArrayView2, Axis, aview1};
+use ndarray::{Array2, ArrayView2, aview1};
 
-use super::{Model, Workspace};
-use crate::nn::Mode;
+use super::Model;
+use super::steps::{Steps, put_step};
+use crate::kernels::Aligned;
 use crate::{Error, Real, Result};
 
 /// A stream through a model: for each step that is pushed it returns the output, and keeps the state in between.
@@ -37,15 +38,21 @@ use crate::{Error, Real, Result};
 #[derive(Clone, Debug)]
 pub struct Session<M, R> {
     model: M,
-    ws: Workspace<R>,
+    steps: Steps<R>,
+    /// `[F, lanes]`: the step that is pushed, normalised.
+    x: Aligned<R>,
+    /// `[F']`: the output, where there is more than one lane.
     output: Vec<R>,
+    /// Whether steps go into the first layer as they are pushed: not normalised, and in a single lane.
+    direct: bool,
 }
 
 impl<R: Real> Model<R> {
     /// Opens a stream that borrows this model; see [`Session`].
     ///
     /// # Errors
-    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional layer does.
+    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional layer does, or if
+    /// there is not enough memory.
     pub fn session(&self) -> Result<Session<&Self, R>> {
         Session::new(self)
     }
@@ -67,12 +74,14 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// Opens a stream through a model, from a zero state.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional layer does.
+    /// [`Error::Config`] naming the layer if one needs the whole sequence at once, as a bidirectional layer does, or if
+    /// there is not enough memory.
     pub fn new(model: M) -> Result<Self> {
-        model.check_streams()?;
-        let ws = Workspace::for_steps(&model, 1, 1, Mode::Infer)?;
+        let steps = Steps::new(&model, 1)?;
+        let x = Aligned::zeros(model.input_shape().f * steps.capacity);
         let output = vec![R::ZERO; model.output_shape().f];
-        Ok(Self { model, ws, output })
+        let direct = steps.capacity == 1 && model.normalization().is_identity();
+        Ok(Self { model, steps, x, output, direct })
     }
 
     /// Feeds one raw step, `[F]`, to the model and returns its output for it.
@@ -90,10 +99,21 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// [`Error::Mismatch`] if the step does not have as many features as the model's input, or the first layer does not
     /// accept one, such as an index that an embedding does not have. The state is unchanged then.
     pub fn try_push(&mut self, step: &[R]) -> Result<&[R]> {
-        self.ws.set_step(&self.model, step)?;
-        self.model.forward(&mut self.ws);
-        let y = self.ws.output_seq();
-        self.output.iter_mut().zip(y.data.iter().step_by(y.lanes)).for_each(|(out, y)| *out = *y);
+        let (f, lanes) = (self.model.input_shape().f, self.steps.capacity);
+        if step.len() != f {
+            return Err(Error::mismatch("a step", format!("{} features", step.len()), f));
+        }
+        let mut x = step;
+        if !self.direct {
+            put_step(self.model.normalization(), step.iter(), &mut self.x, (0, lanes));
+            x = &self.x;
+        }
+        self.steps.check(&self.model, x, (1, lanes), |_| "a step".into())?;
+        let y = self.steps.pass(&self.model, x, (1, lanes));
+        if lanes == 1 {
+            return Ok(y);
+        }
+        self.output.iter_mut().zip(y.iter().step_by(lanes)).for_each(|(out, y)| *out = *y);
         Ok(&self.output)
     }
 
@@ -116,12 +136,12 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
 
     /// Goes back to the zero state.
     pub fn reset(&mut self) {
-        self.ws.reset_states();
+        self.steps.states().for_each(|state| state.fill(R::ZERO));
     }
 
     /// The state of layer `layer`, in the order of the layer: h, then c, for an LSTM.
     pub fn state(&self, layer: usize) -> Vec<R> {
-        self.ws.state(layer).into_raw_vec_and_offset().0
+        self.steps.state(layer).iter().step_by(self.steps.capacity).copied().collect()
     }
 
     /// Sets the state of layer `layer`.
@@ -130,6 +150,9 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
     /// If it has a different length.
     #[track_caller]
     pub fn set_state(&mut self, layer: usize, state: &[R]) {
-        self.ws.set_state(layer, aview1(state).insert_axis(Axis(0)));
+        let lanes = self.steps.capacity;
+        let own = self.steps.state_mut(layer);
+        assert_eq!(state.len(), own.len() / lanes, "the length of a state");
+        own.iter_mut().step_by(lanes).zip(state).for_each(|(to, &from)| *to = from);
     }
 }

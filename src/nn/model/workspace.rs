@@ -234,23 +234,7 @@ impl<R: Real> Workspace<R> {
         assert!(own, "found a workspace of another model, expected one made for this model or a clone of it");
     }
 
-    /// Sets the input to one step of one sample, which is normalised, and leaves the states as they are.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`] if there are not as many values as features, or the first layer does not accept one.
-    pub(super) fn set_step(&mut self, model: &Model<R>, step: &[R]) -> Result<()> {
-        let x = self.values[0].seq_mut(self.lanes);
-        if step.len() != x.shape.f {
-            return Err(Error::mismatch("a step", format!("{} features", step.len()), x.shape.f));
-        }
-        let lane = x.data.iter_mut().step_by(x.lanes);
-        step.iter().enumerate().zip(lane).for_each(|((f, &v), x)| *x = model.normalization().apply(v, f));
-        self.check_input(model).map_err(|(first, invalid)| {
-            Error::mismatch(format!("layer `{first}`: a step"), invalid.found, invalid.expected)
-        })
-    }
-
-    pub(super) fn reset_states(&mut self) {
+    fn reset_states(&mut self) {
         self.states.iter_mut().for_each(|state| state.fill(R::ZERO));
     }
 

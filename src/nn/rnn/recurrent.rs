@@ -32,7 +32,7 @@ use super::cell::Cell;
 use super::layout::{Direction, Part, StackLayout};
 use super::packing::pack;
 use super::passes::{Cache, Pass};
-use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode};
+use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode, Plan, Step};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::Axis;
@@ -216,11 +216,29 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         pack(&StackLayout::new(self, input), self.cell.blocks(), params, packed);
     }
 
+    fn plan(&self, features: usize) -> Plan {
+        Plan::new(StackLayout::new(self, Shape::new(1, features)))
+    }
+
+    fn step(&self, step: Step<'_, R>) {
+        match step.plan.get() {
+            Some(layout) => self.planned_step(layout, step),
+            None => {
+                let features = step.x.len() / step.lanes;
+                self.planned_step(&StackLayout::new(self, Shape::new(1, features)), step);
+            }
+        }
+    }
+
+    fn accepts_everything(&self) -> bool {
+        true
+    }
+
     fn forward(&self, Forward { cx, x, mut y, state, cache, .. }: Forward<'_, R>) {
-        let (layout, lanes, cx) = (StackLayout::new(self, x.shape), x.lanes, &cx);
-        let mut cache = Cache::new(&layout, cx.mode, lanes, cache);
+        let (layout, lanes, cx) = (&StackLayout::new(self, x.shape), x.lanes, &cx);
+        let mut cache = Cache::new(layout, cx.mode, lanes, cache);
         for steps in layout.chunks() {
-            let pass = Pass { stack: self, layout: &layout, cx, lanes, steps };
+            let pass = Pass { stack: self, layout, cx, lanes, steps };
             for layer in 0..self.layers {
                 for &direction in layout.directions() {
                     pass.forward_part(Part { layer, direction }, x, state, &mut cache);
@@ -234,19 +252,19 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
             }
         }
         if self.last {
-            y.data.copy_from_slice(&state[self.last_states(&layout, lanes)]);
+            y.data.copy_from_slice(&state[self.last_states(layout, lanes)]);
         }
     }
 
     fn backward(&self, pass: Backward<'_, R>) {
         let Backward { cx, x, dy, mut dx, dstate, cache, grads, .. } = pass;
-        let (layout, lanes, cx) = (StackLayout::new(self, x.shape), x.lanes, &cx);
-        let mut cache = Cache::new(&layout, cx.mode, lanes, cache);
+        let (layout, lanes, cx) = (&StackLayout::new(self, x.shape), x.lanes, &cx);
+        let mut cache = Cache::new(layout, cx.mode, lanes, cache);
         if self.last {
-            R::accumulate(&mut dstate[self.last_states(&layout, lanes)], dy.data);
+            R::accumulate(&mut dstate[self.last_states(layout, lanes)], dy.data);
         }
         for steps in layout.chunks().rev() {
-            let pass = Pass { stack: self, layout: &layout, cx, lanes, steps };
+            let pass = Pass { stack: self, layout, cx, lanes, steps };
             pass.read_gradients((!self.last).then_some(dy), &mut cache);
             for layer in (0..self.layers).rev() {
                 for &direction in layout.directions() {

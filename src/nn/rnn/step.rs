@@ -1,15 +1,55 @@
-//! One time step of a part: its products and its cell.
+//! One time step of a part: its products and its cell; and a step of a whole stack, which a stream pushes.
 
 use std::ops::Range;
 
 use super::cell::{Cell, CellStep, GateStep};
-use super::layout::Second;
+use super::layout::{Direction, Part, Second, StackLayout};
 use super::packing::ForwardPacks;
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::kernels::Start;
+use crate::nn::Step;
 
 impl<C: Cell> Recurrent<C> {
+    /// One step of a stack in one direction.
+    ///
+    /// States are read where they are, and written back there: nothing is laid out on a tape. So it costs little more
+    /// than its arithmetic, and that is what [`one_step`](Self::one_step) does for a pass over a sequence.
+    pub(super) fn planned_step<R: Real>(&self, layout: &StackLayout, step: Step<'_, R>) {
+        let lanes = step.lanes;
+        let (h_len, c_len) = (layout.width * lanes, layout.cell * lanes);
+        // A layer reads the new state of the one below, so that all can write to the same place.
+        let (gates, rest) = step.cache.split_at_mut(layout.rows() * lanes);
+        let (hidden, rest) = rest.split_at_mut(h_len);
+        let (c, rest) = rest.split_at_mut(c_len);
+        let (m, rest) = rest.split_at_mut(layout.second_rows() * lanes);
+        let kept = &mut rest[..layout.kept * lanes];
+        let (mut hs, mut cs) = step.state.split_at_mut(layout.layers * h_len);
+        let (mut x, mut packed) = (step.x, step.packed);
+        for layer in 0..layout.layers {
+            let (h_prev, other_hs) = hs.split_at_mut(h_len);
+            let (c_prev, other_cs) = cs.split_at_mut(c_len);
+            let (own, other_packs) = packed.split_at(layout.packed_len(layer));
+            let part = Part { layer, direction: Direction::Forward };
+            let packs = ForwardPacks::new(layout, part, step.params, own);
+            let h = if layer + 1 == layout.layers { &mut *step.y } else { &mut *hidden };
+            let cell_step = CellStep {
+                gates: &mut *gates,
+                h_prev: &*h_prev,
+                c_prev: &*c_prev,
+                c: &mut *c,
+                kept: &mut *kept,
+                h: &mut *h,
+                params: packs.own,
+                lanes,
+            };
+            self.one_step(&packs, [x, &[]], cell_step, &mut *m);
+            h_prev.copy_from_slice(h);
+            c_prev.copy_from_slice(c);
+            (x, hs, cs, packed) = (h_prev, other_hs, other_cs, other_packs);
+        }
+    }
+
     /// One step of a part: a = b + W x + U h, then what the cell makes of it. `m` is what the second product reads, if
     /// there is one.
     #[inline(always)]
