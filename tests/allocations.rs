@@ -1,5 +1,5 @@
 //! A training step allocates nothing, on any thread, once the first ones have warmed everything up; nor does a
-//! prediction by a `Predictor`.
+//! prediction by a `Predictor`, or a step of streams.
 //!
 //! One test at a time: the allocator counts what all threads of the process do.
 
@@ -15,7 +15,7 @@ use bptt::prune::Magnitude;
 use bptt::train::schedule::{Clock, Unit};
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Schedule};
 use bptt::{Model, Result, Shape, Trainer};
-use ndarray::{Array1, Array3, s};
+use ndarray::{Array1, Array2, Array3, s};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -45,6 +45,24 @@ static ALLOCATOR: Counting = Counting;
 /// Only one of the tests may run at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// A model of many layers, with three outputs at the last step.
+fn everything(input: Shape) -> Model {
+    Model::builder(input)
+        .layer("rnn", Rnn::new(6))
+        .layer("peephole", PeepholeLstm::new(5))
+        .layer("layer_norm_lstm", LayerNormLstm::new(4).layers(2))
+        .layer("projected", Lstm::new(5).proj_size(3))
+        .layer("gru", Gru::new(4).bias(false))
+        .layer("gru_reset", Gru::new(4).reset_after(false))
+        .layer("norm", LayerNorm::new())
+        .layer("tanh", Activation::tanh())
+        .layer("dropout", Dropout::new(0.2))
+        .layer("lstm", Lstm::new(7).layers(2).dropout(0.2).last())
+        .layer("linear", Linear::new(3))
+        .build(1)
+        .unwrap()
+}
+
 /// A server's predictions, once there is room for as many samples.
 #[test]
 fn predictions_allocate_nothing() {
@@ -62,6 +80,29 @@ fn predictions_allocate_nothing() {
         let y = predictor.predict(x.slice(s![..n, .., ..])).unwrap();
         assert_eq!(y.dim(), (n, 1, 3));
         assert_eq!(COUNT.load(Ordering::Relaxed), before, "{n} samples");
+    }
+}
+
+/// Streams: alone, side by side, and some of them.
+#[test]
+fn pushes_allocate_nothing() {
+    let _alone = ALONE.lock().unwrap();
+    let model: Model = everything(Shape::new(5, 4));
+    let x = Array2::<f32>::from_elem((100, 4), 0.5);
+    let which: Vec<usize> = (0..100).rev().step_by(3).collect();
+    let some = Array2::<f32>::from_elem((which.len(), 4), 0.5);
+    let (mut session, mut streams) = (model.session().unwrap(), model.streams(100).unwrap());
+    let mut pushes = || {
+        let before = COUNT.load(Ordering::Relaxed);
+        assert_eq!(session.push(&[0.5; 4]).len(), 3);
+        assert_eq!(streams.push(&x).dim(), (100, 3));
+        assert_eq!(streams.push_some(&which, &some).dim(), (which.len(), 3));
+        COUNT.load(Ordering::Relaxed) - before
+    };
+    // The first kernel that runs looks for the instruction set.
+    pushes();
+    for _ in 0..10 {
+        assert_eq!(pushes(), 0);
     }
 }
 
@@ -118,20 +159,7 @@ fn steps_allocate_nothing() {
     {
         let counts: &'static [AtomicUsize] =
             Vec::leak((0..EPOCHS * STEPS).map(|_| AtomicUsize::new(0)).collect());
-        let mut model = Model::builder(Shape::new(5, 4))
-            .layer("rnn", Rnn::new(6))
-            .layer("peephole", PeepholeLstm::new(5))
-            .layer("layer_norm_lstm", LayerNormLstm::new(4).layers(2))
-            .layer("projected", Lstm::new(5).proj_size(3))
-            .layer("gru", Gru::new(4).bias(false))
-            .layer("gru_reset", Gru::new(4).reset_after(false))
-            .layer("norm", LayerNorm::new())
-            .layer("tanh", Activation::tanh())
-            .layer("dropout", Dropout::new(0.2))
-            .layer("lstm", Lstm::new(7).layers(2).dropout(0.2).last())
-            .layer("linear", Linear::new(3))
-            .build(1)
-            .unwrap();
+        let mut model = everything(Shape::new(5, 4));
         model.prune(Magnitude::share(0.3)).unwrap();
         let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
             .epochs(EPOCHS)

@@ -176,6 +176,6 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
 pub(crate) use model::same_mask;
-pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Workspace};
+pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Streams, Workspace};
 pub use pool::Pool;
 pub use rnn::{Gru, LayerNormLstm, Lstm, PeepholeLstm, Rnn};

@@ -12,6 +12,7 @@ mod sample_losses;
 mod save;
 mod session;
 mod steps;
+mod streams;
 mod tiles;
 mod workspace;
 
@@ -24,6 +25,7 @@ pub use evaluate::Evaluation;
 pub(crate) use mask::same_mask;
 pub use predictor::Predictor;
 pub use session::Session;
+pub use streams::Streams;
 pub use workspace::Workspace;
 
 use super::{Features, Layer, Sizes};

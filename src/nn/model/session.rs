@@ -11,9 +11,13 @@ use crate::{Error, Real, Result};
 
 /// A stream through a model: for each step that is pushed it returns the output, and keeps the state in between.
 ///
-/// Any number of independent streams can share one model, on any threads: `M` is a `&Model` or an `Arc<Model>`. The
-/// output is, bit for bit, that of a pass over the whole sequence at this step (where the machine fuses multiply and
-/// add). [`push`](Self::push) allocates nothing.
+/// Any number of independent streams can share one model, on any threads: `M` is a `&Model` or an `Arc<Model>`. For many
+/// streams on one thread, [`Streams`](super::Streams) are faster. The output is, bit for bit, that of a pass over the whole
+/// sequence at this step.
+///
+/// [`push`](Self::push) allocates nothing, takes no lock and makes no system call. All that it shares with other threads is
+/// the model, which does not change, and the choice of the instruction set, an atomic load. The process's first kernel makes
+/// that choice, when the model is built, or loaded.
 ///
 /// # Examples
 /// ```

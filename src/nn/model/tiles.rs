@@ -10,7 +10,7 @@ use crate::shape::MAX_LANES;
 /// Fewer samples than this pass through the model one by one.
 // Half the lanes of the longest vector of f32. Below, more than half of a tile's work is done on pads; one sample alone has
 // rows in the lanes instead, and no pads.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// The most shares that a dataset is cut into, each a run of tiles. The number is fixed and their results are summed in
 /// order, so that a sum is the same at any thread count. 16 shares keep up to 16 threads busy, and cost 16 workspaces.
