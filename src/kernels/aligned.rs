@@ -26,7 +26,7 @@ impl<R: Scalar> Aligned<R> {
 }
 
 /// The first value of `data` at the start of a cache line.
-fn start<R>(data: &Vec<R>) -> usize {
+fn start<R>(data: &[R]) -> usize {
     // `align_offset` may give up; values are then merely slower to load, so the start is only kept within bounds.
     data.as_ptr().align_offset(LINE).min(LINE / size_of::<R>())
 }

@@ -83,47 +83,12 @@ fn sums<R: Num, S: Simd, const V: usize>(s: S, group: Group<'_, R>, y: &mut [R])
         }
     }
     for &x in xs {
-        let mut lines = [&[][..]; BLOCKS];
+        let (mut lines, mut len) = ([&[][..]; BLOCKS], [0; BLOCKS]);
         for b in 0..V.div_ceil(each) {
-            (lines[b], weights[b]) = weights[b].split_at(x.len() * line(b));
+            len[b] = line(b);
+            (lines[b], weights[b]) = weights[b].split_at(x.len() * len[b]);
         }
-        let x = x.iter().map(
-            #[inline(always)]
-            |&x| R::splat(s, x),
-        );
-        // Zipped, none of them has bounds to check.
-        let [w0, w1, w2, w3] = lines;
-        match V.div_ceil(each) {
-            1 => {
-                for (x, w0) in x.zip(w0.chunks_exact(line(0))) {
-                    add::<R, S, V>(s, &mut acc, (0, skipped), w0, x);
-                }
-            }
-            2 => {
-                for ((x, w0), w1) in x.zip(w0.chunks_exact(line(0))).zip(w1.chunks_exact(line(1))) {
-                    add::<R, S, V>(s, &mut acc, (0, skipped), w0, x);
-                    add::<R, S, V>(s, &mut acc, (1, skipped), w1, x);
-                }
-            }
-            3 => {
-                let w = w0.chunks_exact(line(0)).zip(w1.chunks_exact(line(1))).zip(w2.chunks_exact(line(2)));
-                for (x, ((w0, w1), w2)) in x.zip(w) {
-                    add::<R, S, V>(s, &mut acc, (0, skipped), w0, x);
-                    add::<R, S, V>(s, &mut acc, (1, skipped), w1, x);
-                    add::<R, S, V>(s, &mut acc, (2, skipped), w2, x);
-                }
-            }
-            _ => {
-                let w = w0.chunks_exact(line(0)).zip(w1.chunks_exact(line(1)));
-                let w = w.zip(w2.chunks_exact(line(2)).zip(w3.chunks_exact(line(3))));
-                for (x, ((w0, w1), (w2, w3))) in x.zip(w) {
-                    add::<R, S, V>(s, &mut acc, (0, skipped), w0, x);
-                    add::<R, S, V>(s, &mut acc, (1, skipped), w1, x);
-                    add::<R, S, V>(s, &mut acc, (2, skipped), w2, x);
-                    add::<R, S, V>(s, &mut acc, (3, skipped), w3, x);
-                }
-            }
-        }
+        add_all::<R, S, V>(s, &mut acc, lines, (len, skipped), x);
     }
     for v in 0..V {
         let y = &mut y[v * lanes..];
@@ -131,6 +96,54 @@ fn sums<R: Num, S: Simd, const V: usize>(s: S, group: Group<'_, R>, y: &mut [R])
             R::vectors_mut::<S>(&mut y[..lanes])[0] = acc[v];
         } else {
             R::store_part(s, y, acc[v]);
+        }
+    }
+}
+
+/// Adds the products of all `x` and their weights in each block. `len` is how long a line of each block is; `skipped`, where
+/// the vectors begin in it.
+#[inline(always)]
+fn add_all<R: Num, S: Simd, const V: usize>(
+    s: S,
+    acc: &mut [R::V<S>; V],
+    [w0, w1, w2, w3]: [&[R]; BLOCKS],
+    (len, skipped): ([usize; BLOCKS], usize),
+    x: &[R],
+) {
+    let x = x.iter().map(
+        #[inline(always)]
+        |&x| R::splat(s, x),
+    );
+    // Zipped, none of them has bounds to check.
+    match V.div_ceil((BLOCK / R::lanes::<S>()).min(MOST)) {
+        1 => {
+            for (x, w0) in x.zip(w0.chunks_exact(len[0])) {
+                add::<R, S, V>(s, acc, (0, skipped), w0, x);
+            }
+        }
+        2 => {
+            for ((x, w0), w1) in x.zip(w0.chunks_exact(len[0])).zip(w1.chunks_exact(len[1])) {
+                add::<R, S, V>(s, acc, (0, skipped), w0, x);
+                add::<R, S, V>(s, acc, (1, skipped), w1, x);
+            }
+        }
+        3 => {
+            let w = w0.chunks_exact(len[0]).zip(w1.chunks_exact(len[1])).zip(w2.chunks_exact(len[2]));
+            for (x, ((w0, w1), w2)) in x.zip(w) {
+                add::<R, S, V>(s, acc, (0, skipped), w0, x);
+                add::<R, S, V>(s, acc, (1, skipped), w1, x);
+                add::<R, S, V>(s, acc, (2, skipped), w2, x);
+            }
+        }
+        _ => {
+            let w = w0.chunks_exact(len[0]).zip(w1.chunks_exact(len[1]));
+            let w = w.zip(w2.chunks_exact(len[2]).zip(w3.chunks_exact(len[3])));
+            for (x, ((w0, w1), (w2, w3))) in x.zip(w) {
+                add::<R, S, V>(s, acc, (0, skipped), w0, x);
+                add::<R, S, V>(s, acc, (1, skipped), w1, x);
+                add::<R, S, V>(s, acc, (2, skipped), w2, x);
+                add::<R, S, V>(s, acc, (3, skipped), w3, x);
+            }
         }
     }
 }

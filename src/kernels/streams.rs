@@ -20,11 +20,11 @@ pub fn map<R: Num, S: Simd, const A: usize, const B: usize>(
     let zero = R::splat(s, R::ZERO);
     // One length, asserted once, so that the loop below has no bounds to check. An array of the slices that it indexes
     // would be made by `array::map`, a call that is not inlined: all pointers would pass through memory.
-    for a in 0..A {
-        assert_eq!(read[a].len(), n, "streams of one length");
+    for read in &read {
+        assert_eq!(read.len(), n, "streams of one length");
     }
-    for b in 0..B {
-        assert_eq!(write[b].len(), n, "streams of one length");
+    for write in &write {
+        assert_eq!(write.len(), n, "streams of one length");
     }
     for i in 0..whole {
         let (mut x, mut y) = ([zero; A], [zero; B]);
