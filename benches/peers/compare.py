@@ -220,7 +220,7 @@ def infer(work, rounds, images):
     with tempfile.TemporaryDirectory() as folder:
         found = in_turn(inference_peers(work, images, folder), rounds, peak)
     ours = found[label("bptt", COUNTS[-1])]
-    print(f"\n{work.layers} x {work.hidden}, inference, medians of {rounds}: 10,000 images by the best size of a call; one image")
+    print(f"\n{work.layers} x {work.hidden}, inference, medians of {rounds}: 10,000 images, by the best size of a call; one")
     best = lambda each: min(CALLS, key=lambda size: statistics.median(r["many"][str(size)] for r in each))  # noqa: E731
     many = lambda each: [r["many"][str(best(each))] for r in each]  # noqa: E731
     one = lambda each: [r["one"] for r in each]  # noqa: E731

@@ -4,7 +4,7 @@
 //! - `save CELL HIDDEN LAYERS FILE`: nothing; random weights for the following. CELL is `rows`, the paper's model for images
 //!   row by row, or `lstm` or `gru`, layers with as many inputs as units;
 //! - `infer FILE FOLDER`: the seconds for 10,000 images at several sizes of a call, and for one image;
-//! - `step FILE`: the nanoseconds of a step of a stream; see steps.rs.
+//! - `step FILE STREAMS`: the nanoseconds of a step of a stream, alone or side by side; see steps.rs.
 
 include!("../../steps.rs");
 
@@ -17,8 +17,8 @@ use std::sync::Barrier;
 use std::time::Instant;
 
 use bptt::data::FashionMnist;
-use bptt::ndarray::{Array3, Axis, s};
-use bptt::nn::{Gru, Linear, Lstm, Session};
+use bptt::ndarray::{Array3, ArrayView2, Axis, s};
+use bptt::nn::{Gru, Linear, Lstm, Session, Streams};
 use bptt::{Model, Result, Shape, SimdLevel};
 use serde_json::{Map, Value, json};
 
@@ -98,6 +98,15 @@ impl Stream for Session<&Model, f32> {
     }
 }
 
+/// Streams side by side.
+impl Stream for Streams<&Model, f32> {
+    fn step(&mut self, x: &[f32]) -> &[f32] {
+        let n = self.count();
+        let x = ArrayView2::from_shape((n, x.len() / n), x).expect("a row for each stream");
+        self.push(x).to_slice().expect("rows one after another")
+    }
+}
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -114,9 +123,13 @@ fn main() -> Result<()> {
             save(cell, number(hidden), number(layers), file)?;
         }
         ["infer", file, folder] => println!("{}", infer(file, folder)?),
-        ["step", file] => {
-            let model = Model::<f32>::load(file)?;
-            time(&mut model.session()?, model.input_shape().f);
+        ["step", file, streams] => {
+            let (model, streams) = (Model::<f32>::load(file)?, streams.parse().expect("a number"));
+            let features = model.input_shape().f;
+            match streams {
+                1 => time(&mut model.session()?, features, 1),
+                n => time(&mut model.streams(n)?, features, n),
+            }
         }
         _ => panic!("found the arguments {args:?}, expected those above"),
     }

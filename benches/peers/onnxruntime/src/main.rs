@@ -1,5 +1,5 @@
-//! One step of a stream with ONNX Runtime: `onnxruntime-lstm FILE`; see steps.rs. stream.py writes the file: inputs `x` and the
-//! states, `h` and perhaps `c`, each `[1, 1, units]`, and outputs the states after them, that of `h` first.
+//! Steps of streams with ONNX Runtime: `onnxruntime-lstm FILE`; see steps.rs. stream.py writes the file: inputs `x` and the
+//! states, `h` and perhaps `c`, each `[1, streams, units]`, and outputs the states after them, `h1` and `c1`.
 
 include!("../../steps.rs");
 
@@ -39,9 +39,11 @@ impl Stream for Runtime {
 fn main() -> ort::Result<()> {
     let path = std::env::args().nth(1).expect("a file");
     let session = Session::builder()?.with_intra_threads(1)?.with_inter_threads(1)?.commit_from_file(path)?;
-    let units = session.inputs()[0].dtype().tensor_shape().expect("a tensor")[2] as usize;
-    let zeros = || Tensor::from_array(([1, 1, units], vec![0.0_f32; units])).map(Tensor::into_dyn);
+    let shape = session.inputs()[0].dtype().tensor_shape().expect("a tensor");
+    let [_, streams, units] = shape[..] else { panic!("found the shape {shape:?}") };
+    let len = (streams * units) as usize;
+    let zeros = || Tensor::from_array(([1, streams, units], vec![0.0_f32; len])).map(Tensor::into_dyn);
     let inputs = session.inputs().iter().map(|_| zeros()).collect::<ort::Result<_>>()?;
-    time(&mut Runtime { session, inputs, output: vec![0.0; units] }, units);
+    time(&mut Runtime { session, inputs, output: vec![0.0; len] }, units as usize, streams as usize);
     Ok(())
 }
