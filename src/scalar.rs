@@ -11,8 +11,8 @@ use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssi
 /// ```
 /// use bptt::Scalar;
 ///
-/// // Two samples take a whole vector's lanes.
-/// assert_eq!(2usize.next_multiple_of(f32::QUANTUM), 16);
+/// // Two samples take as many lanes as eight.
+/// assert_eq!(2usize.next_multiple_of(f32::QUANTUM), 8);
 /// assert_eq!(f32::from_f64(0.5).to_f64(), 0.5);
 /// ```
 pub trait Scalar:
@@ -44,7 +44,7 @@ pub trait Scalar:
     const NEG_INFINITY: Self;
     /// The type's name in safetensors files: `F32` or `F64`.
     const DTYPE: safetensors::Dtype;
-    /// Lanes in which samples lie side by side come in multiples of this: 64 bytes' worth.
+    /// Lanes in which samples lie side by side come in multiples of this.
     const QUANTUM: usize;
 
     /// The nearest value of this type.
@@ -80,7 +80,7 @@ macro_rules! scalar {
             const ONE: Self = 1.0;
             const NEG_INFINITY: Self = $t::NEG_INFINITY;
             const DTYPE: safetensors::Dtype = safetensors::Dtype::$dtype;
-            const QUANTUM: usize = 64 / size_of::<$t>();
+            const QUANTUM: usize = 8;
 
             fn from_f64(x: f64) -> Self {
                 x as $t

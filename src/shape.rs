@@ -4,6 +4,7 @@ use std::fmt;
 
 use ndarray::{Array3, ArrayView3, ArrayViewMut3};
 
+use crate::kernels::longest_vector;
 use crate::{Error, Real, Result};
 
 /// The most lanes that a tile may have.
@@ -18,7 +19,8 @@ pub(crate) const MAX_LANES: usize = 64;
 // 0.71 ms; for one of 128, 1.17 ms, where 16 and 64 lanes take 1.42 and 1.33 ms (two cores with AVX-512, `cargo bench --
 // train_step` with `Trainer::tile`).
 pub(crate) fn tile_lanes<R: Real>(batch: usize) -> usize {
-    if batch > 2 * R::QUANTUM { 2 * R::QUANTUM } else { R::QUANTUM }
+    let vector = longest_vector::<R>();
+    if batch > 2 * vector { 2 * vector } else { vector }
 }
 
 /// The shape of one sample: `t` time steps of `f` features. A vector has `t = 1`.

@@ -4,7 +4,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::outer::sum_by_halves;
-use super::simd::Num;
+use super::simd::{Num, longest_vector};
 
 /// What the passes of a layer normalisation share.
 #[derive(Clone, Copy)]
@@ -197,20 +197,20 @@ pub struct Weight<'a, R> {
 }
 
 impl<R: Num> Weight<'_, R> {
-    /// As for a bias, lane l belongs to sum l mod quantum of its feature, whatever the width of a vector.
+    /// As for a bias, each feature has sums of its own for the lanes of the longest vector, whatever the width of a vector.
     #[inline(always)]
     pub fn add(self) {
         let lanes = self.norm.lanes;
         for (f, dw) in self.dw.iter_mut().enumerate() {
             let mut sums = [R::ZERO; 16];
-            let sums = &mut sums[..R::QUANTUM];
+            let sums = &mut sums[..longest_vector::<R>()];
             let steps = self.x.chunks_exact(self.norm.step()).zip(self.dy.chunks_exact(self.norm.step()));
             for ((x, dy), stats) in steps.zip(self.stats.chunks_exact(2 * lanes)) {
                 let [x, dy] = [x, dy].map(|step| &step[f * lanes..][..lanes]);
                 let (mean, rstd) = stats.split_at(lanes);
                 let values = x.iter().zip(dy).zip(mean.iter().zip(rstd));
                 for (i, ((x, dy), (mean, rstd))) in values.enumerate() {
-                    sums[i % R::QUANTUM] += *dy * ((*x - *mean) * *rstd);
+                    sums[i % longest_vector::<R>()] += *dy * ((*x - *mean) * *rstd);
                 }
             }
             *dw += sum_by_halves(sums);

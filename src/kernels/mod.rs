@@ -30,11 +30,13 @@ use activation::{Activate, ActivateInPlace, Curve};
 pub use aligned::Aligned;
 pub use embedding::Lookup;
 pub use layer_norm::Norm;
+use one_sample::OneSample;
 pub use outer::{Band, Columns};
 use outer::{Outer, RowSums};
 use pool::{Keep, Lane};
 pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
+pub use simd::longest_vector;
 use softmax::Softmax;
 
 /// The concrete entry points of the inner loops for one scalar type. Callers are responsible for lengths. Where samples lie
@@ -141,14 +143,24 @@ macro_rules! kernels {
                 );
             }
             fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize) {
-                let len = if lanes == 1 { y.len() } else { lanes };
-                simd::dispatch_len::<Self, _>(len, Product { packed, xs: &xs, start, y, lanes });
+                if lanes == 1 {
+                    let len = y.len();
+                    return simd::dispatch_len::<Self, _>(len, OneSample { packed, xs: &xs, start, y });
+                }
+                for (arch, part) in
+                    simd::parts::<Self>(lanes).into_iter().filter(|(_, part)| !part.is_empty())
+                {
+                    arch.dispatch(Product { packed, xs: &xs, start, y, lanes, part });
+                }
             }
-            fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize) {
-                simd::dispatch(Outer { dy, columns, lanes });
+            fn outer<'a>(dy: Band<'a, Self>, mut columns: [Columns<'a, Self>; 2], lanes: usize) {
+                let parts = simd::parts::<Self>(outer::width(&columns));
+                for (arch, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
+                    arch.dispatch(Outer { dy: dy.clone(), columns: &mut columns, part, lanes });
+                }
             }
             fn row_sums<'a>(dy: Band<'a, Self>, db: [&'a mut [Self]; 2], lanes: usize) {
-                simd::dispatch(RowSums { dy, db, lanes });
+                simd::dispatch_lanes::<Self, _>(lanes, RowSums { dy, db, lanes });
             }
             fn lstm_forward(step: lstm::Forward<Self>) {
                 simd::dispatch_len::<Self, _>(step.h.len(), step);
@@ -175,16 +187,16 @@ macro_rules! kernels {
                 simd::dispatch(step);
             }
             fn peephole_forward(step: peephole::Forward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_lanes::<Self, _>(step.lanes, step);
             }
             fn peephole_backward(step: peephole::Backward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_lanes::<Self, _>(step.lanes, step);
             }
             fn layer_norm_lstm_forward(step: layer_norm_lstm::Forward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_lanes::<Self, _>(step.lanes, step);
             }
             fn layer_norm_lstm_backward(step: layer_norm_lstm::Backward<Self>) {
-                simd::dispatch(step);
+                simd::dispatch_lanes::<Self, _>(step.lanes, step);
             }
             fn activate_in_place(curve: Curve, x: &mut [Self]) {
                 simd::dispatch(ActivateInPlace { curve, x });
@@ -199,7 +211,7 @@ macro_rules! kernels {
                 );
             }
             fn softmax(y: &[Self], p: &mut [Self], sum_max: &mut [Self], lanes: usize) {
-                simd::dispatch(Softmax { y, p, sum_max, lanes });
+                simd::dispatch_lanes::<Self, _>(lanes, Softmax { y, p, sum_max, lanes });
             }
             fn dropout_mask(keys: &[u64], step: u64, p: f64, mask: &mut [Self]) {
                 simd::vectorized(
@@ -214,10 +226,10 @@ macro_rules! kernels {
                 );
             }
             fn norm_forward(norm: Norm<Self>, x: &[Self], y: &mut [Self], stats: &mut [Self]) {
-                simd::dispatch(layer_norm::Forward { norm, x, y, stats });
+                simd::dispatch_lanes::<Self, _>(norm.lanes, layer_norm::Forward { norm, x, y, stats });
             }
             fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]) {
-                simd::dispatch(layer_norm::Backward { norm, x, dy, stats, dx });
+                simd::dispatch_lanes::<Self, _>(norm.lanes, layer_norm::Backward { norm, x, dy, stats, dx });
             }
             fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]) {
                 simd::vectorized(

@@ -1,7 +1,7 @@
 //! The dense product for one sample: rows lie in the lanes of a vector, side by side as the lines of a pack have them.
 //! Each sum is the same chain as with samples in the lanes: bias, then k ascending.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::product::{BLOCK, Start, line};
 use super::simd::Num;
@@ -15,8 +15,29 @@ const MOST: usize = 12;
 const BLOCKS: usize = 4;
 
 /// y = start + W x, where x is the values of `xs[0]`, then those of `xs[1]` and `xs[2]`.
+pub struct OneSample<'a, R> {
+    /// As [`pack`](super::product::pack) wrote it.
+    pub packed: &'a [R],
+    /// Any may be empty.
+    pub xs: &'a [&'a [R]; 3],
+    /// Where sums start.
+    pub start: Start,
+    /// As many values as the matrix has rows.
+    pub y: &'a mut [R],
+}
+
+impl<R: Num> WithSimd for OneSample<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { packed, xs, start, y } = self;
+        one_sample::<R, S>(s, packed, xs, start, y);
+    }
+}
+
 #[inline(always)]
-pub fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: &[&[R]; 3], start: Start, y: &mut [R]) {
+fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: &[&[R]; 3], start: Start, y: &mut [R]) {
     let (rows, mut first) = (y.len(), 0);
     for y in y.chunks_mut(MOST * R::lanes::<S>()) {
         let group = Group { packed, first, rows, xs, start };

@@ -10,7 +10,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd, bytemuck};
 
 use super::simd;
-use super::simd::Num;
+use super::simd::{Num, longest_vector};
 
 /// Some rows of a sequence, at every step: `rows` of `[T, height, lanes]`.
 #[derive(Clone, Debug)]
@@ -79,12 +79,19 @@ impl<'a, R> Columns<'a, R> {
     }
 }
 
+/// How many columns both have.
+pub fn width<R>(columns: &[Columns<'_, R>; 2]) -> usize {
+    columns.iter().map(Columns::len).sum()
+}
+
 /// dW += Σ dy xᵀ.
-pub struct Outer<'a, R> {
+pub struct Outer<'a, 'b, R> {
     /// As many rows as each dW has.
-    pub dy: Band<'a, R>,
+    pub dy: Band<'b, R>,
     /// Side by side, so that a panel is full where one ends and the next begins.
-    pub columns: [Columns<'a, R>; 2],
+    pub columns: &'a mut [Columns<'b, R>; 2],
+    /// Those of all columns that are computed.
+    pub part: Range<usize>,
     /// A multiple of the quantum.
     pub lanes: usize,
 }
@@ -112,20 +119,19 @@ struct Lines<T>(T);
 /// The most columns of a panel, of the longest vectors.
 const MOST: usize = 32;
 
-impl<R: Num> WithSimd for Outer<'_, R> {
+impl<R: Num> WithSimd for Outer<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let zero = [R::splat(s, R::ZERO); WIDTH];
         let (mut sums, mut panel) = (Lines([zero; ROWS]), Lines([zero; DEPTH]));
-        let all = self.columns.iter().map(Columns::len).sum::<usize>();
-        let width = R::lanes::<S>();
+        let (part, width) = (self.part.clone(), R::lanes::<S>());
         let group = self.row_group();
         for first in (0..self.dy.rows.len()).step_by(group) {
             let rows = first..self.dy.rows.len().min(first + group);
-            for c in (0..all).step_by(WIDTH * width) {
-                let columns = c..all.min(c + WIDTH * width);
+            for c in part.clone().step_by(WIDTH * width) {
+                let columns = c..part.end.min(c + WIDTH * width);
                 let (sums, panel) = (sums.0.as_flattened_mut(), panel.0.as_flattened_mut());
                 if columns.len() > width {
                     self.panel::<S, 2>(s, [rows.clone(), columns], sums, panel);
@@ -137,7 +143,7 @@ impl<R: Num> WithSimd for Outer<'_, R> {
     }
 }
 
-impl<R: Num> Outer<'_, R> {
+impl<R: Num> Outer<'_, '_, R> {
     /// How many rows are processed at a time, of groups as even as possible.
     fn row_group(&self) -> usize {
         let (rows, row) = (self.dy.rows.len(), self.dy.len(self.lanes) * self.lanes * size_of::<R>());
@@ -190,7 +196,7 @@ impl<R: Num> Outer<'_, R> {
     ) {
         let width = sums.len() / rows.len();
         let mut first = 0;
-        for all in &mut self.columns {
+        for all in &mut *self.columns {
             let stride = all.len();
             let own = columns.start.max(first)..columns.end.min(first + stride);
             if !own.is_empty() {
@@ -366,8 +372,8 @@ fn transpose_quads<R: Num, S: Simd, const N: usize, const Q: usize>(
 
 /// db[r] += Σₜ Σₗ dy[t, r, l].
 ///
-/// A row has as many sums as a quantum has lanes, whatever the width of a vector: lane l of a step belongs to sum l mod
-/// quantum, and [`sum_by_halves`] adds these up.
+/// A row has as many sums as the longest vector has lanes, whatever the width of a vector: lane l of a step belongs to sum
+/// l modulo their number, and [`sum_by_halves`] adds these up.
 pub struct RowSums<'a, R> {
     /// The rows that are summed.
     pub dy: Band<'a, R>,
@@ -383,7 +389,7 @@ impl<R: Num> WithSimd for RowSums<'_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         // Eight sums side by side, so that none waits for its last addition; or as many as a row has.
-        match R::QUANTUM / R::lanes::<S>() {
+        match longest_vector::<R>() / R::lanes::<S>() {
             1 => self.all::<S, 8, 1>(s),
             2 => self.all::<S, 4, 2>(s),
             4 => self.all::<S, 2, 4>(s),
@@ -406,14 +412,20 @@ impl<R: Num> RowSums<'_, R> {
     /// Sums M rows, beginning at `first`.
     #[inline(always)]
     fn rows<S: Simd, const M: usize, const N: usize>(&mut self, s: S, first: usize) {
-        let (mut sums, quanta) = ([[R::splat(s, R::ZERO); N]; M], self.lanes / R::QUANTUM);
+        let (mut sums, row) = ([[R::splat(s, R::ZERO); N]; M], self.lanes / R::lanes::<S>());
         for t in 0..self.dy.len(self.lanes) {
             let dy = R::vectors::<S>(self.dy.some(t, first..first + M, self.lanes));
-            let dy = &dy.as_chunks::<N>().0[..M * quanta];
-            for i in 0..quanta {
-                for m in 0..M {
+            for m in 0..M {
+                let (whole, half) = dy[m * row..][..row].as_chunks::<N>();
+                for dy in whole {
                     for n in 0..N {
-                        sums[m][n] = R::vadd(s, sums[m][n], dy[m * quanta + i][n]);
+                        sums[m][n] = R::vadd(s, sums[m][n], dy[n]);
+                    }
+                }
+                // The lanes are a multiple of the quantum, half of the longest vector.
+                if !half.is_empty() {
+                    for n in 0..N / 2 {
+                        sums[m][n] = R::vadd(s, sums[m][n], half[n]);
                     }
                 }
             }

@@ -14,7 +14,6 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::one_sample::one_sample;
 use super::simd;
 use super::simd::Num;
 
@@ -85,17 +84,17 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 /// cache, but sums would be stored and read back more often than that saves.
 const DEPTH: usize = 256;
 
-/// Cuts a block of `height` rows into register tiles of (first row, height).
+/// Cuts a block of `height` rows into register tiles of (first row, height), `wide` ones where registers have room.
 // A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 27 of 32
 // registers with 12 rows, 15 of 16 with 6. Two FMAs a cycle of four cycles' latency need eight sums under way. Six rows are
-// just above that, so 35 rows are better cut into 6 · 5 + 5 than into 6 · 5 + 4 + 1; of twelve, a third would do.
-fn tiles(height: usize) -> impl Iterator<Item = (usize, usize)> {
-    let many = simd::registers() >= 32;
+// just above that, so 35 rows are better cut into 6 · 5 + 5 than into 6 · 5 + 4 + 1; of twelve, a third would do. One vector
+// of lanes leaves room for twelve rows everywhere, and needs eight.
+fn tiles(height: usize, wide: bool) -> impl Iterator<Item = (usize, usize)> {
     let mut row = 0;
     std::iter::from_fn(move || {
         let m = match height - row {
             0 => return None,
-            left if many => *[12, 8, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
+            left if wide => *[12, 8, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
             left => left.div_ceil(left.div_ceil(6)),
         };
         row += m;
@@ -111,7 +110,7 @@ pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) 
         // A block's lines follow each other: one of biases, then one for each k.
         let (block, rest) = packed.split_at_mut(line(height) * (k + 1));
         packed = rest;
-        for (first, m) in tiles(height) {
+        for (first, m) in tiles(height, true) {
             let to = block.chunks_exact_mut(line(height)).map(|line| &mut line[first..]);
             let row = row + first;
             match m {
@@ -175,8 +174,10 @@ pub struct Product<'a, R> {
     pub start: Start,
     /// `[rows, lanes]`
     pub y: &'a mut [R],
-    /// A multiple of the quantum; or 1, for a single sample.
+    /// A multiple of the quantum.
     pub lanes: usize,
+    /// Those of the lanes that are computed: whole vectors.
+    pub part: Range<usize>,
 }
 
 impl<R: Num> WithSimd for Product<'_, R> {
@@ -184,49 +185,24 @@ impl<R: Num> WithSimd for Product<'_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { packed, xs, start, y, lanes } = self;
-        if lanes == 1 {
-            return one_sample::<R, S>(s, packed, xs, start, y);
-        }
-        let nv = lanes / R::lanes::<S>();
-        let k = (xs[0].len() + xs[1].len() + xs[2].len()) / lanes;
-        let y = R::vectors_mut::<S>(y);
-        let xs = [R::vectors::<S>(xs[0]), R::vectors::<S>(xs[1]), R::vectors::<S>(xs[2])];
+        let Self { packed, xs, start, y, lanes, part } = self;
+        let k = xs.iter().map(|x| x.len()).sum::<usize>() / lanes;
         // All rows of y take a block of k before the next one does. The sums lie in y in between, so each of them is still
         // one chain.
         let depth = k.div_ceil(k.div_ceil(DEPTH).max(1)).max(1);
         for first_k in (0..k.max(1)).step_by(depth) {
             let ks = first_k..k.min(first_k + depth);
-            let xs = part(xs, ks.start * nv..ks.end * nv);
+            let xs = between(*xs, ks.start * lanes..ks.end * lanes);
             let start = if first_k == 0 { start } else { Start::Add };
-            for (row, height) in blocks(y.len() / nv) {
+            for (row, height) in blocks(y.len() / lanes) {
                 let line = line(height);
-                // As `pack` cut it: it has to come to the same blocks and tiles by the same functions. All blocks in front
-                // of this one are whole.
+                // As `pack` cut it: it has to come to the same blocks by the same function. All blocks in front of this
+                // one are whole.
                 let block = &packed[row * (k + 1)..][..line * (k + 1)];
                 let (bias, w) = block.split_at(line);
                 let w = &w[ks.start * line..ks.end * line];
-                for (first, m) in tiles(height) {
-                    let rows = Rows {
-                        bias: &bias[first..],
-                        w: w.get(first..).unwrap_or_default(),
-                        line,
-                        xs,
-                        start,
-                        nv,
-                    };
-                    let y = &mut y[(row + first) * nv..][..m * nv];
-                    match m {
-                        12 => some_rows::<R, S, 12>(s, rows, y),
-                        8 => some_rows::<R, S, 8>(s, rows, y),
-                        6 => some_rows::<R, S, 6>(s, rows, y),
-                        5 => some_rows::<R, S, 5>(s, rows, y),
-                        4 => some_rows::<R, S, 4>(s, rows, y),
-                        3 => some_rows::<R, S, 3>(s, rows, y),
-                        2 => some_rows::<R, S, 2>(s, rows, y),
-                        _ => some_rows::<R, S, 1>(s, rows, y),
-                    }
-                }
+                let block = Block { bias, w, line, xs, start, lanes };
+                block.all::<S>(s, part.clone(), &mut y[row * lanes..][..height * lanes]);
             }
         }
     }
@@ -234,7 +210,7 @@ impl<R: Num> WithSimd for Product<'_, R> {
 
 /// The elements `range` of three slices that follow one another.
 #[inline(always)]
-fn part<V>(slices: [&[V]; 3], range: Range<usize>) -> [&[V]; 3] {
+fn between<R>(slices: [&[R]; 3], range: Range<usize>) -> [&[R]; 3] {
     let mut first = 0;
     slices.map(
         #[inline(always)]
@@ -246,70 +222,106 @@ fn part<V>(slices: [&[V]; 3], range: Range<usize>) -> [&[V]; 3] {
     )
 }
 
-/// What all tiles of some rows read.
+/// What all tiles of a block read.
 #[derive(Clone, Copy)]
-struct Rows<'a, R: Num, S: Simd> {
-    /// The rows' biases.
+struct Block<'a, R> {
+    /// A line.
     bias: &'a [R],
-    /// The rows' weights, at the beginning of each line.
+    /// A line for each k.
     w: &'a [R],
     /// How long a line is.
     line: usize,
-    /// `[k, nv]` each
-    xs: [&'a [R::V<S>]; 3],
+    /// `[k, lanes]` each
+    xs: [&'a [R]; 3],
     start: Start,
-    /// Vectors that a row of lanes has.
-    nv: usize,
+    lanes: usize,
 }
 
-/// M rows, all lanes.
-#[inline(always)]
-fn some_rows<R: Num, S: Simd, const M: usize>(s: S, rows: Rows<'_, R, S>, y: &mut [R::V<S>]) {
-    // Two vectors at a time share each broadcast weight.
-    let mut v = 0;
-    while v + 2 <= rows.nv {
-        tile::<R, S, M, 2>(s, rows, y, v);
-        v += 2;
-    }
-    if v < rows.nv {
-        tile::<R, S, M, 1>(s, rows, y, v);
-    }
-}
-
-/// M rows and N vectors, beginning at `v`, all in registers.
-#[inline(always)]
-fn tile<R: Num, S: Simd, const M: usize, const N: usize>(
-    s: S,
-    rows: Rows<'_, R, S>,
-    y: &mut [R::V<S>],
-    v: usize,
-) {
-    let Rows { bias, w, line, xs, start, nv } = rows;
-    let mut acc = [[R::splat(s, R::ZERO); N]; M];
-    for m in 0..M {
-        for n in 0..N {
-            acc[m][n] = match start {
-                Start::Bias => R::splat(s, bias[m]),
-                Start::Add => y[m * nv + v + n],
-            };
+impl<R: Num> Block<'_, R> {
+    /// All rows, and the lanes `part`.
+    #[inline(always)]
+    fn all<S: Simd>(self, s: S, part: Range<usize>, y: &mut [R]) {
+        // Two vectors at a time share each broadcast weight.
+        let pair = 2 * R::lanes::<S>();
+        let pairs = part.start..part.end - part.len() % pair;
+        let height = y.len() / self.lanes;
+        for (first, m) in tiles(height, simd::registers() >= 32) {
+            for lane in pairs.clone().step_by(pair) {
+                self.rows::<S, 2>(s, [first, m], lane, y);
+            }
         }
-    }
-    // `chunks`, not `chunks_exact`: `w` begins at a row within its line, so the last line is shorter, but has M rows.
-    let mut w = w.chunks(line);
-    for x in xs {
-        for (x, w) in x.chunks_exact(nv).zip(&mut w) {
-            let (x, w) = (&x[v..v + N], &w[..M]);
-            for m in 0..M {
-                let weight = R::splat(s, w[m]);
-                for n in 0..N {
-                    acc[m][n] = R::vfma(s, weight, x[n], acc[m][n]);
-                }
+        if pairs.end < part.end {
+            for (first, m) in tiles(height, true) {
+                self.rows::<S, 1>(s, [first, m], pairs.end, y);
             }
         }
     }
-    for m in 0..M {
-        for n in 0..N {
-            y[m * nv + v + n] = acc[m][n];
+
+    /// M rows, beginning at `first`, and N vectors, beginning at `lane`.
+    #[inline(always)]
+    fn rows<S: Simd, const N: usize>(self, s: S, [first, m]: [usize; 2], lane: usize, y: &mut [R]) {
+        let y = &mut y[first * self.lanes..][..m * self.lanes];
+        match m {
+            12 => self.tile::<S, 12, N>(s, first, lane, y),
+            8 => self.tile::<S, 8, N>(s, first, lane, y),
+            6 => self.tile::<S, 6, N>(s, first, lane, y),
+            5 => self.tile::<S, 5, N>(s, first, lane, y),
+            4 => self.tile::<S, 4, N>(s, first, lane, y),
+            3 => self.tile::<S, 3, N>(s, first, lane, y),
+            2 => self.tile::<S, 2, N>(s, first, lane, y),
+            _ => self.tile::<S, 1, N>(s, first, lane, y),
+        }
+    }
+
+    /// M rows and N vectors, all in registers.
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const N: usize>(self, s: S, first: usize, lane: usize, y: &mut [R]) {
+        let Self { bias, w, line, xs, start, lanes } = self;
+        let width = R::lanes::<S>();
+        let part = lane..lane + N * width;
+        assert!(part.end <= lanes);
+        let mut acc = [[R::splat(s, R::ZERO); N]; M];
+        match start {
+            Start::Bias => {
+                let bias = &bias[first..][..M];
+                for m in 0..M {
+                    for n in 0..N {
+                        acc[m][n] = R::splat(s, bias[m]);
+                    }
+                }
+            }
+            Start::Add => {
+                let mut rows = y.chunks_exact(lanes);
+                for m in 0..M {
+                    let Some(row) = rows.next() else { return };
+                    let y = R::vectors::<S>(&row[part.clone()]);
+                    for n in 0..N {
+                        acc[m][n] = y[n];
+                    }
+                }
+            }
+        }
+        // `chunks`, not `chunks_exact`: the weights begin at a row within a line, so the last line is shorter, but has M
+        // rows.
+        let mut w = w.get(first..).unwrap_or_default().chunks(line);
+        for x in xs {
+            for (x, w) in x.chunks_exact(lanes).zip(&mut w) {
+                let (x, w) = (R::vectors::<S>(&x[part.clone()]), &w[..M]);
+                for m in 0..M {
+                    let weight = R::splat(s, w[m]);
+                    for n in 0..N {
+                        acc[m][n] = R::vfma(s, weight, x[n], acc[m][n]);
+                    }
+                }
+            }
+        }
+        let mut rows = y.chunks_exact_mut(lanes);
+        for m in 0..M {
+            let Some(row) = rows.next() else { return };
+            let y = R::vectors_mut::<S>(&mut row[part.clone()]);
+            for n in 0..N {
+                y[n] = acc[m][n];
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One source for every instruction set: vectors of `f32` or `f64` over pulp, chosen when the program starts.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use pulp::bytemuck;
@@ -85,19 +86,45 @@ pub fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     chosen().1.dispatch(op)
 }
 
-/// As [`dispatch`], for an `op` over `len` values of `R` side by side: on AVX2 rather than AVX-512 if a last, long vector
-/// would be at most half full. Loads and stores of parts of vectors are slow, and both sets give the same bits.
+/// The lanes of the longest vector of any instruction set, AVX-512's.
+pub const fn longest_vector<R>() -> usize {
+    64 / size_of::<R>()
+}
+
+/// As [`dispatch`], for an `op` over `len` values of `R` side by side: on AVX2 rather than AVX-512 if they are few and a
+/// last, long vector would be at most half full. Loads and stores of parts of vectors are slow, and both sets give the
+/// same bits.
 #[inline(always)]
 pub fn dispatch_len<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
+    /// Among this many vectors, a part of one does not matter, but the width of the others does.
+    const FEW: usize = 8;
+    let [(arch, _), (last, rest)] = parts::<R>(len);
+    let few = len <= FEW * longest_vector::<R>();
+    if few && !rest.is_empty() { last.dispatch(op) } else { arch.dispatch(op) }
+}
+
+/// As [`dispatch`], for an `op` over rows of `lanes` values of `R`: on AVX2 rather than AVX-512 if long vectors do not fill
+/// a row.
+#[inline(always)]
+pub fn dispatch_lanes<R, Op: WithSimd>(lanes: usize, op: Op) -> Op::Output {
+    let [(arch, _), (last, rest)] = parts::<R>(lanes);
+    if rest.is_empty() { arch.dispatch(op) } else { last.dispatch(op) }
+}
+
+/// Cuts `len` values of `R` side by side into those for the chosen instruction set, and those for AVX2, which are at
+/// most half a vector of AVX-512: there a short vector takes half the time of a long one or as much, never more.
+#[inline(always)]
+pub fn parts<R>(len: usize) -> [(Arch, Range<usize>); 2] {
     let arch = chosen().1;
     #[cfg(target_arch = "x86_64")]
     if let Arch::V4(longest) = arch {
-        let lanes = 64 / size_of::<R>();
-        if (1..=lanes / 2).contains(&(len % lanes)) {
-            return Arch::V3(*longest).dispatch(op);
+        let lanes = longest_vector::<R>();
+        let whole = len / lanes * lanes;
+        if len - whole <= lanes / 2 {
+            return [(arch, 0..whole), (Arch::V3(*longest), whole..len)];
         }
     }
-    arch.dispatch(op)
+    [(arch, 0..len), (arch, len..len)]
 }
 
 /// Runs a plain loop, a closure that is to be `#[inline(always)]`, on the chosen instruction set: the compiler

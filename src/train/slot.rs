@@ -6,7 +6,7 @@ use super::Hits;
 use crate::data::{Batch, Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::nn::{Mode, Workspace};
-use crate::{Model, Real, Result};
+use crate::{Model, Real, Result, Scalar};
 
 /// The most slots: the tiles of a batch are summed into slots, and these by a fixed tree.
 ///
@@ -15,12 +15,18 @@ use crate::{Model, Real, Result};
 /// which there are 1, 2, 4, 8 or 16, has a subtree of the tree.
 pub(super) const SLOTS: usize = 16;
 
+/// Lanes come in multiples of this, in either scalar type.
+const QUANTUM: usize = {
+    assert!(f32::QUANTUM == f64::QUANTUM);
+    f32::QUANTUM
+};
+
 /// How a batch is cut into tiles, the tiles into the slots of all ranks, and which slots belong to this rank.
 ///
 /// All of it is a function of the batch's length and of settings, never of the number of threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    /// Draws per tile.
+    /// The most draws of a tile.
     pub(super) tile: usize,
     pub(super) rank: usize,
     pub(super) ranks: usize,
@@ -56,9 +62,13 @@ impl Cut {
         if own.is_empty() { draws } else { self.draws(self.of_slot(own.start, draws), draws).start }
     }
 
-    /// The draws of some consecutive tiles.
+    /// The draws of some consecutive tiles, which are as even as whole vectors allow: two threads then take the same time
+    /// over a batch whose length is not a multiple of the tile's.
     pub(super) fn draws(self, tiles: Range<usize>, draws: usize) -> Range<usize> {
-        draws.min(tiles.start * self.tile)..draws.min(tiles.end * self.tile)
+        let unit = if self.tile.is_multiple_of(QUANTUM) { QUANTUM } else { 1 };
+        let (units, count) = (draws.div_ceil(unit), self.tiles(draws).max(1));
+        let bound = |tile: usize| draws.min(tile.min(count) * units / count * unit);
+        bound(tiles.start)..bound(tiles.end)
     }
 }
 
@@ -204,7 +214,7 @@ mod tests {
                         for t in cut.of_slot(slot, draws) {
                             let range = cut.draws(t..t + 1, draws);
                             assert_eq!(range.start, next, "{draws} draws in tiles of {tile}");
-                            assert!(range.len() == tile || range.end == draws);
+                            assert!((1..=tile).contains(&range.len()));
                             next = range.end;
                         }
                     }
@@ -212,5 +222,18 @@ mod tests {
                 assert_eq!(next, draws);
             }
         }
+    }
+
+    #[test]
+    fn tiles_are_as_even_as_whole_vectors_allow() {
+        let lengths = |tile, draws| -> Vec<_> {
+            let cut = Cut { tile, rank: 0, ranks: 1 };
+            (0..cut.tiles(draws)).map(|t| cut.draws(t..t + 1, draws).len()).collect()
+        };
+        assert_eq!(lengths(32, 64), [32, 32]);
+        assert_eq!(lengths(32, 100), [24, 24, 24, 28]);
+        assert_eq!(lengths(32, 33), [16, 17]);
+        assert_eq!(lengths(16, 20), [8, 12]);
+        assert_eq!(lengths(5, 11), [3, 4, 4]);
     }
 }

@@ -164,7 +164,7 @@ impl<R: Real> Trainer<R> {
         self
     }
 
-    /// The number of samples per tile, 1 to 64. By default it follows from the batch size. It changes the order of sums, and
+    /// The most samples of a tile, 1 to 64. By default it follows from the batch size. It changes the order of sums, and
     /// with it the last bits of a result.
     pub fn tile(mut self, samples: usize) -> Self {
         self.settings.tile = Some(samples);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use ndarray::{ArrayViewMut, Axis, RemoveAxis};
 
 use crate::Real;
+use crate::kernels::longest_vector;
 use crate::shape::MAX_LANES;
 
 /// Fewer samples than this pass through the model one by one.
@@ -36,7 +37,9 @@ impl Tiles {
         let size = if samples < FEW {
             1
         } else {
-            (4 * R::QUANTUM).min(MAX_LANES).min(samples.div_ceil(R::QUANTUM).saturating_mul(R::QUANTUM))
+            (4 * longest_vector::<R>())
+                .min(MAX_LANES)
+                .min(samples.div_ceil(R::QUANTUM).saturating_mul(R::QUANTUM))
         };
         Self::new(samples, size)
     }
