@@ -27,6 +27,11 @@ pub(crate) fn bytes<R>(factors: &[usize]) -> Option<usize> {
     factors.iter().try_fold(size_of::<R>(), |bytes, &factor| bytes.checked_mul(factor))
 }
 
+/// "one stream" or "5 streams".
+pub(crate) fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("one {what}") } else { format!("{n} {what}s") }
+}
+
 /// Zeros, as many as the product of `factors`.
 ///
 /// # Errors

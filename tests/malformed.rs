@@ -439,7 +439,7 @@ fn a_small_file_of_a_large_model() {
     let model = Model::<f32>::from_bytes(&bytes).unwrap();
     assert!(model.to_string().contains("[1, 268435456]"));
     let message = model.session().unwrap_err().to_string();
-    let expected = "`memory`: found buffers for 1 streams of 1073741824 bytes, expected as many as";
+    let expected = "`memory`: found buffers for one stream of 2147483648 bytes, expected as many as";
     assert!(message.starts_with(expected), "{message}");
     // More layers than any sum can hold are refused when the model is built.
     let long =

@@ -46,12 +46,15 @@ impl<R: Real> Steps<R> {
         let capacity = if alone { 1 } else { streams.next_multiple_of(R::QUANTUM) };
         let mut features = Features::new(Shape::new(1, model.input_shape().f));
         let (mut layout, mut tracks) = (Layout::default(), Vec::with_capacity(model.slots().len()));
+        // The step itself, and the buffers of all layers so far.
+        let mut values = Some(features.shape.f);
         for slot in model.slots() {
             let built = slot.layer.build(&mut Build::new(&features, &mut layout, &slot.name))?;
             let sizes = [built.output.shape.f, built.sizes.state, built.sizes.infer_cache];
-            let values = sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size));
+            values =
+                values.and_then(|values| sizes.iter().try_fold(values, |sum, &size| sum.checked_add(size)));
             let bytes = values.and_then(|values| memory::bytes::<R>(&[values, capacity]));
-            memory::check(&format!("buffers for {streams} streams"), bytes)?;
+            memory::check(&format!("buffers for {}", memory::count(streams, "stream")), bytes)?;
             let [y, state, cache] = sizes.map(|size| Aligned::zeros(size * capacity));
             tracks.push(Track { plan: slot.layer.plan(features.shape.f), y, state, cache });
             features = built.output;

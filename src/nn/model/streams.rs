@@ -100,7 +100,7 @@ impl<R: Real, M: Deref<Target = Model<R>>> Streams<M, R> {
         let state: Option<usize> =
             model.slots().iter().try_fold(f + outputs, |sum, slot| sum.checked_add(slot.sizes.state));
         let bytes = state.and_then(|values| memory::bytes::<R>(&[values, cut.lanes()?]));
-        memory::check(&format!("{n} streams"), bytes)?;
+        memory::check(&memory::count(n, "stream"), bytes)?;
         let zeros = |tile| buffers.of(tile).states().map(|state| Aligned::zeros(state.len())).collect();
         Ok(Self {
             states: cut.tiles().map(zeros).collect(),

@@ -188,7 +188,7 @@ impl<R: Real> Workspace<R> {
             mode == Mode::Infer && samples == 1 && model.slots().iter().all(|p| p.layer.takes_one_lane());
         let lanes = if alone { 1 } else { samples.next_multiple_of(R::QUANTUM) };
         let bytes = workspace_bytes::<R>(input, layers.iter().copied(), lanes, mode);
-        memory::check(&format!("buffers for {samples} samples of {input}"), bytes)?;
+        memory::check(&format!("buffers for {} of {input}", memory::count(samples, "sample")), bytes)?;
         let buffer = |shape: Shape| Buffer { data: Aligned::zeros(shape.size() * lanes), shape };
         let shapes = || std::iter::once(input).chain(layers.iter().map(|&(output, _)| output));
         let room = |size: fn(&Sizes) -> usize| -> Vec<Aligned<R>> {
