@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Description, Forward, Layer};
+use super::{Backward, Build, Built, Description, Forward, Layer, Wiring};
 use crate::kernels::activation::Curve;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
@@ -98,6 +98,15 @@ impl<R: Real> Layer<R> for Activation {
         if let Some(dx) = dx {
             R::activate_backward(self.0.curve(), y.data, dy.data, dx.data);
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        let wiring = Wiring::unchanged(name, *self);
+        Ok(match self.0 {
+            Function::Relu | Function::Tanh => wiring.ignores_zeros(),
+            // σ(0) is ½.
+            Function::Sigmoid => wiring,
+        })
     }
 
     #[cfg(feature = "onnx")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Description, Forward, Layer, Mode};
+use super::{Backward, Build, Built, Description, Forward, Layer, Mode, Wiring};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::{Error, Real, Result, Shape};
@@ -112,6 +112,10 @@ impl<R: Real> Layer<R> for Dropout {
         for t in 0..x.shape.t {
             R::multiply(dy.step(t), &masks[t % kept * n..][..n], dx.step(t));
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, self.clone()).ignores_zeros())
     }
 
     #[cfg(feature = "onnx")]

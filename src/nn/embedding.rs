@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer};
+use super::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer, Wiring};
 use crate::kernels::Lookup;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
@@ -99,6 +99,15 @@ impl<R: Real> Layer<R> for Embedding {
         if let Some(dx) = dx {
             dx.data.fill(R::ZERO);
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        let (group, num_embeddings) = (name.to_owned(), self.num_embeddings);
+        Ok(Wiring::new(move |kept| {
+            kept.at_least(&group, 1);
+            let layer = Self { embedding_dim: kept.count(&group), num_embeddings };
+            vec![(group.clone(), Box::new(layer))]
+        }))
     }
 
     #[cfg(feature = "onnx")]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use super::Wiring;
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::{Axis, Layout};
@@ -334,6 +335,13 @@ impl<'a> Build<'a> {
         self.layout.push(name, axes.into_iter().collect(), init)
     }
 
+    /// Says that none of these units can be cut, because the layer depends on all of them together, as a normalisation
+    /// does: [`Model::compact`](super::Model::compact) keeps them, and [`prune::Units`](crate::prune::Units) leaves them
+    /// out.
+    pub fn fix(&mut self, units: &Axis) {
+        self.layout.fix(units);
+    }
+
     /// The layer's name, with which the names of its groups of units begin.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -432,6 +440,18 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// Computes the gradients of Σ dy ⊙ y + Σ dstate ⊙ final state: adds to `grads`, overwrites `dx`, and replaces
     /// `dstate`, the gradient with respect to the final state, by that with respect to the initial state.
     fn backward(&self, pass: Backward<'_, R>);
+
+    /// How the layer's units depend on one another, and what it is with fewer of them: for
+    /// [`Model::compact`](super::Model::compact). `name` is the layer's name in the model.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the layer cannot be made smaller, such as a custom layer without a
+    /// `wiring`.
+    fn wiring(&self, _name: &str) -> Result<Wiring<R>> {
+        let kind = self.describe().kind;
+        let fault = format!("found a layer of kind `{kind}`, expected one that has `Layer::wiring`");
+        Err(crate::Error::config("compact", fault))
+    }
 
     /// Writes what the layer does in inference into an ONNX graph: from `x`, `[T, batch, F]`, to the output, which it
     /// returns.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Description, Forward, Layer};
+use super::{Backward, Build, Built, Description, Forward, Layer, Wiring};
 use crate::kernels::{Band, Norm};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
@@ -80,6 +80,7 @@ impl<R: Real> Layer<R> for LayerNorm {
             return Err(Error::config("eps", format!("found {}, expected a positive number", self.eps)));
         }
         let input = build.input();
+        build.fix(&input.units);
         if self.elementwise_affine {
             build.tensor("weight", [input.units.clone()], Init::Constant(1.0))?;
             build.tensor("bias", [input.units.clone()], Init::Constant(0.0))?;
@@ -106,6 +107,10 @@ impl<R: Real> Layer<R> for LayerNorm {
         if let Some(dx) = dx {
             R::norm_backward(norm, x.data, dy.data, stats, dx.data);
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, self.clone()))
     }
 
     #[cfg(feature = "onnx")]

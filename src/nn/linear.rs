@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Description, Features, Forward, Layer};
+use super::{Backward, Build, Built, Description, Features, Forward, Layer, Wiring};
 use crate::kernels::{Band, Columns, Matrix, Start, packed_len};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
@@ -116,6 +116,17 @@ impl<R: Real> Layer<R> for Linear {
                 R::product(packed, [dy.step(t), &[], &[]], Start::Bias, dx.step(t), x.lanes);
             }
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        let (group, bias) = (name.to_owned(), self.bias);
+        let wiring = Wiring::new(move |kept| {
+            kept.at_least(&group, 1);
+            let layer = Self { bias, out_features: kept.count(&group) };
+            vec![(group.clone(), Box::new(layer))]
+        });
+        let rows = ["weight", "bias"].into_iter().take(1 + usize::from(bias));
+        Ok(wiring.ignores_zeros().rests(name, rows.map(|tensor| (format!("{name}.{tensor}"), 0))))
     }
 
     #[cfg(feature = "onnx")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Description, Forward, Layer};
+use super::{Backward, Build, Built, Description, Forward, Layer, Wiring};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
 use crate::shape::MAX_LANES;
@@ -39,7 +39,9 @@ impl<R: Real> Layer<R> for LogSoftmax {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Built> {
-        Ok(Built::new(build.input().clone()))
+        let input = build.input();
+        build.fix(&input.units);
+        Ok(Built::new(input.clone()))
     }
 
     fn forward(&self, Forward { x, mut y, .. }: Forward<'_, R>) {
@@ -78,6 +80,10 @@ impl<R: Real> Layer<R> for LogSoftmax {
                 }
             }
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, *self))
     }
 
     #[cfg(feature = "onnx")]

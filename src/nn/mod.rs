@@ -103,7 +103,8 @@
 //! - No pass allocates, and no pass looks anything up by name: `params` are the tensors in the order declared.
 //! - Optional methods: [`pack`](Layer::pack) prepares weights when they change; [`streams`](Layer::streams) allows a
 //!   [`Session`]; [`takes_one_lane`](Layer::takes_one_lane) allows the fast path for a single sample;
-//!   [`check`](Layer::check) refuses invalid input; `export_onnx` makes the layer part of an ONNX graph.
+//!   [`check`](Layer::check) refuses invalid input; `export_onnx` makes the layer part of an ONNX graph;
+//!   [`wiring`](Layer::wiring) says what the layer is with fewer units, for [`Model::compact`].
 //!
 //! [`gradcheck::conform`](crate::gradcheck::conform) checks all of it in one call. A model with custom layers is loaded by
 //! [`Model::load_with`]. `examples/custom_layer.rs` has a layer with a state.
@@ -164,6 +165,7 @@ mod model;
 mod pool;
 mod registry;
 pub mod rnn;
+mod wiring;
 
 pub use crate::description::Description;
 pub use activation::Activation;
@@ -175,7 +177,8 @@ pub use layer::{
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
-pub(crate) use model::same_mask;
+pub(crate) use model::{Compacted, same_mask};
 pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Streams, Workspace};
 pub use pool::Pool;
 pub use rnn::{Gru, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
+pub use wiring::{Kept, Wiring};

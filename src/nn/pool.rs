@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
+use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer, Wiring};
 use crate::kernels::pool::{self, Keep, Lane};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
@@ -113,6 +113,10 @@ impl<R: Real> Layer<R> for Pool {
         for lane in shorter(&cx, x.shape.t, x.lanes) {
             R::pool_lane_backward(self.0.keep(), pass.reborrow(), lane);
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, *self).ignores_zeros())
     }
 
     #[cfg(feature = "onnx")]

@@ -1,6 +1,6 @@
 //! Names, shapes and offsets of all tensors of a model.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -106,6 +106,8 @@ pub struct Layout {
     tensors: Vec<Tensor>,
     /// The index in `tensors` of each name.
     indices: HashMap<String, usize>,
+    /// The groups that keep all their units.
+    fixed: BTreeSet<Arc<str>>,
     len: usize,
 }
 
@@ -132,6 +134,16 @@ impl Layout {
         self.tensors.push(Tensor { name, axes, offset: self.len, init });
         self.len = end;
         Ok(())
+    }
+
+    /// Says that the groups of these units keep all of them.
+    pub(crate) fn fix(&mut self, units: &Axis) {
+        self.fixed.extend(units.runs().iter().filter_map(|run| run.group.clone()));
+    }
+
+    /// Whether a group keeps all its units.
+    pub(super) fn is_fixed(&self, group: &str) -> bool {
+        self.fixed.contains(group)
     }
 
     /// The tensors, in order.

@@ -3,6 +3,7 @@
 mod arena;
 mod checked;
 mod foreign;
+mod groups;
 mod halves;
 mod init;
 mod layout;
@@ -14,6 +15,7 @@ mod tensor_file;
 
 pub use arena::Arena;
 pub(crate) use checked::{NamedTensor, read_checked, write_checked};
+pub use groups::{UnitGroup, UnitGroups};
 pub use init::Init;
 pub use layout::{Axis, Layout, Run, Tensor};
 pub(crate) use pattern::matches;

@@ -1,10 +1,12 @@
-//! Pruning: weights are set to 0 and stay 0.
+//! Pruning: weights are set to 0 and stay 0, and units are cut.
 //!
 //! - A [`Rule`] says which weights are pruned: [`Magnitude`] the small ones, [`Random`] any, for comparison, [`Custom`]
-//!   those that a closure chooses, and a [`Mask`] those that it marks.
+//!   those that a closure chooses, and a [`Mask`] those that it marks. [`Units`] prunes whole units, by [`UnitScores`].
 //! - [`Model::prune`](crate::Model::prune) applies a rule. The model keeps the [`Mask`], training and restoring obey
 //!   it, and it is saved with the model: a pruned weight is exactly 0 until [`Model::unmask`](crate::Model::unmask).
 //! - [`GradualPruning`](crate::train::GradualPruning) prunes during training.
+//! - [`Model::compact`](crate::Model::compact) returns a smaller model without the units that are dead, and
+//!   [`Stepper::compact`](crate::train::Stepper::compact) continues its training.
 //!
 //! # Source
 //! Han et al. 2015, "Learning both weights and connections for efficient neural networks": prune, then retrain.
@@ -25,9 +27,13 @@
 mod magnitude;
 mod mask;
 mod rule;
+mod scores;
 mod sparsity;
+mod units;
 
 pub use magnitude::Magnitude;
 pub use mask::Mask;
 pub use rule::{Custom, Random, Rule};
+pub use scores::UnitScores;
 pub use sparsity::{Sparsity, TensorSparsity};
+pub use units::Units;

@@ -15,7 +15,7 @@ use crate::{Arena, Error, Init, Real, Result, Shape, memory, names};
 #[derive(Debug)]
 pub struct ModelBuilder<R> {
     input: Shape,
-    layers: Vec<(String, Box<dyn Layer<R>>)>,
+    pub(super) layers: Vec<(String, Box<dyn Layer<R>>)>,
     normalize: Normalize,
     classes: Vec<String>,
     inits: Vec<(String, Init)>,
@@ -104,6 +104,7 @@ impl<R: Real> ModelBuilder<R> {
             features = output.clone();
             layers.push(LayerSlot { name, layer, input, output, sizes, params, packed: own });
         }
+        layout.fix(&features.units);
         let shape = features.shape;
         check_classes(&self.classes, shape)?;
         room(layout.len())?;

@@ -2,7 +2,7 @@
 
 use super::Model;
 use crate::params::matches;
-use crate::{Error, Init, Real, Result, rng};
+use crate::{Arena, Error, Init, Real, Result, rng};
 
 impl<R: Real> Model<R> {
     /// Initialises again all tensors whose names match `pattern`, in which `*` matches any run of characters.
@@ -44,11 +44,31 @@ impl<R: Real> Model<R> {
     }
 }
 
+impl<R: Real> Model<R> {
+    /// Initialises all parameters again, by the rules of their layers: the same sizes from scratch, for comparison with a model
+    /// that was [made smaller](Self::compact). What is pruned stays 0.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::{Model, Shape, nn::Linear};
+    ///
+    /// let model = |seed| Model::builder(Shape::new(1, 3)).layer("linear", Linear::new(2)).build(seed);
+    /// let (mut first, second): (Model, Model) = (model(1)?, model(2)?);
+    /// first.reinitialise(2);
+    /// assert_eq!(first.params().as_slice(), second.params().as_slice());
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn reinitialise(&mut self, seed: u64) {
+        let new = Arena::initialised(self.params().layout().clone(), seed);
+        *self.params_mut() = new;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Shape;
     use crate::nn::{Linear, Lstm};
-    use crate::{Arena, Shape};
 
     fn builder() -> crate::nn::ModelBuilder<f64> {
         let lstm = Lstm::new(3).layers(2);

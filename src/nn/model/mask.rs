@@ -26,6 +26,12 @@ impl<R: Real> Model<R> {
     /// # Ok::<(), bptt::Error>(())
     /// ```
     pub fn prune(&mut self, rule: impl Rule<R>) -> Result<Sparsity> {
+        let mask = self.marked(rule)?;
+        Ok(self.prune_marked(mask))
+    }
+
+    /// The mask with what `rule` marks, and what was pruned before.
+    pub(super) fn marked(&self, rule: impl Rule<R>) -> Result<Mask> {
         let layout = self.params.layout();
         let old = self.mask.clone();
         let mut mask = old.as_deref().cloned().unwrap_or_else(|| Mask::new(layout.clone()));
@@ -37,13 +43,18 @@ impl<R: Real> Model<R> {
         if let Some(old) = &old {
             mask.join(old);
         }
+        Ok(mask)
+    }
+
+    /// Prunes what is [marked](Self::marked).
+    pub(super) fn prune_marked(&mut self, mask: Mask) -> Sparsity {
         let sparsity = mask.sparsity();
         // An equal mask keeps its identity, so that code that compares masks by `same_mask` sees no change.
-        if sparsity.pruned() > old.as_ref().map_or(0, |old| old.count()) {
+        if sparsity.pruned() > self.mask.as_ref().map_or(0, |old| old.count()) {
             self.mask = Some(Arc::new(mask));
             drop(self.params_mut());
         }
-        Ok(sparsity)
+        sparsity
     }
 
     /// Which parameters are pruned, if any are.

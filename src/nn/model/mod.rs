@@ -1,6 +1,8 @@
 //! A model: a named chain of layers, its parameters, and what it needs to know about its data.
 
 mod builder;
+mod compact;
+mod compensate;
 mod evaluate;
 #[cfg(feature = "onnx")]
 mod export;
@@ -21,6 +23,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
 pub use builder::ModelBuilder;
+pub(crate) use compact::Compacted;
 pub use evaluate::Evaluation;
 pub(crate) use mask::same_mask;
 pub use predictor::Predictor;

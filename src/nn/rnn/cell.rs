@@ -14,7 +14,8 @@
 //! 3. [`backward`](Cell::backward): from `dh` and `dc`, replace `gates` by the gradients of the pre-activations, replace
 //!    `dc` by the gradient of the cell state before, add to `dh_prev` what reaches h without passing U, and add to `grads`
 //!    the gradients of the cell's own parameters, lane by lane.
-//! 4. Build a layer of it by [`Recurrent::with_cell`](super::Recurrent::with_cell), hold it to
+//! 4. State [`COUPLING`](Cell::COUPLING), so that units can be cut; it is optional.
+//! 5. Build a layer of it by [`Recurrent::with_cell`](super::Recurrent::with_cell), hold it to
 //!    [`gradcheck`](crate::gradcheck), and load models with
 //!    [`Recurrent::from_description`](super::Recurrent::from_description).
 //!
@@ -173,6 +174,22 @@ pub struct Operator {
     pub peepholes: &'static [usize],
 }
 
+/// How the units of a cell depend on one another, other than by W and U.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coupling {
+    /// Nothing is said, so no unit can be cut, and a model with the cell cannot be
+    /// [compacted](crate::Model::compact).
+    Unknown,
+    /// Not at all: each unit is computed from its own pre-activations, states and parameters.
+    Own {
+        /// A unit whose states are 0 keeps them at 0 while the pre-activations of these blocks of the weights are 0; none if
+        /// that is never so.
+        rest: &'static [usize],
+    },
+    /// On all units of the layer together, as with a normalisation: no unit can be cut.
+    All,
+}
+
 /// A recurrent cell; [how to write one](self).
 pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The layer's kind in saved models.
@@ -186,6 +203,9 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
     /// Whether h may be [projected](super::Recurrent::proj_size): only if forward does not read `h_prev`, backward
     /// neither `h` nor `h_prev`, and nothing is added to `dh_prev`.
     const PROJECTS: bool = false;
+
+    /// How units depend on one another, other than by W and U: for [`Model::compact`](crate::Model::compact).
+    const COUPLING: Coupling = Coupling::Unknown;
 
     /// The blocks of pre-activations, those of `weight_ih` in its order: block i of both weights for each gate, unless
     /// the cell needs W x and U h apart. A cell of more than eight gates has to say what its blocks are.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Cell, CellStep, CellStepBack};
+use super::cell::{Cell, CellStep, CellStepBack, Coupling};
 use super::recurrent::Recurrent;
 use crate::Real;
 #[cfg(feature = "onnx")]
@@ -55,6 +55,7 @@ impl Cell for RnnCell {
     const KIND: &'static str = "rnn";
     const GATES: usize = 1;
     const HAS_CELL: bool = false;
+    const COUPLING: Coupling = Coupling::Own { rest: &[0] };
 
     fn forward<R: Real>(&self, step: CellStep<'_, R>) {
         R::activate(self.0.curve(), step.gates, step.h);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, CellStep, CellStepBack, GateStep, GateStepBack};
+use super::cell::{Block, Cell, CellStep, CellStepBack, Coupling, GateStep, GateStepBack};
 use super::recurrent::Recurrent;
 use crate::Real;
 #[cfg(feature = "onnx")]
@@ -83,6 +83,8 @@ impl Cell for GruCell {
     const KIND: &'static str = "gru";
     const GATES: usize = 3;
     const HAS_CELL: bool = false;
+    // n = 0: h' = z ⊙ h
+    const COUPLING: Coupling = Coupling::Own { rest: &[2] };
 
     fn blocks(&self) -> &'static [Block] {
         if self.reset_after {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Block, Cell, CellStep, CellStepBack, CellTensor};
+use super::cell::{Block, Cell, CellStep, CellStepBack, CellTensor, Coupling};
 use super::recurrent::Recurrent;
 use crate::kernels::layer_norm_lstm;
 use crate::{Error, Init, Real, Result};
@@ -71,6 +71,8 @@ impl Cell for LayerNormLstmCell {
     const KIND: &'static str = "layer_norm_lstm";
     const GATES: usize = 4;
     const HAS_CELL: bool = true;
+    // Means and variances are over all units.
+    const COUPLING: Coupling = Coupling::All;
     const TENSORS: &'static [CellTensor] = &[
         gain("weight_ln_ih", 4),
         bias("bias_ln_ih", 4),

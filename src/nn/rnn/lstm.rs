@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Cell, CellStep, CellStepBack};
+use super::cell::{Cell, CellStep, CellStepBack, Coupling};
 use super::recurrent::Recurrent;
 use crate::Real;
 #[cfg(feature = "onnx")]
@@ -54,6 +54,8 @@ impl Cell for LstmCell {
     const KIND: &'static str = "lstm";
     const GATES: usize = 4;
     const HAS_CELL: bool = true;
+    // g = 0 adds nothing to c.
+    const COUPLING: Coupling = Coupling::Own { rest: &[2] };
     const PROJECTS: bool = true;
 
     /// tanh c

@@ -15,10 +15,11 @@ mod peephole;
 mod recurrent;
 mod step;
 mod tape;
+mod wiring;
 
 #[cfg(feature = "onnx")]
 pub use cell::Operator;
-pub use cell::{Block, Cell, CellStep, CellStepBack, CellTensor, GateStep, GateStepBack};
+pub use cell::{Block, Cell, CellStep, CellStepBack, CellTensor, Coupling, GateStep, GateStepBack};
 pub use elman::{Rnn, RnnCell};
 pub use gru::{Gru, GruCell};
 pub use layer_norm_lstm::{LayerNormLstm, LayerNormLstmCell};

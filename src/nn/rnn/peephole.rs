@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "onnx")]
 use super::cell::Operator;
-use super::cell::{Cell, CellStep, CellStepBack, CellTensor};
+use super::cell::{Cell, CellStep, CellStepBack, CellTensor, Coupling};
 use super::recurrent::Recurrent;
 #[cfg(feature = "onnx")]
 use crate::Result;
@@ -58,6 +58,8 @@ impl Cell for PeepholeLstmCell {
     const KIND: &'static str = "peephole_lstm";
     const GATES: usize = 4;
     const HAS_CELL: bool = true;
+    // g = 0 adds nothing to c.
+    const COUPLING: Coupling = Coupling::Own { rest: &[2] };
     const TENSORS: &'static [CellTensor] =
         &[peephole("weight_pi"), peephole("weight_pf"), peephole("weight_po")];
     const PROJECTS: bool = true;

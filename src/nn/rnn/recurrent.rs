@@ -28,11 +28,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::Cell;
+use super::cell::{Cell, Coupling};
 use super::layout::{Direction, Part, StackLayout};
 use super::packing::pack;
 use super::passes::{Cache, Pass};
-use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode, Plan, Step};
+use super::wiring::{group, projection};
+use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode, Plan, Step, Wiring};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Graph, Value};
 use crate::params::Axis;
@@ -279,6 +280,10 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         }
     }
 
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        self.units(name)
+    }
+
     #[cfg(feature = "onnx")]
     fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
         self.export(graph, x)
@@ -319,12 +324,15 @@ impl<C: Cell> Recurrent<C> {
     fn declare(&self, part: Part, columns: Axis, build: &mut Build<'_>) -> Result<Axis> {
         let (layer, suffix) = (part.layer, part.direction.suffix());
         let (units, init) = (self.hidden_size, Init::pytorch(self.hidden_size));
-        let group = format!("{}.l{layer}{suffix}", build.prefix());
+        let group = group(build.prefix(), part);
         let blocks = |blocks: usize| Axis::units(&*group, units, blocks);
         let outputs = match self.proj_size {
             None => blocks(1),
-            Some(size) => Axis::units(format!("{group}.projection"), size, 1),
+            Some(size) => Axis::units(projection(&group), size, 1),
         };
+        if !matches!(C::COUPLING, Coupling::Own { .. }) {
+            build.fix(&blocks(1));
+        }
         let mut tensors = vec![
             ("weight_ih", vec![blocks(C::GATES), columns], init),
             ("weight_hh", vec![blocks(C::GATES), outputs.clone()], init),
