@@ -46,6 +46,11 @@ impl<R: Real> Average<R> {
         mask.apply(&mut self.values);
     }
 
+    /// Keeps these of the averages.
+    pub(super) fn take(&mut self, from: &[usize]) {
+        self.values = from.iter().map(|&i| self.values[i]).collect();
+    }
+
     /// Swaps the model's parameters and the averages, once there are any.
     pub(super) fn swap(&mut self, model: &mut Model<R>) {
         if self.started {

@@ -66,6 +66,7 @@ impl Described {
             "ema": settings.ema,
             "freeze": settings.groups.frozen,
             "group": groups,
+            "group_lasso": settings.group_lasso,
             "input": model.input_shape(),
             "layers": layers,
             "loss": settings.loss.describe(),
@@ -113,7 +114,9 @@ impl Described {
         let (mut faults, mut differences) = (Vec::new(), Differences::default());
         for name in names {
             let (found, expected) = (found.get(&name), expected(&name));
-            if found == expected.as_ref() {
+            // A file from before there was the setting does not have it.
+            let unset = found.is_none() && expected == Some(Value::Null);
+            if unset || found == expected.as_ref() {
                 continue;
             }
             let known_as = match &*name {

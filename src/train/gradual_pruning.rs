@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Callback, CallbackState, EpochEnd, Flow};
-use crate::prune::{Magnitude, Mask};
+use crate::prune::{Magnitude, Mask, Units};
 use crate::{Error, Model, Real, Result};
 
-/// Prunes by magnitude after epochs, aggressively at first, then more slowly, so that the network can recover from each
+/// Prunes by magnitude after epochs, weights or whole [units](Self::units), aggressively at first, then more slowly, so that the network can recover from each
 /// pruning before the next.
 ///
 /// After epoch e from a to b: share s = s_b · (1 − (1 − (e − a + 1) / (b − a + 1))³)
@@ -33,13 +33,27 @@ pub struct GradualPruning {
     to: f64,
     from: usize,
     until: usize,
-    rule: Magnitude,
+    rule: GradualRule,
+}
+
+/// What is pruned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum GradualRule {
+    Weights(Magnitude),
+    Units(Units),
 }
 
 impl GradualPruning {
     /// Prunes until this share of each weight tensor is pruned; after epochs 1 to 10.
     pub fn new(share: f64) -> Self {
-        Self { to: share, from: 1, until: 10, rule: Magnitude::share(share) }
+        Self { to: share, from: 1, until: 10, rule: GradualRule::Weights(Magnitude::share(share)) }
+    }
+
+    /// Prunes until this share of the units of each group is pruned, by [`Units`]; after epochs 1 to 10.
+    /// [`Model::compact`] makes a smaller model of it in the end.
+    pub fn units(share: f64) -> Self {
+        Self { rule: GradualRule::Units(Units::share(share)), ..Self::new(share) }
     }
 
     /// Sets the epoch, from 1, after which it first prunes.
@@ -54,21 +68,29 @@ impl GradualPruning {
         self
     }
 
-    /// See [`Magnitude::global`].
+    /// See [`Magnitude::global`] and [`Units::global`].
     pub fn global(mut self) -> Self {
-        self.rule = self.rule.global();
+        self.rule = match self.rule {
+            GradualRule::Weights(rule) => GradualRule::Weights(rule.global()),
+            GradualRule::Units(rule) => GradualRule::Units(rule.global()),
+        };
         self
     }
 
-    /// See [`Magnitude::only`].
+    /// See [`Magnitude::only`] and [`Units::only`].
     pub fn only(mut self, pattern: impl Into<String>) -> Self {
-        self.rule = self.rule.only(pattern);
+        self.rule = match self.rule {
+            GradualRule::Weights(rule) => GradualRule::Weights(rule.only(pattern)),
+            GradualRule::Units(rule) => GradualRule::Units(rule.only(pattern)),
+        };
         self
     }
 
-    /// See [`Magnitude::with_biases`].
+    /// See [`Magnitude::with_biases`]. It has no effect on units, whose biases are always included.
     pub fn with_biases(mut self) -> Self {
-        self.rule = self.rule.with_biases();
+        if let GradualRule::Weights(rule) = self.rule {
+            self.rule = GradualRule::Weights(rule.with_biases());
+        }
         self
     }
 
@@ -93,13 +115,20 @@ impl<R: Real> Callback<R> for GradualPruning {
                 format!("found {from} to {until}, expected at least 1, and the last at least the first");
             return Err(Error::config("epochs of gradual pruning", fault));
         }
-        self.rule.with_share(self.to).check()
+        match &self.rule {
+            GradualRule::Weights(rule) => rule.with_share(self.to).check(),
+            GradualRule::Units(rule) => rule.with_share(self.to).check(),
+        }
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         let epoch = end.epoch.epoch;
         if (self.from..=self.until).contains(&epoch) {
-            end.model.prune(self.rule.with_share(self.share(epoch)))?;
+            let share = self.share(epoch);
+            match &self.rule {
+                GradualRule::Weights(rule) => end.model.prune(rule.with_share(share))?,
+                GradualRule::Units(rule) => end.model.prune(rule.with_share(share))?,
+            };
         }
         Ok(Flow::Continue)
     }

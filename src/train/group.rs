@@ -82,6 +82,22 @@ pub(super) struct UpdatePlan<'a, R: Real> {
     pub(super) frozen: Vec<Range<usize>>,
 }
 
+impl<R: Real> UpdatePlan<'_, R> {
+    /// The plan for another layout of the same tensors, which may have other names and sizes.
+    pub(super) fn follow(&mut self, old: &Layout, new: &Layout) {
+        let move_to = |range: &mut Range<usize>| {
+            let inside = old.tensors().iter().zip(new.tensors());
+            let mut inside =
+                inside.filter(|(tensor, _)| !tensor.is_empty() && range.contains(&tensor.offset));
+            let Some((_, first)) = inside.next() else { return };
+            let last = inside.next_back().map_or(first, |(_, last)| last);
+            *range = first.offset..last.range().end;
+        };
+        self.frozen.iter_mut().for_each(move_to);
+        self.updates.iter_mut().for_each(|update| move_to(&mut update.range));
+    }
+}
+
 impl<R: Real> Groups<R> {
     /// Assigns each tensor to a group, and joins consecutive ranges.
     pub(super) fn plan<'a>(

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::group::Groups;
 use super::schedule::Schedule;
-use super::{AllReduce, Callback, Clip};
+use super::{AllReduce, Callback, Clip, GroupLasso};
 use crate::data::{Dataset, Sampler};
 use crate::loss::Loss;
 use crate::optim::Optimizer;
@@ -25,6 +25,7 @@ pub(super) struct Settings<R: Real> {
     pub(super) seed: u64,
     pub(super) clip: Clip,
     pub(super) ema: Option<f64>,
+    pub(super) group_lasso: Option<GroupLasso>,
     pub(super) tile: Option<usize>,
     pub(super) stateful: bool,
     pub(super) threads: Option<usize>,
@@ -49,6 +50,7 @@ impl<R: Real> Settings<R> {
             seed: 1,
             clip: Clip::None,
             ema: None,
+            group_lasso: None,
             tile: None,
             stateful: false,
             threads: None,

@@ -121,6 +121,17 @@ impl<R: Real> Slot<R> {
         Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), states })
     }
 
+    /// A slot like this one for a smaller model, with states of 0.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub(super) fn smaller(&self, model: &Model<R>, targets: TargetShape, tile: usize) -> Result<Self> {
+        let streams = self.states.len() / self.ws.state_len().max(1);
+        let mut slot = Self::new(model, targets, tile, streams)?;
+        slot.draws.reserve_exact(self.draws.capacity());
+        Ok(slot)
+    }
+
     /// Sums the losses and gradients of the tiles of slot `i`, in order.
     pub(super) fn run(&mut self, i: usize, work: Work<'_, R>) -> Result<()> {
         let Work { batch, cut, seed, .. } = work;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::average::Average;
 use super::group::{UpdatePlan, UpdateRange};
+use super::group_lasso::LassoGroups;
 use super::ranks::Ranks;
 use super::schedule::{Clock, Schedule};
 use super::settings::Settings;
@@ -17,7 +18,7 @@ use super::slot::{Cut, Slot, Sums, Work, add};
 use super::{Clip, Hits};
 use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
-use crate::nn::same_mask;
+use crate::nn::{Compacted, same_mask};
 use crate::optim::{self, MAX_MOMENTS, Optimizer};
 use crate::par::{self, Pool};
 use crate::prune::Mask;
@@ -109,6 +110,7 @@ pub struct Stepper<'a, R: Real> {
     /// The other ranks, if there are any.
     ranks: Option<Ranks<'a, R>>,
     average: Option<Average<R>>,
+    lasso: Option<LassoGroups>,
     /// The loss of each draw of the last batch, if losses are kept.
     losses: Vec<Option<f64>>,
     /// The model's mask at the last step.
@@ -145,6 +147,8 @@ impl<'a, R: Real> Stepper<'a, R> {
             model.check_streams()?;
         }
         let plan = settings.groups.plan(optimizer, model.params().layout())?;
+        let lasso = settings.group_lasso.as_ref();
+        let lasso = lasso.map(|lasso| lasso.groups(model.params().layout(), &plan.frozen)).transpose()?;
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
         let ranks = settings.all_reduce.as_deref().filter(|ranks| ranks.size() > 1);
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
@@ -173,6 +177,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             total: Arena::zeros(model.params().layout().clone()),
             ranks: ranks.map(|ranks| Ranks::new(ranks)),
             average: settings.ema.map(|decay| Average::new(decay, params)),
+            lasso,
             losses: Vec::new(),
             mask: None,
             steps: 0,
@@ -270,12 +275,7 @@ impl<'a, R: Real> Stepper<'a, R> {
     /// Checks that the buffers fit this model, data and batch.
     fn check(&self, model: &Model<R>, data: &dyn Dataset<Elem = R>, batch: Batch<'_>) -> Result<()> {
         let Fits { shape, targets, batch: most, streams } = self.fits;
-        let (found, expected) = (model.parameter_count(), self.total.as_slice().len());
-        if found != expected || model.input_shape() != shape {
-            let found = format!("a model of {found} parameters for samples {}", model.input_shape());
-            let expected = format!("that of the stepper, of {expected} for samples {shape}");
-            return Err(Error::mismatch("a step", found, expected));
-        }
+        self.check_model(model)?;
         if (data.shape(), data.target_shape()) != (shape, targets) {
             let found = format!("samples {} with targets {:?}", data.shape(), data.target_shape());
             return Err(Error::mismatch(
@@ -299,6 +299,18 @@ impl<'a, R: Real> Stepper<'a, R> {
                 Err(Error::mismatch("a batch", format!("sample {index}"), expected))
             }
         }
+    }
+
+    /// Checks that the buffers fit this model.
+    fn check_model(&self, model: &Model<R>) -> Result<()> {
+        let (found, expected, shape) =
+            (model.parameter_count(), self.total.as_slice().len(), self.fits.shape);
+        if found == expected && model.input_shape() == shape {
+            return Ok(());
+        }
+        let found = format!("a model of {found} parameters for samples {}", model.input_shape());
+        let expected = format!("that of the stepper, of {expected} for samples {shape}");
+        Err(Error::mismatch("a step", found, expected))
     }
 
     /// The fork: computes the mean gradient of the batch into `total`.
@@ -367,6 +379,12 @@ impl<'a, R: Real> Stepper<'a, R> {
         &mut self.total
     }
 
+    /// Computes gradients as they are from now on, neither clipped nor 0 for what is frozen: to measure, not to train.
+    pub(super) fn measure(&mut self) {
+        self.clip = Clip::None;
+        self.plan.frozen.clear();
+    }
+
     /// Lets the optimizers update the parameters from the gradient of the last step.
     pub fn update(&mut self, model: &mut Model<R>) {
         self.sync_mask(model);
@@ -383,6 +401,9 @@ impl<'a, R: Real> Stepper<'a, R> {
             let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(moment);
             let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
             optimizer.update(optim::Update::new(*lr, p, g).step(self.steps).moments(moments));
+        }
+        if let Some(lasso) = &self.lasso {
+            lasso.shrink(self.lr, params.as_mut_slice());
         }
         if let Some(mask) = &self.mask {
             // The guard does this too when it is dropped, but the average must see zeros before that.
@@ -407,6 +428,72 @@ impl<'a, R: Real> Stepper<'a, R> {
                 average.mask(mask);
             }
         }
+    }
+
+    /// Cuts the dead units of the model, as [`Model::compact`] does, and continues with what is left: the moments of the
+    /// optimizer, the averages, the mask, and which parameters are frozen or belong to a group.
+    ///
+    /// Pruned units are 0 in training, so the smaller model trains as the larger one would have, with fewer operations: to the
+    /// bit, if gradients are not clipped by their norm, which is summed in another order, and nothing is dropped
+    /// out. A unit that is dead without being pruned, such as one that
+    /// [`GroupLasso`](super::GroupLasso) has emptied, might have come to life again; it is cut, if it is dead in the averages
+    /// too. In a [stateful](super::Trainer::stateful) run, states begin at 0 again.
+    ///
+    /// # Errors
+    /// Those of [`Model::compact`], and [`Error::Mismatch`] if the model is not the stepper's; nothing is changed then.
+    /// # Examples
+    /// Every other epoch an eighth of the units goes:
+    /// ```
+    /// use bptt::data::Batches;
+    /// use bptt::prelude::*;
+    /// use bptt::prune::Units;
+    /// # use bptt::ndarray::{Array1, Array3};
+    /// # let x = Array3::from_shape_fn((60, 6, 1), |(i, t, _)| if i % 2 == 0 { t as f32 } else { 5.0 - t as f32 });
+    /// # let data = Arrays::classes(x, &Array1::from_shape_fn(60, |i| i % 2), ["up", "down"])?;
+    ///
+    /// let linear = Linear::new(2);
+    /// let mut model =
+    ///     Model::builder(data.shape()).layer("lstm", Lstm::new(16).last()).layer("linear", linear).build(1)?;
+    /// let trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.02)).batch_size(20).ema(0.9);
+    /// let mut stepper = trainer.stepper(&model, &data)?;
+    /// let mut batches = Batches::new(data.len(), 20, 1)?;
+    /// for epoch in 1..=8 {
+    ///     for batch in batches.epoch(epoch)? {
+    ///         stepper.step(&mut model, &data, batch)?;
+    ///     }
+    ///     if epoch % 2 == 0 {
+    ///         model.prune(Units::share(0.125))?;
+    ///         stepper.compact(&mut model)?;
+    ///     }
+    /// }
+    /// assert_eq!(model.params().get("lstm.weight_hh_l0").unwrap().shape(), [4 * 9, 9]); // 16, 14, 12, 10, 9
+    /// assert!(model.evaluate(&data)?.accuracy() > Some(0.9));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn compact(&mut self, model: &mut Model<R>) -> Result<()> {
+        self.check_model(model)?;
+        self.sync_mask(model);
+        let values = model.params().as_slice();
+        let averages = self.average.as_ref().map(Average::state).filter(|(_, started)| *started);
+        let zero =
+            |i: usize| values[i] == R::ZERO && averages.is_none_or(|(average, _)| average[i] == R::ZERO);
+        let Compacted { model: smaller, from } = model.compacted(zero)?;
+        let slots = self.slots.iter().map(|slot| slot.smaller(&smaller, self.fits.targets, self.cut.tile));
+        self.slots = slots.collect::<Result<_>>()?;
+        let n = values.len().max(1);
+        let moments = self.moments.chunks_exact(n).flat_map(|moment| from.iter().map(|&i| moment[i]));
+        self.moments = moments.collect();
+        if let Some(average) = &mut self.average {
+            average.take(&from);
+        }
+        if let Some(lasso) = &mut self.lasso {
+            lasso.take(&from);
+        }
+        self.plan.follow(model.params().layout(), smaller.params().layout());
+        self.total = Arena::zeros(smaller.params().layout().clone());
+        self.mask = smaller.shared_mask().cloned();
+        *model = smaller;
+        Ok(())
     }
 
     /// Swaps the model's parameters and their averages, if the trainer keeps any; a second call swaps them back. Steps

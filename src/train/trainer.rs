@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::run::{Parts, Sets, restore_bytes, run};
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::{AllReduce, Callback, Clip, Group, History, Stepper};
+use super::{AllReduce, Callback, Clip, Group, GroupLasso, History, Stepper};
 use crate::data::{Dataset, Sampler, SequentialStreams, Shuffled};
 use crate::loss::Loss;
 use crate::optim::Optimizer;
@@ -35,7 +35,7 @@ use crate::{Model, Real, Result};
 /// # }
 /// ```
 pub struct Trainer<R: Real = f32> {
-    settings: Settings<R>,
+    pub(super) settings: Settings<R>,
     sampler: Option<Box<dyn Sampler>>,
     callbacks: Vec<Box<dyn Callback<R>>>,
 }
@@ -151,6 +151,12 @@ impl<R: Real> Trainer<R> {
     #[doc(alias = "AveragedModel")]
     pub fn ema(mut self, decay: f64) -> Self {
         self.settings.ema = Some(decay);
+        self
+    }
+
+    /// Penalises units as [`GroupLasso`] says, after each step of the optimizer; off by default.
+    pub fn group_lasso(mut self, lasso: GroupLasso) -> Self {
+        self.settings.group_lasso = Some(lasso);
         self
     }
 
