@@ -8,7 +8,7 @@ use bptt::data::{Arrays, Batch, Dataset, Draw, Population, Sample, Sampler, Targ
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Dropout, Linear, Lstm};
 use bptt::optim::{Adam, Optimizer};
-use bptt::train::{AllReduce, Clip, EarlyStopping, Epoch, EpochEnd, Flow, History};
+use bptt::train::{AllReduce, Clip, EarlyStopping, Epoch, EpochEnd, Flow, History, RecordDynamics};
 use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
 
@@ -132,6 +132,23 @@ where
 fn ranks_have_the_bits_of_one_process() {
     same_bits::<f32>();
     same_bits::<f64>();
+}
+
+/// Every rank hears of all draws.
+#[test]
+fn dynamics_are_those_of_one_process() {
+    let train = data::<f32>(93);
+    let run = |trainer: Trainer| {
+        let recorder = RecordDynamics::new();
+        trainer.callback(recorder.clone()).fit(&mut model(), &train, None).unwrap();
+        recorder.dynamics()
+    };
+    let expected = run(trainer());
+    assert_eq!((expected.samples(), expected.epochs()), (93, 3));
+    for size in [2, 4] {
+        let all = at_all(size, |rank| run(trainer().all_reduce(rank)));
+        assert!(all.into_iter().all(|found| found == expected), "{size} ranks");
+    }
 }
 
 /// A dataset of which one sample has a class that there is not.

@@ -173,6 +173,7 @@ fn steps_allocate_nothing() {
             .callback(EarlyStopping::new(EPOCHS))
             .callback(|_: &Epoch| Flow::Continue)
             .callback(Rest)
+            .callback(bptt::train::RecordDynamics::new())
             .schedule(Notes { counts });
         if stateful {
             trainer = trainer.stateful();

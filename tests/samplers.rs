@@ -1,16 +1,18 @@
-//! What an epoch draws, seen through training: balance, weights, losses that come back, and runs that go on.
+//! What an epoch draws, seen through training: balance, weights, losses that come back, and runs that go on; and the
+//! dynamics of a training.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
 use bptt::data::{
-    Arrays, Balanced, Batch, Dataset, Draw, Population, Sampler, SequentialStreams, Shuffled, WeightedRandom,
+    Arrays, Balanced, Batch, Batches, Dataset, Draw, HardestShare, InfoBatch, Population, RandomShare,
+    Sampler, SequentialStreams, Shuffled, WeightedRandom,
 };
 use bptt::loss::{CrossEntropy, Mse};
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::schedule::{Clock, OneCycle, Unit};
-use bptt::train::{Callback, Progress, Schedule};
+use bptt::train::{Callback, Dynamics, Progress, RecordDynamics, Schedule};
 use bptt::{Error, Init, Model, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
 
@@ -204,6 +206,259 @@ impl Callback<f32> for PanicAt {
     }
 }
 
+/// Stops a run anywhere, within epochs and between, and resumes it from its file: the model and the history, but for its
+/// clock, are those of a run that was not stopped.
+fn comes_back<S: Sampler + 'static>(sampler: impl Fn() -> S) {
+    let data = data(120);
+    let left = |trainer: Trainer| {
+        let mut model = model(&data);
+        let history = { trainer }.fit(&mut model, &data, None).unwrap();
+        let rates: Vec<_> = history.epochs.iter().map(|epoch| (epoch.lr, epoch.train.loss)).collect();
+        (model.params().as_slice().to_vec(), rates)
+    };
+    let new = || trainer().sampler(sampler()).schedule(OneCycle::new(0.05));
+    let expected = left(new().threads(1));
+    assert!([2, 3].into_iter().all(|threads| left(new().threads(threads)) == expected));
+    for stop in [101, 103, 108, 201, 202, 205, 301, 304, 401, 402, 403] {
+        let folder = tempfile::tempdir().unwrap();
+        let with_file =
+            || new().run_file(folder.path().join("run")).run_file_every(1 + stop % 2).resume(true);
+        let mut first = with_file().callback(PanicAt(stop));
+        // An epoch may have fewer steps than this.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(first.fit(&mut model(&data), &data, None))));
+        assert!(left(with_file()) == expected, "{:?} stopped at {stop}", sampler());
+    }
+}
+
+#[test]
+fn choices_come_back() {
+    comes_back(InfoBatch::new);
+    comes_back(|| HardestShare::new(0.5));
+    comes_back(|| RandomShare::new(0.5));
+}
+
+/// The draws of one epoch, given the losses of all samples before it.
+fn next(mut sampler: impl Sampler, epoch: usize, losses: &[f64]) -> Vec<Draw> {
+    let n = losses.len();
+    sampler.start(&Population::new(n, 10).seed(4).epochs(20)).unwrap();
+    let all = Draw::all(0..n as u32);
+    sampler.observe(Batch::new(&all, 1, 0), &losses.iter().copied().map(Some).collect::<Vec<_>>());
+    let mut draws = Vec::new();
+    sampler.draw(epoch, &mut draws).unwrap();
+    draws
+}
+
+/// Losses of which a sixth is above the mean.
+fn losses(n: usize) -> Vec<f64> {
+    (0..n).map(|i| if i % 6 == 2 { 3.0 + i as f64 / n as f64 } else { (i % 7) as f64 / 10.0 }).collect()
+}
+
+#[test]
+fn learned_samples_are_drawn_less_often() {
+    let n = 90;
+    let losses = losses(n);
+    let mean = losses.iter().sum::<f64>() / n as f64;
+    let learned = |draw: &Draw| losses[draw.index as usize] < mean;
+    let mut times = vec![0; n];
+    for epoch in 2..=18 {
+        let draws = next(InfoBatch::new().ratio(0.75), epoch, &losses);
+        let (few, all): (Vec<Draw>, Vec<Draw>) = draws.iter().partition(|draw| learned(draw));
+        // 75 are below the mean, and a quarter of them is 18.75.
+        assert_eq!((few.len(), all.len()), (18, 15));
+        assert!(few.iter().all(|draw| draw.weight == 4.0) && all.iter().all(|draw| draw.weight == 1.0));
+        assert!(!draws.is_sorted_by_key(|draw| draw.index), "the draws are shuffled");
+        draws.iter().for_each(|draw| times[draw.index as usize] += 1);
+    }
+    assert!(times.iter().zip(&losses).all(|(&times, &loss)| (times == 17) == (loss >= mean)));
+    // A quarter of 75 samples in each of 17 epochs: 75 · 0.75¹⁷ = 0.6 are left out of all.
+    assert!(times.iter().filter(|&&times| times == 0).count() <= 5, "{times:?}");
+    // δ · 20 = 17.5 epochs choose, which makes 18; before the first, no loss is known.
+    for draws in [
+        next(InfoBatch::new(), 19, &losses),
+        next(InfoBatch::new(), 20, &losses),
+        next(InfoBatch::new().ratio(0.0), 5, &losses),
+        next(InfoBatch::new(), 5, &[0.5; 90]),
+        draws(InfoBatch::new(), &Population::new(n, 10).epochs(20), 1).remove(0),
+    ] {
+        let mut all = draws;
+        all.sort_by_key(|draw| draw.index);
+        assert_eq!(all, Draw::all(0..90));
+    }
+    // The weights of an epoch sum to about the samples.
+    let sum: f64 = next(InfoBatch::new(), 3, &losses).iter().map(|draw| draw.weight).sum();
+    assert_eq!(sum, 2.0 * 37.0 + 15.0);
+}
+
+#[test]
+fn the_hardest_share_is_by_loss() {
+    let losses = losses(90);
+    let indices = |sampler: HardestShare, epoch: usize, losses: &[f64]| {
+        let draws = next(sampler, epoch, losses);
+        assert!(draws.iter().all(|draw| draw.weight == 1.0) && !draws.is_sorted_by_key(|draw| draw.index));
+        let mut indices: Vec<usize> = draws.iter().map(|draw| draw.index as usize).collect();
+        indices.sort_unstable();
+        indices
+    };
+    let mut order: Vec<usize> = (0..90).collect();
+    order.sort_by(|&a, &b| losses[b].total_cmp(&losses[a]).then(b.cmp(&a)));
+    let mut expected = order[..36].to_vec();
+    expected.sort_unstable();
+    assert_eq!(indices(HardestShare::new(0.4), 2, &losses), expected);
+    assert_eq!(indices(HardestShare::new(0.4), 18, &losses), expected);
+    let all: Vec<usize> = (0..90).collect();
+    assert_eq!(indices(HardestShare::new(0.4), 1, &losses), all);
+    assert_eq!(indices(HardestShare::new(0.4), 19, &losses), all);
+    assert_eq!(indices(HardestShare::new(0.4).delta(0.5), 11, &losses), all);
+    assert_eq!(indices(HardestShare::new(0.4).delta(0.5), 10, &losses), expected);
+    assert_eq!(indices(HardestShare::new(1.0), 7, &losses), all);
+    assert_eq!(indices(HardestShare::new(0.5), 7, &[1.0; 90]), (45..90).collect::<Vec<_>>());
+}
+
+#[test]
+fn fresh_shares_go_through_all() {
+    let population = Population::new(50, 8).seed(6);
+    let all = draws(Shuffled::new(), &population, 4);
+    assert_eq!(draws(RandomShare::new(1.0), &population, 4), all);
+    // Three fifths: five epochs are three passes.
+    let shares = draws(RandomShare::new(0.6), &population, 5);
+    assert!(shares.iter().all(|draws| draws.len() == 30));
+    assert_eq!(shares.concat(), all[..3].concat());
+    // Each epoch can be drawn by itself.
+    let mut sampler = RandomShare::new(0.6);
+    sampler.start(&population).unwrap();
+    let mut fourth = Vec::new();
+    sampler.draw(4, &mut fourth).unwrap();
+    assert_eq!(fourth, shares[3]);
+    assert_eq!(Batches::of(RandomShare::new(0.6), &population).unwrap().steps(), Some(4));
+}
+
+#[test]
+fn choices_that_cannot_be() {
+    let known = Population::new(10, 2).epochs(8);
+    let fault = |mut sampler: Box<dyn Sampler>, population: &Population| {
+        sampler.start(population).unwrap_err().to_string()
+    };
+    for share in [0.0, 1.5, f64::NAN] {
+        let faults = [
+            fault(Box::new(RandomShare::new(share)), &known),
+            fault(Box::new(HardestShare::new(share)), &known),
+        ];
+        assert!(
+            faults.iter().all(|fault| fault.starts_with(&format!("`share`: found {share}"))),
+            "{faults:?}"
+        );
+    }
+    for bad in [-0.5, 1.0, f64::NAN] {
+        let fault = fault(Box::new(InfoBatch::new().ratio(bad)), &known);
+        assert!(fault.starts_with(&format!("`ratio`: found {bad}")), "{fault}");
+    }
+    for bad in [-0.5, 1.5, f64::NAN] {
+        let faults = [
+            fault(Box::new(InfoBatch::new().delta(bad)), &known),
+            fault(Box::new(HardestShare::new(0.5).delta(bad)), &known),
+        ];
+        assert!(faults.iter().all(|fault| fault.starts_with(&format!("`delta`: found {bad}"))), "{faults:?}");
+    }
+    let unknown = Population::new(10, 2);
+    let epochs = fault(Box::new(InfoBatch::new()), &unknown);
+    assert!(epochs.starts_with("`population`: found no number of epochs"), "{epochs}");
+    InfoBatch::new().delta(1.0).start(&unknown).unwrap();
+
+    let mut sampler = InfoBatch::new();
+    sampler.start(&known).unwrap();
+    let mut fault = |state: serde_json::Value| sampler.load_state(state).unwrap_err().to_string();
+    assert!(fault("x".into()).starts_with("`sampler`: found a state of something else"));
+    assert_eq!(fault([0_u32; 3].as_slice().into()), "`sampler`: found losses of 3 samples, expected 10");
+    let nan = fault([f32::NAN.to_bits(); 10].as_slice().into());
+    assert_eq!(nan, "`sampler`: found NaN as the loss of sample 0, expected a number");
+}
+
+/// The parameters after a run, and its dynamics.
+fn recorded(trainer: Trainer) -> (Vec<f32>, Dynamics) {
+    let (data, recorder) = (data(120), RecordDynamics::new());
+    let mut model = model(&data);
+    trainer.callback(recorder.clone()).fit(&mut model, &data, None).unwrap();
+    (model.params().as_slice().to_vec(), recorder.dynamics())
+}
+
+/// What is recorded is what the model says of each batch just before its step.
+#[test]
+fn dynamics_are_what_the_steps_saw() {
+    let data = data(120);
+    let mut expected = model(&data);
+    let (params, dynamics) = recorded(trainer().sampler(RandomShare::new(0.5)).threads(1));
+    trainer().sampler(RandomShare::new(0.5)).fit(&mut expected, &data, None).unwrap();
+    assert_eq!(params, expected.params().as_slice(), "recording changes nothing");
+    for threads in [2, 3] {
+        let again = recorded(trainer().sampler(RandomShare::new(0.5)).threads(threads)).1;
+        let bits = |dynamics: &Dynamics| format!("{dynamics:?}");
+        assert_eq!(bits(&again), bits(&dynamics));
+    }
+
+    let mut model = model(&data);
+    let trainer = trainer();
+    let mut stepper = trainer.stepper(&model, &data).unwrap();
+    let population = Population::new(120, 16).seed(3);
+    let mut batches = Batches::of(RandomShare::new(0.5), &population).unwrap();
+    assert_eq!((dynamics.samples(), dynamics.epochs()), (120, 4));
+    let mut recorded = 0;
+    for epoch in 1..=4 {
+        for batch in batches.epoch(epoch).unwrap() {
+            let p = model.predict_proba(&data).unwrap();
+            let losses = model.sample_losses(&data, &CrossEntropy::default()).unwrap();
+            for index in batch.indices().map(|index| index as usize) {
+                let class = usize::from(index % 10 == 0);
+                let [own, other] = [class, 1 - class].map(|class| f64::from(p[[index, 0, class]]));
+                let expected = [losses[index], own, own - other, 2f64.sqrt() * other];
+                let found = dynamics.outcome(index, epoch).unwrap();
+                let found = [found.loss, found.probability, found.margin, found.error];
+                for (found, expected) in found.into_iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-6, "sample {index}: {found}, expected {expected}");
+                }
+                recorded += 1;
+            }
+            stepper.step(&mut model, &data, batch).unwrap();
+        }
+    }
+    let all = (0..120).flat_map(|sample| (1..=4).map(move |epoch| (sample, epoch)));
+    assert_eq!(all.filter(|&(sample, epoch)| dynamics.outcome(sample, epoch).is_some()).count(), recorded);
+    assert_eq!(recorded, 4 * 60);
+}
+
+#[test]
+fn dynamics_come_back() {
+    let data = data(120);
+    let expected = recorded(trainer());
+    for stop in [101, 103, 108, 201, 205, 304, 401, 403] {
+        let folder = tempfile::tempdir().unwrap();
+        let with_file =
+            || trainer().run_file(folder.path().join("run")).run_file_every(1 + stop % 2).resume(true);
+        let mut first = with_file().callback(PanicAt(stop)).callback(RecordDynamics::new());
+        let stopped = catch_unwind(AssertUnwindSafe(|| drop(first.fit(&mut model(&data), &data, None))));
+        assert!(stopped.is_err(), "{stop}");
+        assert!(recorded(with_file()) == expected, "stopped at {stop}");
+    }
+    // To the file, and back; the next run begins a new record.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dynamics.safetensors");
+    let recorder = RecordDynamics::new().file(&path);
+    let mut trainer = trainer().callback(recorder.clone());
+    for _ in 0..2 {
+        trainer.fit(&mut model(&data), &data, None).unwrap();
+        assert_eq!(Dynamics::load(&path).unwrap(), expected.1);
+        assert_eq!(recorder.dynamics(), expected.1);
+    }
+}
+
+#[test]
+fn dynamics_are_of_one_class_a_sample() {
+    let data = Arrays::values(Array3::<f32>::ones((8, 2, 1)), Array3::ones((8, 1, 1))).unwrap();
+    let mut model = Model::builder(data.shape()).layer("lstm", Lstm::new(1).last()).build(1).unwrap();
+    let mut trainer = Trainer::new(Mse, Sgd::new(0.1)).callback(RecordDynamics::new());
+    let error = trainer.fit(&mut model, &data, None).unwrap_err().to_string();
+    assert!(error.starts_with("a callback that observes: found targets Values"), "{error}");
+}
+
 #[test]
 fn what_a_sampler_sees_comes_back() {
     let data = data(120);
@@ -226,22 +481,7 @@ fn what_a_sampler_sees_comes_back() {
         expected.1
     );
 
-    // Stopped anywhere, within epochs and between, and resumed.
-    for stop in [101, 103, 108, 201, 202, 205, 301, 304, 401, 402, 403] {
-        let folder = tempfile::tempdir().unwrap();
-        let with_file = || {
-            let path = folder.path().join("run");
-            let trainer = trainer().sampler(Hardest::default()).schedule(one_cycle());
-            trainer.run_file(path).run_file_every(1 + stop % 2).resume(true)
-        };
-        let mut first = with_file().callback(PanicAt(stop));
-        let stopped = catch_unwind(AssertUnwindSafe(|| drop(first.fit(&mut model(&data), &data, None))));
-        assert!(stopped.is_err(), "{stop}");
-        let mut model = model(&data);
-        let history = with_file().fit(&mut model, &data, None).unwrap();
-        let rates: Vec<_> = history.epochs.iter().map(|epoch| (epoch.lr, epoch.train.loss)).collect();
-        assert!(model.params().as_slice() == expected.0 && rates == expected.1, "stopped at {stop}");
-    }
+    comes_back(Hardest::default);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     trainer().epochs(1).run_file(&path).fit(&mut model(&data), &data, None).unwrap();

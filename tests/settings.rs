@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use bptt::data::{Arrays, Augment, Batches, ByLoss, DatasetExt, Images, Normalize, RandomSubset};
+use bptt::data::{
+    Arrays, Augment, Batches, BetaSampling, ByLoss, Coverage, DatasetExt, Images, Normalize, RandomSubset,
+};
 use bptt::gradcheck::GradCheck;
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::metrics::ConfusionMatrix;
@@ -112,10 +114,12 @@ fn all_settings_come_back() {
         RandomSubset::share(0.5).seed(4),
         ByLoss::hardest(0.2).stratified(),
         ByLoss::band(0.1, 0.9),
+        Coverage::share(0.5).cut(0.1, [0.25, -0.5]).strata(9).seed(3).stratified(),
+        BetaSampling::count(7, [0.25, 1.0]).exponent(11.0).seed(3).stratified(),
         GradCheck::default().batch(5).seed(2),
         StateDict::new().rename("fc", "linear").only_renamed(),
     ];
-    assert_eq!((optimizers, losses, schedules, layers, rest), (5, 8, 9, 14, 19));
+    assert_eq!((optimizers, losses, schedules, layers, rest), (5, 8, 9, 14, 21));
 }
 
 /// No schedule panics or goes on for ever, whatever its settings, and those that no builder would let pass are refused

@@ -236,6 +236,13 @@ impl<S: Sampler> Batches<S> {
         Batch::new(&self.draws[first..kept.min(first + self.batch_size)], epoch, first)
     }
 
+    /// The draws of several consecutive batches of the epoch that was drawn last.
+    pub(crate) fn batches(&self, epoch: usize, steps: std::ops::Range<usize>) -> Batch<'_> {
+        let kept = self.kept(self.draws.len());
+        let [first, last] = [steps.start, steps.end].map(|step| kept.min(step * self.batch_size));
+        Batch::new(&self.draws[first..last], epoch, first)
+    }
+
     /// Passes the losses of a batch of the epoch that was drawn last to the sampler.
     pub(crate) fn observe(&mut self, epoch: usize, step: usize, losses: &[Option<f64>]) {
         let first = step * self.batch_size;

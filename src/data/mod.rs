@@ -6,10 +6,12 @@
 //! - [`DatasetExt`] holds out samples, cuts folds, selects samples by a rule and measures mean and sd. A part of a
 //!   dataset is a [`Subset`].
 //! - [`RandomSubset`] selects at random, or equally many of each class; [`ByLoss`] the hardest, the easiest, or those
-//!   between, by [`Model::sample_losses`](crate::Model::sample_losses) or any other score. [`SelectionRule`] is open to
-//!   custom rules.
+//!   between, by [`Model::sample_losses`](crate::Model::sample_losses) or any other score; [`Coverage`] those of all
+//!   degrees of difficulty, and [`BetaSampling`] the uncertain ones, by [`Dynamics`](crate::train::Dynamics) of a training.
+//!   [`SelectionRule`] is open to custom rules.
 //! - [`Augment`] shifts, mirrors, erases and adds noise whenever a sample is drawn for training.
-//! - A [`Sampler`] decides what an epoch draws; [`Batches`] cuts the draws into minibatches.
+//! - A [`Sampler`] decides what an epoch draws; [`Batches`] cuts the draws into minibatches. [`RandomShare`],
+//!   [`HardestShare`] and [`InfoBatch`] choose anew in each epoch.
 //!
 //! ```
 //! use bptt::data::{Batches, Dataset, DatasetExt, FashionMnist};
@@ -91,6 +93,10 @@ pub use ext::DatasetExt;
 pub use fashion_mnist::FashionMnist;
 pub use idx::{IdxElem, read_idx, read_idx_bytes};
 pub use images::Images;
-pub use sampler::{Balanced, Draw, Population, Sampler, SequentialStreams, Shuffled, WeightedRandom};
-pub use select::{ByLoss, Candidates, RandomSubset, SelectionRule};
+pub use sampler::{
+    Balanced, Draw, HardestShare, InfoBatch, Population, RandomShare, Sampler, SequentialStreams, Shuffled,
+    WeightedRandom,
+};
+use select::Amount;
+pub use select::{BetaSampling, ByLoss, Candidates, Coverage, RandomSubset, SelectionRule};
 pub use subset::Subset;

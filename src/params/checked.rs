@@ -74,6 +74,11 @@ pub(crate) fn read_checked<'a>(
 }
 
 impl TensorFile<'_> {
+    /// How many tensors there are.
+    pub(crate) fn count(&self) -> usize {
+        self.tensors.names().len()
+    }
+
     /// How many values the tensor `name` has, if there is one.
     pub(crate) fn len_of(&self, name: &str) -> Option<usize> {
         self.tensors.tensor(name).ok().map(|view| view.shape().iter().product())

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 
-use super::{Epoch, Monitor, Score};
+use super::{Drawn, Epoch, Monitor, Score};
 use crate::{Error, Model, Real, Result};
 
 /// Whether training continues.
@@ -104,6 +104,21 @@ pub trait Callback<R: Real>: Send {
     /// callback and before the run's file is written.
     fn on_step(&mut self, progress: &Progress) {
         let _ = progress;
+    }
+
+    /// Whether [`on_draws`](Self::on_draws) is called, which needs samples with one class each. It costs an
+    /// exponential for each output of each draw.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// Called with the draws that were trained on and what the model made of each, after their [`on_step`](Self::on_step):
+    /// once with all draws of an epoch, before [`on_epoch`](Self::on_epoch); or, where the run's file is written within an
+    /// epoch, each time before it is written, with the draws since the last time.
+    ///
+    /// What it is called with does not depend on the number of threads or ranks.
+    fn on_draws(&mut self, drawn: Drawn<'_>) {
+        let _ = drawn;
     }
 
     /// Called after each epoch and its validation.

@@ -3,7 +3,8 @@
 //! - [`Trainer`] has the settings, and [`fit`](Trainer::fit) runs. [`schedule`] changes the learning rate, [`Clip`] clips
 //!   gradients, [`Group`] gives some parameters settings of their own.
 //! - A [`Callback`] observes and controls a run: [`EarlyStopping`], [`Checkpoint`], [`GradualPruning`], [`CsvLog`],
-//!   [`JsonLog`], or a closure.
+//!   [`JsonLog`], or a closure. [`RecordDynamics`] records what the model made of each sample in each epoch: from these
+//!   [`Dynamics`] come the hardest samples, those of wrong classes, and scores by which fewer samples are chosen.
 //! - A [`History`] has the scores of all epochs.
 //! - A [`Stepper`] runs single steps, for custom loops; [`AllReduce`] distributes a run over several processes.
 //!
@@ -127,6 +128,7 @@ mod callback;
 mod checkpoint;
 mod clip;
 mod display;
+mod dynamics;
 mod early_stopping;
 mod fingerprint;
 mod gradual_pruning;
@@ -138,6 +140,7 @@ mod importance;
 mod json_float;
 mod log;
 mod monitor;
+mod outcome;
 mod ranks;
 mod record;
 mod resume;
@@ -152,6 +155,7 @@ pub use all_reduce::AllReduce;
 pub use callback::{Callback, CallbackState, EpochEnd, Flow, Progress};
 pub use checkpoint::Checkpoint;
 pub use clip::Clip;
+pub use dynamics::{Dynamics, DynamicsReport, RecordDynamics};
 pub use early_stopping::EarlyStopping;
 pub use gradual_pruning::GradualPruning;
 pub use group::Group;
@@ -160,6 +164,7 @@ pub use history::{Epoch, History, Score};
 pub use hits::Hits;
 pub use log::{CsvLog, JsonLog};
 pub use monitor::Monitor;
+pub use outcome::{Drawn, Outcome};
 pub use schedule::Schedule;
 pub use stepper::{StepReport, Stepper};
 pub use trainer::Trainer;

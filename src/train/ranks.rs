@@ -1,7 +1,7 @@
 //! What a rank exchanges with the others.
 
-use super::AllReduce;
 use super::slot::Sums;
+use super::{AllReduce, Outcome};
 use crate::loss::Tally;
 use crate::{Error, Real, Result};
 
@@ -14,8 +14,10 @@ const ALL: usize = 3;
 const FAILED: usize = 4;
 /// How many ranks were asked to stop.
 const STOP: usize = 5;
-/// The number of counts. After them come the loss and weight of each draw of the batch, if they are needed.
+/// The number of counts. After them come those of each draw of the batch, if they are needed.
 const COUNTS: usize = 6;
+/// The loss and weight of a draw, and the other numbers of its outcome.
+const OF_DRAW: usize = 5;
 
 /// The other ranks of a run, and the buffer for what is exchanged with them.
 pub(super) struct Ranks<'a, R> {
@@ -32,23 +34,30 @@ impl<'a, R: Real> Ranks<'a, R> {
         Self { all_reduce, counts: vec![0.0; COUNTS], asked_to_stop: false, stops: false }
     }
 
-    /// Allocates the tallies of the draws of a batch.
+    /// Allocates the tallies and outcomes of the draws of a batch.
     pub(super) fn expect_draws(&mut self, batch: usize) {
-        self.counts.resize(COUNTS + 2 * batch, 0.0);
+        self.counts.resize(COUNTS + OF_DRAW * batch, 0.0);
     }
 
     /// Takes this rank's draws, of which the first is the `first` of the batch; those of the others come with the next
     /// [`sum`](Self::sum).
-    pub(super) fn set_draws(&mut self, first: usize, tallies: impl Iterator<Item = Tally>) {
+    pub(super) fn set_draws(&mut self, first: usize, draws: impl Iterator<Item = (Tally, Option<Outcome>)>) {
         let counts = &mut self.counts[COUNTS..];
         counts.fill(-0.0);
-        let own = counts.as_chunks_mut().0.iter_mut().skip(first);
-        own.zip(tallies).for_each(|(count, tally)| *count = [tally.loss, tally.weight]);
+        let own = counts.as_chunks_mut::<OF_DRAW>().0.iter_mut().skip(first);
+        for (count, (tally, outcome)) in own.zip(draws) {
+            let [probability, margin, error] = Outcome::numbers(outcome);
+            *count = [tally.loss, tally.weight, probability, margin, error];
+        }
     }
 
-    /// The draws of all ranks.
-    pub(super) fn draws(&self) -> impl Iterator<Item = Tally> {
-        self.counts[COUNTS..].as_chunks().0.iter().map(|&[loss, weight]| Tally::new(loss, weight))
+    /// The losses and outcomes of the draws of all ranks.
+    pub(super) fn draws(&self) -> impl Iterator<Item = (Option<f64>, Option<Outcome>)> {
+        let draws = self.counts[COUNTS..].as_chunks::<OF_DRAW>().0.iter();
+        draws.map(|&[loss, weight, probability, margin, error]| {
+            let loss = Tally::new(loss, weight).mean();
+            (loss, Outcome::from_numbers([probability, margin, error], loss))
+        })
     }
 
     /// Sums gradients and counts over all ranks.

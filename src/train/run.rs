@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::resume::{Position, RunFile, Standing};
 use super::schedule::{Clock, Unit};
 use super::settings::Settings;
-use super::{Callback, Epoch, EpochEnd, Flow, History, Progress, Score, Stepper};
+use super::{Callback, Drawn, Epoch, EpochEnd, Flow, History, Outcome, Progress, Score, Stepper};
 use crate::data::{Batches, Dataset, Population, Sampler};
 use crate::{Error, Model, Real, Result};
 
@@ -36,6 +36,8 @@ struct TrainingRun<'a, R: Real> {
     batches: Batches<&'a mut dyn Sampler>,
     standing: Standing,
     callbacks: &'a mut [Box<dyn Callback<R>>],
+    /// The outcomes of the present segment's draws, if a callback observes.
+    outcomes: Option<Vec<Option<Outcome>>>,
     file: Option<RunFile>,
 }
 
@@ -84,13 +86,19 @@ impl<'a, R: Real> TrainingRun<'a, R> {
             settings.loss.check(model.output_shape(), valid.target_shape())?;
         }
         let population = Population::of(sets.train, settings.batch_size, settings.seed, sampler)?;
+        let population = population.epochs(settings.epochs);
         let batches = Batches::of(sampler, &population)?;
         let mut stepper = Stepper::new(settings, model, sets.train, batches.largest())?;
         if batches.sampler().observes() {
             stepper.keep_losses();
         }
+        let observed = callbacks.iter().any(|callback| callback.observes());
+        if observed {
+            stepper.keep_outcomes();
+        }
         let file = RunFile::new(settings, model, sets, *batches.sampler())?;
-        Ok(Self { settings, sets, stepper, batches, standing: Standing::default(), callbacks, file })
+        let (standing, outcomes) = (Standing::default(), observed.then(Vec::new));
+        Ok(Self { settings, sets, stepper, batches, standing, callbacks, outcomes, file })
     }
 
     /// Starts the callbacks, and restores what is in the file if the run is resumed.
@@ -192,11 +200,19 @@ impl<'a, R: Real> TrainingRun<'a, R> {
 
     /// Some consecutive steps, in the pool, while callbacks are called for them here.
     fn segment(&mut self, model: &mut Model<R>, steps: Range<usize>) -> Result<()> {
-        let Self { settings, sets, stepper, batches, standing, callbacks, .. } = self;
+        let drawn = self.batches.batches(self.standing.history.epochs.len() + 1, steps.clone()).len();
+        let Self { settings, sets, stepper, batches, standing, callbacks, outcomes, .. } = self;
+        if let Some(outcomes) = outcomes {
+            // Steps allocate nothing.
+            outcomes.clear();
+            outcomes.reserve(drawn);
+        }
         let (pool, first) = (stepper.pool(), steps.start);
-        let mut segment = Segment { settings, train: sets.train, stepper, batches, standing };
+        let mut segment =
+            Segment { settings, train: sets.train, stepper, batches, standing, outcomes: outcomes.as_mut() };
+        let all = steps.clone();
         let run = move |tell: &mut dyn FnMut(Progress) -> bool| {
-            for step in steps {
+            for step in all {
                 segment.follow_schedule(step, step == first);
                 if !tell(segment.step(model, step)?) {
                     break;
@@ -204,7 +220,18 @@ impl<'a, R: Real> TrainingRun<'a, R> {
             }
             Ok(())
         };
-        pool.run_watched(run, |progress| callbacks.iter_mut().for_each(|call| call.on_step(&progress)))
+        pool.run_watched(run, |progress| callbacks.iter_mut().for_each(|call| call.on_step(&progress)))?;
+        self.tell_draws(steps);
+        Ok(())
+    }
+
+    /// Calls the callbacks that observe with the draws of these steps.
+    fn tell_draws(&mut self, steps: Range<usize>) {
+        let Some(outcomes) = &self.outcomes else { return };
+        let batch = self.batches.batches(self.standing.history.epochs.len() + 1, steps);
+        let drawn = Drawn { batch, outcomes, samples: self.sets.train.len() };
+        let observing = self.callbacks.iter_mut().filter(|callback| callback.observes());
+        observing.for_each(|callback| callback.on_draws(drawn));
     }
 
     /// Validation and callbacks, with the averages in the model if the trainer keeps any.
@@ -239,6 +266,7 @@ struct Segment<'r, 'a, R: Real> {
     stepper: &'r mut Stepper<'a, R>,
     batches: &'r mut Batches<&'a mut dyn Sampler>,
     standing: &'r mut Standing,
+    outcomes: Option<&'r mut Vec<Option<Outcome>>>,
 }
 
 impl<R: Real> Segment<'_, '_, R> {
@@ -267,6 +295,9 @@ impl<R: Real> Segment<'_, '_, R> {
         let report = self.stepper.step(model, self.train, self.batches.batch(epoch, step))?;
         if self.batches.sampler().observes() {
             self.batches.observe(epoch, step, self.stepper.losses());
+        }
+        if let Some(outcomes) = &mut self.outcomes {
+            outcomes.extend_from_slice(self.stepper.outcomes());
         }
         let at = &mut self.standing.position;
         at.step = step + 1;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::group::Groups;
 use super::schedule::Schedule;
 use super::{AllReduce, Callback, Clip, GroupLasso};
-use crate::data::{Dataset, Sampler};
+use crate::data::{Dataset, Sampler, TargetShape};
 use crate::loss::Loss;
 use crate::optim::Optimizer;
 use crate::shape::MAX_LANES;
@@ -103,6 +103,12 @@ impl<R: Real> Settings<R> {
         if self.stateful && !sampler.keeps_streams() {
             let fault = format!("found {sampler:?}, expected one that keeps streams, for a stateful trainer");
             return Err(Error::config("sampler", fault));
+        }
+        if callbacks.iter().any(|callback| callback.observes())
+            && train.target_shape() != (TargetShape::Classes { t: 1 })
+        {
+            let found = format!("targets {:?}", train.target_shape());
+            return Err(Error::mismatch("a callback that observes", found, "one class for each sample"));
         }
         if let Some(schedule) = &self.schedule {
             schedule.check()?;

@@ -2,7 +2,7 @@
 
 use std::ops::{AddAssign, Range};
 
-use super::Hits;
+use super::{Hits, Outcome};
 use crate::data::{Batch, Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::nn::{Mode, Workspace};
@@ -93,6 +93,8 @@ pub(super) struct Slot<R> {
     sums: Sums,
     /// The tally of each draw, tile after tile, if there is room for them.
     pub(super) draws: Vec<Tally>,
+    /// The outcome of each draw, in the same way.
+    pub(super) outcomes: Vec<Option<Outcome>>,
     /// The states that its tiles carry to the next step, one tile after another; empty if they carry none.
     pub(super) states: Vec<R>,
 }
@@ -118,7 +120,7 @@ impl<R: Real> Slot<R> {
         ws.expect_targets(targets);
         let states = vec![R::ZERO; streams * ws.state_len()];
         let grads = vec![R::ZERO; model.parameter_count()];
-        Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), states })
+        Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), outcomes: Vec::new(), states })
     }
 
     /// A slot like this one for a smaller model, with states of 0.
@@ -138,6 +140,7 @@ impl<R: Real> Slot<R> {
         self.grads.fill(R::ZERO);
         self.sums = Sums::default();
         self.draws.clear();
+        self.outcomes.clear();
         if batch.first == 0 {
             self.states.fill(R::ZERO);
         }
@@ -172,6 +175,13 @@ impl<R: Real> Slot<R> {
         self.sums.tally += ws.measure(loss);
         if self.draws.capacity() > 0 {
             self.draws.extend_from_slice(ws.tallies());
+        }
+        if self.outcomes.capacity() > 0 {
+            let lanes = ws.tallies().iter().enumerate();
+            self.outcomes.extend(lanes.map(|(lane, tally)| {
+                let (class, outputs) = ws.class(loss, lane)?;
+                Some(Outcome::of(outputs, class, tally.mean()?))
+            }));
         }
         model.backward(ws, &mut self.grads, false);
         Ok(())

@@ -15,7 +15,7 @@ use super::ranks::Ranks;
 use super::schedule::{Clock, Schedule};
 use super::settings::Settings;
 use super::slot::{Cut, Slot, Sums, Work, add};
-use super::{Clip, Hits};
+use super::{Clip, Hits, Outcome};
 use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::nn::{Compacted, same_mask};
@@ -113,6 +113,8 @@ pub struct Stepper<'a, R: Real> {
     lasso: Option<LassoGroups>,
     /// The loss of each draw of the last batch, if losses are kept.
     losses: Vec<Option<f64>>,
+    /// The outcome of each draw of the last batch, if outcomes are kept.
+    outcomes: Vec<Option<Outcome>>,
     /// The model's mask at the last step.
     mask: Option<Arc<Mask>>,
     steps: u64,
@@ -179,6 +181,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             average: settings.ema.map(|decay| Average::new(decay, params)),
             lasso,
             losses: Vec::new(),
+            outcomes: Vec::new(),
             mask: None,
             steps: 0,
             epoch: (0, 0),
@@ -322,11 +325,20 @@ impl<'a, R: Real> Stepper<'a, R> {
         let slots = self.slots.get_mut(..own.len()).unwrap_or(&mut []);
         let done = fits.and_then(|()| par::for_each(slots, |i, slot| slot.run(own.start + i, work)));
         self.losses.clear();
-        if self.losses.capacity() > 0 {
+        self.outcomes.clear();
+        let (observed, all) = (self.losses.capacity() > 0, self.outcomes.capacity() > 0);
+        if observed {
             let draws = slots.iter().flat_map(|slot| &slot.draws).copied();
+            let outcomes = slots.iter().flat_map(|slot| &slot.outcomes).copied();
             match &mut self.ranks {
-                None => self.losses.extend(draws.map(Tally::mean)),
-                Some(ranks) => ranks.set_draws(self.cut.first(work.batch.len()), draws),
+                None => {
+                    self.losses.extend(draws.map(Tally::mean));
+                    self.outcomes.extend(outcomes);
+                }
+                Some(ranks) => {
+                    let outcomes = outcomes.chain(std::iter::repeat(None));
+                    ranks.set_draws(self.cut.first(work.batch.len()), draws.zip(outcomes));
+                }
             }
         }
         let (mut sums, [first, second]) = add(slots);
@@ -344,8 +356,13 @@ impl<'a, R: Real> Stepper<'a, R> {
             R::scaled_sum(total, first, second, R::ONE);
         }
         ranks.sum(total, &mut sums, done)?;
-        if self.losses.capacity() > 0 {
-            self.losses.extend(ranks.draws().take(work.batch.len()).map(Tally::mean));
+        if observed {
+            for (loss, outcome) in ranks.draws().take(work.batch.len()) {
+                self.losses.push(loss);
+                if all {
+                    self.outcomes.push(outcome);
+                }
+            }
         }
         R::scale(total, R::from_f64(1.0 / divisor(sums)));
         Ok(sums)
@@ -361,6 +378,22 @@ impl<'a, R: Real> Stepper<'a, R> {
         if let Some(ranks) = &mut self.ranks {
             ranks.expect_draws(batch);
         }
+    }
+
+    /// Keeps the outcome of each draw of the following batches, for [`outcomes`](Self::outcomes), and their losses.
+    pub fn keep_outcomes(&mut self) {
+        self.keep_losses();
+        let batch = self.fits.batch;
+        self.outcomes.reserve_exact(batch);
+        for (i, slot) in self.cut.own(batch).zip(&mut self.slots) {
+            slot.outcomes.reserve_exact(self.cut.of_slot(i, batch).len() * self.cut.tile);
+        }
+    }
+
+    /// The outcome of each draw of the last batch, in order, after [`keep_outcomes`](Self::keep_outcomes); `None` where
+    /// samples do not have one class each, or this one's does not count.
+    pub fn outcomes(&self) -> &[Option<Outcome>] {
+        &self.outcomes
     }
 
     /// The loss of each draw of the last batch, in order and without weights, after

@@ -1,6 +1,10 @@
 //! Samplers: which samples an epoch draws, in which order, and with which weights.
 
 mod balanced;
+mod hardest_share;
+mod info_batch;
+mod last_losses;
+mod random_share;
 mod shuffled;
 mod streams;
 mod weighted_random;
@@ -8,6 +12,9 @@ mod weighted_random;
 use std::fmt::Debug;
 
 pub use balanced::Balanced;
+pub use hardest_share::HardestShare;
+pub use info_batch::InfoBatch;
+pub use random_share::RandomShare;
 pub use shuffled::Shuffled;
 pub use streams::SequentialStreams;
 pub use weighted_random::WeightedRandom;
@@ -62,6 +69,8 @@ pub struct Population {
     pub batch_size: usize,
     /// The seed of the run.
     pub seed: u64,
+    /// How many epochs the run has; `None` if that is not known, as in custom loops.
+    pub epochs: Option<usize>,
     /// The class of each sample, negative where it has none; only for samplers that [need
     /// them](Sampler::needs_classes).
     pub classes: Option<Vec<i64>>,
@@ -76,6 +85,12 @@ impl Population {
     /// The seed of the run.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// How many epochs the run has.
+    pub fn epochs(mut self, epochs: usize) -> Self {
+        self.epochs = Some(epochs);
         self
     }
 

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Candidates, SelectionRule};
-use crate::data::split::members;
+use super::{Candidates, SelectionRule, groups};
 use crate::{Error, Result};
 
 /// Chooses samples by their losses, or by any other score that is larger for harder samples, in the order of the dataset.
@@ -77,13 +76,8 @@ impl SelectionRule for ByLoss {
         if let Some(i) = scores.iter().position(|score| score.is_nan()) {
             return Err(Error::mismatch("scores", format!("NaN for sample {i}"), "a number"));
         }
-        let groups = if self.by_class {
-            members(samples.classes()?)
-        } else {
-            vec![(0, (0..samples.len as u32).collect())]
-        };
         let mut chosen = Vec::new();
-        for (_, mut members) in groups {
+        for (_, mut members) in groups(samples, self.by_class)? {
             members.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
             let n = members.len();
             let place = |share: f64| (share * n as f64).round() as usize;

@@ -1,13 +1,18 @@
-//! Selecting training samples: fewer of them, at random or by their losses.
+//! Selecting training samples: fewer of them, at random or by their losses and other scores.
 
+mod beta_sampling;
 mod by_loss;
+mod coverage;
 mod random;
 
+pub use beta_sampling::BetaSampling;
 pub use by_loss::ByLoss;
+pub use coverage::Coverage;
 pub use random::RandomSubset;
 
 use serde::{Deserialize, Serialize};
 
+use super::split::members;
 use crate::{Error, Result};
 
 /// What is known about the samples to choose from.
@@ -78,14 +83,38 @@ pub trait SelectionRule {
 /// How many samples to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Amount {
+pub(super) enum Amount {
     Share(f64),
     Count(usize),
 }
 
+/// The samples of each class; or, of one class 0, all samples.
+fn groups(samples: &Candidates<'_>, by_class: bool) -> Result<Vec<(i64, Vec<u32>)>> {
+    if by_class {
+        return Ok(members(samples.classes()?));
+    }
+    Ok(vec![(0, (0..samples.len as u32).collect())])
+}
+
+/// Checks that every score is finite.
+fn check_scores(what: &str, scores: &[f64]) -> Result<()> {
+    match scores.iter().position(|score| !score.is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(Error::mismatch(what, format!("{} for sample {i}", scores[i]), "a finite number")),
+    }
+}
+
 impl Amount {
+    /// The setting's name in errors.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Share(_) => "share",
+            Self::Count(_) => "count",
+        }
+    }
+
     /// Of `n` samples: round(share · n), or the count.
-    fn of(self, n: usize) -> Result<usize> {
+    pub(super) fn of(self, n: usize) -> Result<usize> {
         match self {
             Self::Share(share) if share > 0.0 && share <= 1.0 => match (share * n as f64).round() as usize {
                 0 => Err(Error::config(

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Candidates, SelectionRule};
+use super::{Amount, Candidates, SelectionRule, groups};
 use crate::data::batches::shuffle_slice;
-use crate::data::split::{members, shares};
+use crate::data::split::shares;
 use crate::{Result, rng};
 
 const RANDOM: u64 = u64::from_be_bytes(*b"reduce\0\0");
@@ -78,10 +78,7 @@ impl RandomSubset {
 impl SelectionRule for RandomSubset {
     fn choose(&self, samples: &Candidates<'_>) -> Result<Vec<u32>> {
         let count = self.amount.of(samples.len)?;
-        let groups = match self.classes {
-            ClassBalance::Ignored => vec![(0, (0..samples.len as u32).collect())],
-            _ => members(samples.classes()?),
-        };
+        let groups = groups(samples, self.classes != ClassBalance::Ignored)?;
         let sizes: Vec<usize> = groups.iter().map(|(_, members)| members.len()).collect();
         let wanted =
             if self.classes == ClassBalance::Balanced { level(&sizes, count) } else { shares(&sizes, count) };
@@ -97,7 +94,7 @@ impl SelectionRule for RandomSubset {
 
 /// Distributes `total`, at most as many as there are, among classes of these sizes as evenly as possible; a remainder goes
 /// to the larger classes, and of equal ones to the later.
-fn level(sizes: &[usize], total: usize) -> Vec<usize> {
+pub(super) fn level(sizes: &[usize], total: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by_key(|&class| sizes[class]);
     let (mut wanted, mut left) = (vec![0; sizes.len()], total);

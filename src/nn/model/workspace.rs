@@ -522,6 +522,18 @@ impl<R: Real> Workspace<R> {
         }
     }
 
+    /// The class of lane `lane`'s sample and its outputs, where samples have one class each and this one's counts.
+    pub(crate) fn class(
+        &self,
+        loss: &dyn Loss<R>,
+        lane: usize,
+    ) -> Option<(usize, impl Iterator<Item = f64> + Clone)> {
+        let one = self.target_shape == TargetShape::Classes { t: 1 } && self.has_step(0, lane);
+        let class = *self.classes.get(lane).filter(|&&class| one && loss.counts(class))?;
+        let (y, class) = (self.output_seq(), usize::try_from(class).ok()?);
+        Some((class, y.step(0)[lane..].iter().step_by(y.lanes).map(|y| y.to_f64())))
+    }
+
     /// Whether step `t` of the output of lane `lane` is within the sample's length.
     fn has_step(&self, t: usize, lane: usize) -> bool {
         let last = self.lengths.short.len() - 1;
