@@ -78,6 +78,11 @@ struct Args {
     /// Weights with a smaller magnitude are pruned; `none` prunes nothing
     #[arg(long, value_name = "THRESHOLD", default_value = "0.03", value_parser = threshold, allow_negative_numbers = true)]
     prune: Threshold,
+    /// Also record what the model made of each training image in each epoch, in dynamics.safetensors, and list the hardest
+    /// images, the most forgotten and those that probably have a wrong class, by their places among the training images
+    #[arg(long)]
+    #[serde(skip)]
+    dynamics: bool,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,

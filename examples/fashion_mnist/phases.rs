@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bptt::Model;
 use bptt::data::{Dataset, FashionMnist};
 use bptt::metrics::ConfusionMatrix;
-use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History};
+use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History, RecordDynamics};
 use serde_json::{Value, json};
 
 use crate::plots::{self, EpochPoint};
-use crate::program::{self, End, Folder};
+use crate::program::{self, End, Folder, say};
 use crate::recipe::{Cell, Phase, Recipe};
 use crate::{Args, Threshold, paper, progress};
 
@@ -73,7 +73,15 @@ impl Phases<'_> {
         if let Some(threads) = args.threads {
             trainer = trainer.threads(threads);
         }
+        let recorder = RecordDynamics::new().file(self.folder.path().join("dynamics.safetensors"));
+        let recorded = args.dynamics && phase == Phase::Train;
+        if recorded {
+            trainer = trainer.callback(recorder.clone());
+        }
         let history = recipe.fit(trainer, model, images.train, images.valid)?;
+        if recorded {
+            say(format!("\n{}", recorder.dynamics().report(10)?));
+        }
         Ok((!self.stop.load(Ordering::Relaxed)).then_some(history))
     }
 
