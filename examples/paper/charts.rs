@@ -39,8 +39,16 @@ impl Chart {
 }
 
 /// The page has a lighter one for each in the dark.
-pub const COLORS: [RGBColor; 4] =
-    [RGBColor(31, 119, 180), RGBColor(200, 70, 20), RGBColor(30, 130, 60), RGBColor(130, 80, 170)];
+pub const COLORS: [RGBColor; 8] = [
+    RGBColor(31, 119, 180),
+    RGBColor(200, 70, 20),
+    RGBColor(30, 130, 60),
+    RGBColor(130, 80, 170),
+    RGBColor(150, 100, 10),
+    RGBColor(200, 50, 120),
+    RGBColor(0, 130, 140),
+    RGBColor(100, 100, 110),
+];
 
 /// A small chart, legible on a phone.
 const SIZE: (u32, u32) = (440, 310);

@@ -9,6 +9,7 @@
 //! code.
 
 mod charts;
+mod choice;
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
 mod html;
@@ -40,7 +41,8 @@ use study::Run;
 /// Run the paper's experiments again, and write a page with its figures and ours.
 #[derive(Parser)]
 struct Args {
-    /// Sections, by the names that this lists when it finds another [default: all]
+    /// Sections, by the names that this lists when it finds another [default: all but `choices` and `cuts`, which take
+    /// hours; with --quick, all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// A fifth of the patterns, half the epochs, fewer repeats: a look at the page, not a reproduction
@@ -114,7 +116,8 @@ fn chosen(plan: Plan, names: &[String]) -> Result<Vec<Section>, String> {
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("--only: found {name}, expected some of {}", known.join(",")));
     }
-    sections.retain(|section| names.is_empty() || names.iter().any(|name| name == section.name));
+    let default = |section: &Section| names.is_empty() && (plan.quick || !section.long);
+    sections.retain(|section| default(section) || names.iter().any(|name| name == section.name));
     Ok(sections)
 }
 

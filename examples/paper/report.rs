@@ -28,6 +28,8 @@ struct Ours {
     accuracy: Summary,
     /// An epoch of the first training.
     seconds: Summary,
+    /// The choice of patterns and the first training together.
+    total: Option<Summary>,
 }
 
 impl Report<'_> {
@@ -41,7 +43,9 @@ impl Report<'_> {
         let values: Vec<f64> =
             outcomes.iter().map(|outcome| row.metric.of(outcome)).collect::<Option<_>>()?;
         let seconds = Summary::of(outcomes.iter().map(|outcome| outcome.seconds));
-        (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), seconds })
+        let total: Option<Vec<f64>> = outcomes.iter().map(|outcome| outcome.total).collect();
+        let total = total.map(Summary::of);
+        (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), seconds, total })
     }
 
     /// The whole page; it needs no other file.
@@ -99,7 +103,7 @@ impl Report<'_> {
     }
 
     fn section(&self, section: &Section) -> Result<String, Box<dyn Error>> {
-        let tables: String = section.tables.iter().map(|table| self.table(table)).collect();
+        let tables: String = section.tables.iter().map(|table| self.table(table, section.long)).collect();
         let figures =
             section.figures.iter().map(|f| self.figure(section, f)).collect::<Result<String, _>>()?;
         Ok(format!(
@@ -111,7 +115,8 @@ impl Report<'_> {
         ))
     }
 
-    fn table(&self, of: &Table) -> String {
+    /// A table, with the seconds in all if they are asked for.
+    fn table(&self, of: &Table, total: bool) -> String {
         let paper = of.rows.iter().any(|row| row.paper.is_some());
         let times = of.rows.iter().any(|row| row.paper_seconds.is_some());
         let mut heads = vec![of.head];
@@ -131,6 +136,9 @@ impl Report<'_> {
         if timed {
             heads.push("s/epoch");
         }
+        if total {
+            heads.push("total s");
+        }
         let rows = of.rows.iter().map(|row| {
             let ours = self.ours(row);
             let mut cells = vec![row.label.clone()];
@@ -148,7 +156,10 @@ impl Report<'_> {
                 cells.push(row.paper_seconds.map_or("–".into(), |seconds| format!("{seconds:.1}")));
             }
             if timed {
-                cells.push(number(ours.map(|ours| ours.seconds.mean)));
+                cells.push(number(ours.as_ref().map(|ours| ours.seconds.mean)));
+            }
+            if total {
+                cells.push(number(ours.and_then(|ours| Some(ours.total?.mean))));
             }
             cells
         });
@@ -175,6 +186,20 @@ impl Report<'_> {
                 let line = self.line("ours", 0, &section.tables[table].rows, |ours| ours.seconds.clone());
                 Some(Chart { title, x, log: false, y: "seconds an epoch", lines: vec![line] })
             }
+            Figure::Cost { title, ref lines } => {
+                let line = |(color, &(name, place)): (usize, &(&str, usize))| {
+                    let rows = &section.tables[place].rows;
+                    let values = rows.iter().filter_map(|row| {
+                        let Ours { accuracy, total, .. } = self.ours(row)?;
+                        Some(((total?.mean, accuracy.mean), accuracy.sd))
+                    });
+                    let (points, sd) = values.unzip();
+                    // The last colour is that of all patterns, which come first.
+                    Line { name: name.into(), points, sd, dashed: false, color: (color + 7) % 8 }
+                };
+                let lines = lines.iter().enumerate().map(line).collect();
+                Some(Chart { title, x: "seconds of choice and training", log: true, y: "accuracy, %", lines })
+            }
             _ => None,
         }
     }
@@ -197,7 +222,7 @@ impl Report<'_> {
             return chart(&plot);
         }
         match of {
-            Figure::Lines { .. } | Figure::Seconds { .. } => Ok(String::new()),
+            Figure::Lines { .. } | Figure::Seconds { .. } | Figure::Cost { .. } => Ok(String::new()),
             Figure::Confusion { title, run, stage, paper } => {
                 let Some(ours) = self.outcome(run).and_then(|outcome| stage.of(outcome)) else {
                     return Ok(element("p", &format!("{title}: the run failed.")));
@@ -260,6 +285,7 @@ impl Report<'_> {
                 "paper_seconds": row.paper_seconds,
                 "ours": ours.as_ref().map(|ours| &ours.accuracy),
                 "seconds": ours.as_ref().map(|ours| &ours.seconds),
+                "total_seconds": ours.as_ref().and_then(|ours| ours.total.as_ref()),
                 "seeds": row.runs.iter().map(|run| run.seed).collect::<Vec<_>>(),
             })
         };

@@ -1,16 +1,17 @@
 //! The runs: what each is, what is kept of it, and what it costs.
 
 use std::path::Path;
+use std::time::Instant;
 
-use bptt::Model;
-use bptt::data::{ByLoss, Dataset, DatasetExt, FashionMnist, Images, RandomSubset};
-use bptt::loss::CrossEntropy;
+use bptt::data::{Dataset, DatasetExt, FashionMnist};
 use bptt::metrics::ConfusionMatrix;
 use bptt::prune::Magnitude;
 use bptt::tune::{Finished, Study, Table};
+use bptt::{Model, Trainer};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+pub use crate::choice::Way;
 use crate::program::{complain, say};
 use crate::recipe::{Cell, Network, Phase, Recipe};
 
@@ -32,6 +33,9 @@ pub struct Run {
 /// What is trained on, of the official training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Patterns {
+    /// Whether there are as many steps as on all patterns, by more epochs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equal_steps: bool,
     /// The first so many are there at all.
     pub pool: usize,
     /// Of the pool, chosen by `way` once `valid` are taken away.
@@ -39,16 +43,6 @@ pub struct Patterns {
     /// Held out at random.
     pub valid: usize,
     pub way: Way,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Way {
-    Random,
-    /// By the loss under a model trained on all patterns for a quarter of the epochs; within each class.
-    Hardest,
-    Easiest,
-    Middle,
 }
 
 /// What is kept of a run.
@@ -60,6 +54,9 @@ pub struct Outcome {
     /// The mean epoch's.
     pub seconds: f64,
     pub test: Option<ConfusionMatrix>,
+    /// Seconds of the choice of patterns and of the first training.
+    #[serde(default)]
+    pub total: Option<f64>,
     /// The accuracy after each epoch, 0 to 1.
     pub valid: Vec<f64>,
 }
@@ -98,7 +95,9 @@ impl Run {
                 (train.indices().to_vec(), Some(data.train().subset(valid.indices().to_vec())?))
             }
         };
+        let start = Instant::now();
         let train = self.choose(data.train(), train)?;
+        let choosing = start.elapsed().as_secs_f64();
         let train = data.train().subset(train)?;
         let valid = valid.as_ref().map(|valid| valid as &dyn Dataset<Elem = f32>);
         let test = |model: &Model| {
@@ -107,14 +106,15 @@ impl Run {
         };
 
         let mut model = recipe.model(network, &train, *seed)?;
-        let history = recipe.fit(recipe.trainer(Phase::Train, *seed), &mut model, &train, valid)?;
+        let history = recipe.fit(self.trainer(), &mut model, &train, valid)?;
+        let seconds: f64 = history.epochs.iter().map(|epoch| epoch.seconds).sum();
         let mut outcome = Outcome {
             histograms: Vec::new(),
             parameters: model.parameter_count(),
             pruned: Vec::new(),
-            seconds: history.epochs.iter().map(|e| e.seconds).sum::<f64>()
-                / history.epochs.len().max(1) as f64,
+            seconds: seconds / history.epochs.len().max(1) as f64,
             test: test(&model)?,
+            total: Some(choosing + seconds),
             valid: history.epochs.iter().filter_map(|e| e.valid?.accuracy).collect(),
         };
         for &threshold in &self.prune {
@@ -136,34 +136,18 @@ impl Run {
         Ok(outcome)
     }
 
-    /// The patterns to train on, of these.
-    fn choose(&self, images: &Images, from: Vec<u32>) -> bptt::Result<Vec<u32>> {
+    /// The trainer of the first training.
+    fn trainer(&self) -> Trainer {
         let Patterns { share, way, .. } = self.patterns;
-        if share == 1.0 {
-            return Ok(from);
-        }
-        let all = images.subset(from.clone())?;
-        let by_loss = match way {
-            Way::Random => None,
-            Way::Hardest => Some(ByLoss::hardest(share)),
-            Way::Easiest => Some(ByLoss::easiest(share)),
-            Way::Middle => Some(ByLoss::band((1.0 - share) / 2.0, (1.0 + share) / 2.0)),
-        };
-        let chosen = match by_loss {
-            None => all.select(&RandomSubset::share(share).seed(self.seed))?.indices().to_vec(),
-            Some(rule) => {
-                let recipe = Recipe { epochs: self.scorer_epochs(), ..self.recipe.clone() };
-                let mut scorer = recipe.model(&self.network, &all, self.seed)?;
-                recipe.fit(recipe.trainer(Phase::Train, self.seed), &mut scorer, &all, None)?;
-                let losses = scorer.sample_losses(&all, &CrossEntropy::default())?;
-                all.select_by(&rule.stratified(), &losses)?.indices().to_vec()
-            }
-        };
-        Ok(chosen.into_iter().map(|i| from[i as usize]).collect())
+        let recipe = Recipe { epochs: self.epochs(), ..self.recipe.clone() };
+        way.sample(share, recipe.trainer(Phase::Train, self.seed))
     }
 
-    fn scorer_epochs(&self) -> usize {
-        (self.recipe.epochs / 4).max(1)
+    /// The epochs of the first training.
+    fn epochs(&self) -> usize {
+        let Patterns { share, equal_steps, way, .. } = self.patterns;
+        let part = if equal_steps { way.drawn(share) } else { 1.0 };
+        (self.recipe.epochs as f64 / part).round() as usize
     }
 
     /// About the seconds that the run takes on one thread, of a machine on which the paper's model takes 0.9 s for an
@@ -178,10 +162,9 @@ impl Run {
         let augmented = if recipe.shift > 0 || recipe.flip > 0.0 { 1.3 } else { 1.0 };
         let epoch = SECONDS * cell * augmented * work(h, layers) / work(35.0, 2.0);
         let all = (patterns.pool - patterns.valid) as f64;
-        let train = patterns.share * all + 0.3 * patterns.valid as f64;
-        let scoring =
-            if patterns.share < 1.0 && patterns.way != Way::Random { self.scorer_epochs() } else { 0 };
-        let epochs = recipe.epochs + self.prune.len() * recipe.retrain_epochs;
+        let train = patterns.way.drawn(patterns.share) * all + 0.3 * patterns.valid as f64;
+        let scoring = if patterns.share < 1.0 { patterns.way.scorer_epochs(recipe) } else { 0 };
+        let epochs = self.epochs() + self.prune.len() * recipe.retrain_epochs;
         epoch * (epochs as f64 * train + scoring as f64 * all)
     }
 }

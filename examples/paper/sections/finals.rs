@@ -34,6 +34,7 @@ impl Plan {
         };
         Section {
             name: "tuning",
+            long: false,
             title: "The tuned recipe",
             text: "A part of what was tried for a better recipe at the same size, patterns and epochs. Differences of a \
                    few tenths are within what another seed makes.",
@@ -70,6 +71,7 @@ impl Plan {
         };
         Section {
             name: "final",
+            long: false,
             title: "Figure 7: the final model, and four layers",
             text: "Trained, pruned at 0.03, retrained: by the paper's recipe, and by one whose settings were chosen on \
                    validation images.",
@@ -101,6 +103,7 @@ impl Plan {
         }));
         Section {
             name: "table4",
+            long: false,
             title: "Table 4: among other models",
             text: "The other models' figures are those that the paper quotes.",
             tables: vec![],

@@ -1,5 +1,6 @@
 //! What the paper reports, as lists of runs: each section's tables, their rows, and the paper's figures beside them.
 
+mod choices;
 mod finals;
 mod pruning;
 mod samples;
@@ -23,6 +24,8 @@ pub struct Plan {
 pub struct Section {
     /// What `--only` calls it.
     pub name: &'static str,
+    /// Whether it takes hours, and is only done if it is asked for, or quick.
+    pub long: bool,
     pub title: &'static str,
     pub text: &'static str,
     pub tables: Vec<Table>,
@@ -103,6 +106,11 @@ pub enum Figure {
     },
     /// All of the paper's other models, and these of ours.
     Ranking(Vec<Row>),
+    /// Tables of the section as points: accuracy over the seconds of choice and training together.
+    Cost {
+        title: &'static str,
+        lines: Vec<(&'static str, usize)>,
+    },
     /// Where the tuned recipe is another than the paper's.
     Settings,
 }
@@ -110,7 +118,7 @@ pub enum Figure {
 impl Figure {
     fn runs(&self) -> Vec<&Run> {
         match self {
-            Self::Lines { .. } | Self::Seconds { .. } | Self::Settings => Vec::new(),
+            Self::Lines { .. } | Self::Seconds { .. } | Self::Cost { .. } | Self::Settings => Vec::new(),
             Self::Confusion { run, .. } | Self::Histograms { run } => vec![run],
             Self::Ranking(rows) => rows.iter().flat_map(|row| &row.runs).collect(),
         }
@@ -159,6 +167,8 @@ impl Plan {
             self.tuned_matrix(),
             self.reduction(),
             self.selection(),
+            self.choices(),
+            self.cuts(),
             self.weights(),
             self.thresholds(),
             self.control(),
@@ -175,7 +185,8 @@ impl Plan {
 
     fn patterns(&self, valid: usize) -> Patterns {
         let part = if self.quick { 5 } else { 1 };
-        Patterns { pool: 60_000 / part, share: 1.0, valid: valid / part, way: Way::Random }
+        let (pool, valid) = (60_000 / part, valid / part);
+        Patterns { equal_steps: false, pool, share: 1.0, valid, way: Way::Random }
     }
 
     /// The paper's tuned model, measured on validation images.
@@ -237,7 +248,7 @@ mod tests {
         let table2 = &section(FULL, "table2").tables[0];
         let patterns = table2.rows.iter().map(|row| {
             assert_eq!(row.runs.iter().map(|run| run.seed).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-            let Patterns { pool, share, valid, way } = row.runs[0].patterns;
+            let Patterns { pool, share, valid, way, .. } = row.runs[0].patterns;
             assert_eq!((pool, valid, way, row.runs[0].recipe.epochs), (60_000, 0, Way::Random, 20));
             (share * pool as f64).round() as usize
         });
@@ -272,8 +283,9 @@ mod tests {
     #[test]
     fn tuning_never_sees_the_test_images() {
         for section in FULL.sections() {
-            let tuning = ["normalisation", "losses", "rate", "fig2", "fig3", "layers", "fig5", "tuning"]
-                .contains(&section.name);
+            let tuning =
+                ["normalisation", "losses", "rate", "fig2", "fig3", "layers", "fig5", "tuning", "cuts"]
+                    .contains(&section.name);
             assert!(section.runs().count() > 0);
             assert!(section.runs().all(|run| run.test != tuning), "{}", section.name);
             assert!(section.runs().all(|run| run.test || run.patterns.valid == 12_000), "{}", section.name);
@@ -292,7 +304,7 @@ mod tests {
     fn costs_stay_in_bounds() {
         let cost = |plan: Plan| {
             let mut seen = Vec::new();
-            for section in plan.sections() {
+            for section in plan.sections().iter().filter(|section| plan.quick || !section.long) {
                 for run in section.runs() {
                     if !seen.contains(run) {
                         seen.push(run.clone());

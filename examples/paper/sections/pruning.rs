@@ -12,6 +12,7 @@ impl Plan {
         let run = Run { histograms: true, prune: vec![0.05], recipe, ..base };
         Section {
             name: "fig5",
+            long: false,
             title: "Figures 5 and 6: weights before and after pruning",
             text: "The weights of each layer of one model, biases left out, before and after those below 0.05 were set to 0: \
                    bars of the first colour alone are what was taken away.",
@@ -50,6 +51,7 @@ impl Plan {
         };
         Section {
             name: "table3",
+            long: false,
             title: "Table 3: pruning",
             text: "Each run trains one model; a copy of it is pruned at each threshold, and retrained by the same recipe with \
                    the pruned weights held at 0.",
@@ -77,6 +79,7 @@ impl Plan {
         };
         Section {
             name: "control",
+            long: false,
             title: "What pruning costs",
             text: "Retraining is further training, by the same recipe from the start of its schedule: the gain after pruning \
                    is to be held against that of a model that is trained again without pruning, for as many epochs.",

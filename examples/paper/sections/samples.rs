@@ -25,6 +25,7 @@ impl Plan {
         };
         Section {
             name: "table2",
+            long: false,
             title: "Table 2: fewer patterns",
             text: "Patterns chosen at random from the official training images, anew for each seed; 20 epochs, by the \
                    paper's recipe and by the tuned one, whose settings were chosen on validation images.",
@@ -56,6 +57,7 @@ impl Plan {
         ];
         Section {
             name: "selection",
+            long: false,
             title: "Patterns chosen by their loss",
             text: "The paper leaves this to others. A model is first trained on all patterns for a quarter of the epochs; \
                    then, within each class, those of the largest or smallest losses under it are taken, or the band in the \

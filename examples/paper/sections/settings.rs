@@ -15,6 +15,7 @@ impl Plan {
         ];
         Section {
             name: "cells",
+            long: false,
             title: "RNN against LSTM",
             text: "A traditional recurrent network with tanh, and an LSTM, of the same size, by the same recipe and from \
                    the same seeds. The paper compares before tuning; it does not say at which settings.",
@@ -32,6 +33,7 @@ impl Plan {
         ];
         Section {
             name: "normalisation",
+            long: false,
             title: "Normalisation",
             text: "The paper finds normalisation by mean and standard deviation worth one to two points of accuracy.",
             tables: vec![on_validation("input", rows)],
@@ -63,6 +65,7 @@ impl Plan {
         };
         Section {
             name: "losses",
+            long: false,
             title: "Optimizers and losses",
             text: "In the paper, Adam with cross-entropy is at least 2.5 points ahead of all other pairs. Each optimizer has \
                    PyTorch's default rate here. The negative log-likelihood of log-softmax is the cross-entropy, computed \
@@ -80,6 +83,7 @@ impl Plan {
         });
         Section {
             name: "rate",
+            long: false,
             title: "Learning rate",
             text: "The paper searches from 0.001 to 0.1 and takes 0.001.",
             tables: vec![on_validation("rate", rows)],
@@ -104,6 +108,7 @@ impl Plan {
         });
         Section {
             name: "fig2",
+            long: false,
             title: "Figure 2: epochs",
             text: "One run, looked at every few epochs. In the paper the accuracy hardly rises after about 20 epochs.",
             tables: vec![on_validation("epochs", rows)],
@@ -120,6 +125,7 @@ impl Plan {
         });
         Section {
             name: "fig3",
+            long: false,
             title: "Figure 3: memory blocks",
             text: "In the paper the accuracy hardly rises beyond 35 blocks a layer, and 50 blocks take nearly twice the time of \
                    35.",
@@ -139,6 +145,7 @@ impl Plan {
         });
         Section {
             name: "layers",
+            long: false,
             title: "Hidden layers",
             text: "The paper tries two to six and stays with two; four take about 2.5 times as long.",
             tables: vec![on_validation("layers", rows)],
@@ -152,6 +159,7 @@ impl Plan {
             vec![row("tuned model", Metric::Test(Stage::Trained), Some(paper::TUNED), self.some(&run))];
         Section {
             name: "fig4",
+            long: false,
             title: "Figure 4: the tuned model",
             text: "Two layers of 35 blocks, Adam at 0.001, cross-entropy, before any pruning.",
             tables: vec![Table { caption: "Accuracy on the test images".into(), head: "model", rows }],

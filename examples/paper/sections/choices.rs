@@ -1,0 +1,143 @@
+//! Patterns chosen by what a training says of them, once or in each epoch: Table 2 with choices.
+
+use super::{Figure, Metric, Plan, Row, Section, Stage, Table, row};
+use crate::recipe::Recipe;
+use crate::study::{Patterns, Run, Way};
+
+/// The ways, by their captions.
+type Ways = [(&'static str, fn(f64) -> Way); 7];
+
+const WAYS: Ways = [
+    ("Random, chosen once", |_| Way::Random),
+    ("Random, anew in each epoch", |_| Way::Fresh),
+    ("The hardest, chosen once", |_| Way::Hardest),
+    ("The hardest, anew in each epoch", |_| Way::HardestAnew),
+    ("All degrees of difficulty (CCS)", |share| Way::Coverage { cut: cut(share) }),
+    ("Uncertain and ever easier ones (DUAL)", |_| Way::Dual),
+    ("Fewer of the learned ones (InfoBatch)", |share| Way::InfoBatch { ratio: ratio(share) }),
+];
+
+/// The names of the ways in charts.
+const NAMES: [&str; 7] = ["random", "fresh", "hardest", "hardest anew", "CCS", "DUAL", "InfoBatch"];
+
+/// The share that CCS cuts: the fewer patterns are kept, the more.
+fn cut(share: f64) -> f64 {
+    match share {
+        share if share > 0.7 => 0.05,
+        share if share > 0.5 => 0.1,
+        share if share > 0.3 => 0.2,
+        _ => 0.3,
+    }
+}
+
+/// The share that InfoBatch leaves out of the learned patterns, in place of a share that it keeps.
+fn ratio(share: f64) -> f64 {
+    match share {
+        share if share > 0.7 => 0.25,
+        share if share > 0.5 => 0.5,
+        share if share > 0.3 => 0.75,
+        _ => 0.9,
+    }
+}
+
+impl Plan {
+    /// The shares of Table 2, or two of them.
+    fn shares(&self) -> &'static [f64] {
+        if self.quick { &[0.6, 0.2] } else { &[0.8, 0.6, 0.4, 0.2] }
+    }
+
+    /// The tuned recipe on a share of all official training images but those held out.
+    fn chosen(&self, share: f64, way: Way, valid: usize) -> Run {
+        let patterns = Patterns { share, way, ..self.patterns(valid) };
+        Run { patterns, recipe: self.recipe(Recipe::tuned_for(2)), test: valid == 0, ..self.base() }
+    }
+
+    pub(super) fn choices(&self) -> Section {
+        let seeds = if self.quick { 1 } else { self.repeats };
+        let test = |label: String, run: Run| {
+            row(label, Metric::Test(Stage::Trained), None, Self::seeds(seeds, &run))
+        };
+        let all = test("100 %".into(), self.chosen(1.0, Way::Random, 0)).at(100_u32);
+        let table = |caption: String, rows: Vec<Row>| Table { caption, head: "patterns", rows };
+        let mut tables = vec![table("All. Accuracy on the test images".into(), vec![all.clone()])];
+        for equal_steps in [false, true] {
+            let equal = if equal_steps { "as many steps as on all patterns" } else { "20 epochs" };
+            for (caption, way) in WAYS {
+                let rows = self.shares().iter().map(|&share| {
+                    let (way, percent) = (way(share), (100.0 * share).round());
+                    let mut run = self.chosen(share, way, 0);
+                    run.patterns.equal_steps = equal_steps;
+                    let label = match way {
+                        Way::InfoBatch { ratio } => format!("r = {ratio}"),
+                        Way::Coverage { cut } => format!("{percent} %, cut {cut}"),
+                        _ => format!("{percent} %"),
+                    };
+                    test(label, run).at(100.0 * way.drawn(share))
+                });
+                let caption = format!("{caption}; {equal}. Accuracy on the test images");
+                tables.push(table(caption, rows.collect()));
+            }
+        }
+        let lines = |from: usize| NAMES.into_iter().zip(from..).collect::<Vec<_>>();
+        let over_share = |title, from| Figure::Lines {
+            title,
+            x: "% of the training images that a mean epoch draws",
+            log: false,
+            lines: lines(from),
+            paper: 0,
+        };
+        let over_time = |title, from| Figure::Cost {
+            title,
+            lines: std::iter::once(("all", 0)).chain(lines(from)).collect(),
+        };
+        Section {
+            name: "choices",
+            long: true,
+            title: "Table 2 with choices",
+            text: "Table 2 again, by the tuned recipe, with patterns that are chosen by what a training says of them; the \
+                   paper names this as future work. Some are chosen once, by a training on all patterns for a quarter of the \
+                   epochs, the others in each epoch. A fresh random share of each epoch is a shorter training on all \
+                   patterns: the baseline that a choice must beat. Fewer patterns at as many epochs are fewer steps, so \
+                   both are shown: 20 epochs, and as many steps as 20 epochs of all patterns take. The total seconds are \
+                   those of the choice and the training together, on one thread.",
+            tables,
+            figures: vec![
+                over_share("20 epochs", 1),
+                over_share("As many steps", 1 + WAYS.len()),
+                over_time("20 epochs: accuracy over time", 1),
+                over_time("As many steps: accuracy over time", 1 + WAYS.len()),
+            ],
+        }
+    }
+
+    /// How many of the hardest CCS should leave out.
+    pub(super) fn cuts(&self) -> Section {
+        let tables: Vec<_> = self
+            .shares()
+            .iter()
+            .map(|&share| {
+                let cuts = [0.0, 0.05, 0.1, 0.2, 0.3].into_iter().filter(|cut| share + cut < 1.0);
+                let rows = cuts.map(|cut: f64| {
+                    let run = self.chosen(share, Way::Coverage { cut }, 12_000);
+                    row(cut, Metric::Valid, None, self.some(&run)).at(cut)
+                });
+                let caption =
+                    format!("{} % kept. Accuracy on the validation images", (100.0 * share).round());
+                Table { caption, head: "cut", rows: rows.collect() }
+            })
+            .collect();
+        let names = if self.quick { &["60 %", "20 %"][..] } else { &["80 %", "60 %", "40 %", "20 %"] };
+        let lines = names.iter().copied().zip(0..).collect();
+        let title = "Accuracy over the share that is cut";
+        let figure = Figure::Lines { title, x: "share that is cut", log: false, lines, paper: 0 };
+        Section {
+            name: "cuts",
+            long: true,
+            title: "How many of the hardest to leave out",
+            text: "CCS cuts the patterns with the smallest area under the margin before it chooses: many of them have wrong \
+                   classes. The cuts of the section before were chosen by these figures.",
+            tables,
+            figures: vec![figure],
+        }
+    }
+}
