@@ -11,6 +11,7 @@ use bptt::data::{
 use bptt::loss::{CrossEntropy, Mse};
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::{Adam, Sgd};
+use bptt::prune::Units;
 use bptt::train::schedule::{Clock, OneCycle, Unit};
 use bptt::train::{Callback, Dynamics, Progress, RecordDynamics, Schedule};
 use bptt::{Error, Init, Model, Result, Trainer, rng};
@@ -448,6 +449,21 @@ fn dynamics_come_back() {
         assert_eq!(Dynamics::load(&path).unwrap(), expected.1);
         assert_eq!(recorder.dynamics(), expected.1);
     }
+}
+
+/// Also of a model whose units are cut on the way.
+#[test]
+fn a_smaller_model_is_observed() {
+    let data = data(16);
+    let (mut model, trainer) = (model(&data), trainer());
+    let mut stepper = trainer.stepper(&model, &data).unwrap();
+    stepper.keep_outcomes();
+    model.prune(Units::share(0.5)).unwrap();
+    stepper.compact(&mut model).unwrap();
+    stepper.step(&mut model, &data, Batch::new(&Draw::all(0..16), 1, 0)).unwrap();
+    assert_eq!(stepper.outcomes().iter().flatten().count(), 16);
+    let losses = stepper.outcomes().iter().map(|outcome| outcome.map(|outcome| outcome.loss));
+    assert!(losses.eq(stepper.losses().iter().copied()));
 }
 
 #[test]

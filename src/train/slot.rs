@@ -131,6 +131,7 @@ impl<R: Real> Slot<R> {
         let streams = self.states.len() / self.ws.state_len().max(1);
         let mut slot = Self::new(model, targets, tile, streams)?;
         slot.draws.reserve_exact(self.draws.capacity());
+        slot.outcomes.reserve_exact(self.outcomes.capacity());
         Ok(slot)
     }
 
