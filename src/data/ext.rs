@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use ndarray::Array3;
+
 use crate::data::batches::check_count;
 use crate::data::moments::Moments;
 use crate::data::split::{self, Parts};
 use crate::data::{Candidates, Dataset, Normalize, Sample, SelectionRule, Subset, TargetShape};
-use crate::{Error, Result};
+use crate::{Error, Result, Scalar, Shape};
 
 /// Training and validation samples.
 type Split<'a, D> = (Subset<'a, D>, Subset<'a, D>);
@@ -160,6 +162,42 @@ pub trait DatasetExt: Dataset {
     /// is not finite.
     fn mean_sd_per_feature(&self) -> Result<Normalize> {
         Moments::of(self)?.per_feature()
+    }
+
+    /// The classes of all samples, step by step: `[n · T']`. Steps beyond a sample's length have the class −100, which does
+    /// not count.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the targets are not classes.
+    fn target_classes(&self) -> Result<Vec<i64>> {
+        let TargetShape::Classes { t } = self.target_shape() else {
+            return Err(Error::mismatch("targets", format!("{:?}", self.target_shape()), "classes"));
+        };
+        let mut classes = vec![0; self.len() * t];
+        for (index, classes) in classes.chunks_exact_mut(t.max(1)).enumerate() {
+            let sample = Sample::plain(index);
+            self.classes(sample, classes);
+            if let Some(length) = self.length(sample).filter(|_| t == self.shape().t) {
+                classes.iter_mut().skip(length).for_each(|class| *class = -100);
+            }
+        }
+        Ok(classes)
+    }
+
+    /// The values of all samples' targets, `[n, T', F']`.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the targets are not values.
+    fn target_values(&self) -> Result<Array3<Self::Elem>> {
+        let TargetShape::Values(Shape { t, f }) = self.target_shape() else {
+            return Err(Error::mismatch("targets", format!("{:?}", self.target_shape()), "values"));
+        };
+        let mut values = Array3::from_elem((self.len(), t, f), Self::Elem::ZERO);
+        for (index, mut values) in values.outer_iter_mut().enumerate() {
+            let values = values.as_slice_mut().expect("arrays are made in this order");
+            self.values(Sample::plain(index), values);
+        }
+        Ok(values)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How often each class was predicted as each other one.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
@@ -206,7 +206,7 @@ impl ConfusionMatrix {
     /// If the class is out of range.
     #[track_caller]
     pub fn precision(&self, class: usize) -> f64 {
-        share(self.count(class, class), self.taken(class))
+        share(self.count(class, class), self.predicted(class))
     }
 
     /// Of the samples of `class`, the share predicted as it; 0 if there are none.
@@ -224,7 +224,7 @@ impl ConfusionMatrix {
     /// If the class is out of range.
     #[track_caller]
     pub fn f1(&self, class: usize) -> f64 {
-        share(2 * self.count(class, class), self.taken(class) + self.support(class))
+        share(2 * self.count(class, class), self.predicted(class) + self.support(class))
     }
 
     /// How many samples belong to `class`.
@@ -255,40 +255,8 @@ impl ConfusionMatrix {
         self.mean(Self::f1)
     }
 
-    /// A table of precision, recall, F1 and support for each class, then their macro averages and the accuracy.
-    ///
-    /// # Examples
-    /// ```
-    /// let matrix = bptt::metrics::ConfusionMatrix::from_rows(&[[2, 1], [0, 1]])?.with_names(["cat", "dog"])?;
-    /// assert_eq!(
-    ///     matrix.report(),
-    ///     "class          precision    recall        F1   support
-    /// cat               1.0000    0.6667    0.8000         3
-    /// dog               0.5000    1.0000    0.6667         1
-    /// macro average     0.7500    0.8333    0.7333         4
-    /// accuracy                              0.7500         4"
-    /// );
-    /// # Ok::<(), bptt::Error>(())
-    /// ```
-    pub fn report(&self) -> String {
-        const MACRO: &str = "macro average";
-        let names: Vec<_> = (0..self.classes).map(|class| self.name(class)).collect();
-        let label = names.iter().map(|name| width(name)).fold(MACRO.len(), usize::max);
-        let mut text =
-            format!("{:label$}{:>11}{:>10}{:>10}{:>10}\n", "class", "precision", "recall", "F1", "support");
-        let mut line = |name: &str, [precision, recall, f1]: [f64; 3], support| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:label$}{precision:11.4}{recall:10.4}{f1:10.4}{support:10}");
-        };
-        for (class, name) in names.iter().enumerate() {
-            line(name, [self.precision(class), self.recall(class), self.f1(class)], self.support(class));
-        }
-        line(MACRO, [self.precision_macro(), self.recall_macro(), self.f1_macro()], self.total());
-        text + &format!("{:label$}{:21}{:10.4}{:10}", "accuracy", "", self.accuracy(), self.total())
-    }
-
     /// The class's name, or its index.
-    fn name(&self, class: usize) -> Cow<'_, str> {
+    pub(super) fn name(&self, class: usize) -> Cow<'_, str> {
         self.names.get(class).map_or_else(|| class.to_string().into(), Into::into)
     }
 
@@ -299,7 +267,7 @@ impl ConfusionMatrix {
 
     /// Samples predicted as `class`.
     #[track_caller]
-    fn taken(&self, class: usize) -> u64 {
+    pub(super) fn predicted(&self, class: usize) -> u64 {
         (0..self.classes).map(|truth| self.count(truth, class)).sum()
     }
 
@@ -378,12 +346,12 @@ impl TryFrom<MatrixRecord> for ConfusionMatrix {
 }
 
 /// part / whole, or 0 if the whole is 0.
-fn share(part: u64, whole: u64) -> f64 {
+pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// The width in characters, which is what the formatter pads to.
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     text.chars().count()
 }
 
@@ -573,20 +541,22 @@ accuracy 0.6364 (7 of 11)"
     fn report_of_the_published_matrix() {
         assert_eq!(
             published().report(),
-            "\
-class          precision    recall        F1   support
-T-shirt/Top       0.7965    0.8570    0.8256      1000
-Trouser           0.9817    0.9660    0.9738      1000
-Pullover          0.7459    0.8540    0.7963      1000
-Dress             0.8151    0.9170    0.8631      1000
-Coat              0.8627    0.7290    0.7902      1000
-Sandal            0.9766    0.9590    0.9677      1000
-Shirt             0.7467    0.6130    0.6733      1000
-Sneaker           0.9531    0.9140    0.9331      1000
-Bag               0.9759    0.9710    0.9734      1000
-Ankle boot        0.9185    0.9810    0.9487      1000
-macro average     0.8773    0.8761    0.8745     10000
-accuracy                              0.8761     10000"
+            "              precision    recall  f1-score   support
+
+ T-shirt/Top     0.7965    0.8570    0.8256      1000
+     Trouser     0.9817    0.9660    0.9738      1000
+    Pullover     0.7459    0.8540    0.7963      1000
+       Dress     0.8151    0.9170    0.8631      1000
+        Coat     0.8627    0.7290    0.7902      1000
+      Sandal     0.9766    0.9590    0.9677      1000
+       Shirt     0.7467    0.6130    0.6733      1000
+     Sneaker     0.9531    0.9140    0.9331      1000
+         Bag     0.9759    0.9710    0.9734      1000
+  Ankle boot     0.9185    0.9810    0.9487      1000
+
+    accuracy                         0.8761     10000
+   macro avg     0.8773    0.8761    0.8745     10000
+weighted avg     0.8773    0.8761    0.8745     10000"
         );
     }
 

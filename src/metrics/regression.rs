@@ -1,13 +1,13 @@
-//! Errors of predicted real values, summed in f64.
+//! Errors of predicted real values, summed in f64. Slices and arrays of any shape are taken alike, by reference.
 
 use crate::Real;
 
 /// The mean absolute error, Σ |y − ŷ| / n.
 ///
-/// `None` for empty slices: no error was made, but none was avoided either.
+/// `None` where there are no values: no error was made, but none was avoided either.
 ///
 /// # Panics
-/// If the slices differ in length.
+/// If the numbers of values differ.
 ///
 /// # Examples
 /// ```
@@ -15,17 +15,19 @@ use crate::Real;
 /// assert_eq!(error, Some(0.5));
 /// ```
 #[track_caller]
-pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
-    let sum: f64 = residuals(truth, predicted).map(f64::abs).sum();
-    (!truth.is_empty()).then(|| sum / truth.len() as f64)
+pub fn mean_absolute_error<'a, R: Real>(
+    truth: impl IntoIterator<Item = &'a R>,
+    predicted: impl IntoIterator<Item = &'a R>,
+) -> Option<f64> {
+    mean(residuals(&values(truth), &values(predicted)).map(f64::abs))
 }
 
 /// The root mean squared error, √(Σ (y − ŷ)² / n).
 ///
-/// `None` for empty slices.
+/// `None` where there are no values.
 ///
 /// # Panics
-/// If the slices differ in length.
+/// If the numbers of values differ.
 ///
 /// # Examples
 /// ```
@@ -33,9 +35,11 @@ pub fn mean_absolute_error<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64>
 /// assert_eq!(error, Some(2.0));
 /// ```
 #[track_caller]
-pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
-    let sum: f64 = residuals(truth, predicted).map(|e| e * e).sum();
-    (!truth.is_empty()).then(|| (sum / truth.len() as f64).sqrt())
+pub fn root_mean_squared_error<'a, R: Real>(
+    truth: impl IntoIterator<Item = &'a R>,
+    predicted: impl IntoIterator<Item = &'a R>,
+) -> Option<f64> {
+    mean(residuals(&values(truth), &values(predicted)).map(|e| e * e)).map(f64::sqrt)
 }
 
 /// The coefficient of determination, R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)².
@@ -45,16 +49,20 @@ pub fn root_mean_squared_error<R: Real>(truth: &[R], predicted: &[R]) -> Option<
 /// are as in scikit-learn. Values of several outputs are treated as one list with one mean.
 ///
 /// # Panics
-/// If the slices differ in length.
+/// If the numbers of values differ.
 ///
 /// # Examples
 /// ```
 /// assert_eq!(bptt::metrics::r2(&[1.0, 2.0, 3.0], &[1.0, 2.0, 2.0]), Some(0.5));
 /// ```
 #[track_caller]
-pub fn r2<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
-    let residual: f64 = residuals(truth, predicted).map(|e| e * e).sum();
-    let [first, rest @ ..] = truth else { return None };
+pub fn r2<'a, R: Real>(
+    truth: impl IntoIterator<Item = &'a R>,
+    predicted: impl IntoIterator<Item = &'a R>,
+) -> Option<f64> {
+    let (truth, predicted) = (values(truth), values(predicted));
+    let residual: f64 = residuals(&truth, &predicted).map(|e| e * e).sum();
+    let [first, rest @ ..] = &truth[..] else { return None };
     if rest.is_empty() {
         return None;
     }
@@ -66,21 +74,30 @@ pub fn r2<R: Real>(truth: &[R], predicted: &[R]) -> Option<f64> {
             _ => 0.0,
         });
     }
-    let mean = truth.iter().map(|y| y.to_f64()).sum::<f64>() / truth.len() as f64;
-    let deviation: f64 = truth.iter().map(|y| (y.to_f64() - mean).powi(2)).sum();
+    let mean = truth.iter().sum::<f64>() / truth.len() as f64;
+    let deviation: f64 = truth.iter().map(|y| (y - mean).powi(2)).sum();
     Some(1.0 - residual / deviation)
 }
 
 /// y − ŷ
 #[track_caller]
-fn residuals<'a, R: Real>(truth: &'a [R], predicted: &'a [R]) -> impl Iterator<Item = f64> + 'a {
+fn residuals<'a>(truth: &'a [f64], predicted: &'a [f64]) -> impl ExactSizeIterator<Item = f64> + 'a {
     assert!(
         truth.len() == predicted.len(),
         "{} true values, but {} predictions",
         truth.len(),
         predicted.len()
     );
-    truth.iter().zip(predicted).map(|(y, p)| y.to_f64() - p.to_f64())
+    truth.iter().zip(predicted).map(|(y, p)| y - p)
+}
+
+fn values<'a, R: Real>(values: impl IntoIterator<Item = &'a R>) -> Vec<f64> {
+    values.into_iter().map(|value| value.to_f64()).collect()
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len();
+    (n > 0).then(|| values.sum::<f64>() / n as f64)
 }
 
 #[cfg(test)]
@@ -114,9 +131,9 @@ mod tests {
 
     #[test]
     fn too_few_values() {
-        assert_eq!(mean_absolute_error::<f64>(&[], &[]), None);
-        assert_eq!(root_mean_squared_error::<f64>(&[], &[]), None);
-        assert_eq!(r2::<f64>(&[], &[]), None);
+        assert_eq!(mean_absolute_error(&[0.0; 0], &[0.0; 0]), None);
+        assert_eq!(root_mean_squared_error(&[0.0; 0], &[0.0; 0]), None);
+        assert_eq!(r2(&[0.0; 0], &[0.0; 0]), None);
         assert_eq!(r2(&[1.0], &[1.0]), None);
     }
 
