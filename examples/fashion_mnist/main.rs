@@ -21,7 +21,6 @@ mod plots;
 #[path = "../shared/program.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod program;
-mod progress;
 #[path = "../shared/recipe.rs"]
 mod recipe;
 

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bptt::Model;
 use bptt::data::{Dataset, FashionMnist};
 use bptt::metrics::ConfusionMatrix;
-use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History, RecordDynamics};
+use bptt::train::{
+    Callback, CallbackState, Checkpoint, Epoch, Flow, History, ProgressBar, RecordDynamics,
+};
 use serde_json::{Value, json};
 
 use crate::plots::{self, EpochPoint};
 use crate::program::{self, End, Folder, say};
 use crate::recipe::{Cell, Phase, Recipe};
-use crate::{Args, Threshold, paper, progress};
+use crate::{Args, Threshold, paper};
 
 /// The official training images.
 const OFFICIAL: usize = 60_000;
@@ -60,7 +62,7 @@ impl Phases<'_> {
             .resume(args.resume)
             .run_file(self.checkpoint(phase))
             .callback(Checkpoint::new(self.saved()))
-            .callback(progress::Bars::new());
+            .callback(ProgressBar::new());
         let retrained = self.checkpoint(Phase::Retrain);
         trainer = match phase {
             // After another epoch of training, the model that was retrained is a different one.
