@@ -7,8 +7,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bptt::data::Arrays;
-use bptt::loss::CrossEntropy;
+use bptt::data::{Arrays, Batches, Dataset};
+use bptt::loss::{CrossEntropy, Ctc};
 use bptt::nn::{Activation, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm, PeepholeLstm, Rnn};
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
@@ -140,6 +140,31 @@ impl bptt::train::Callback<f32> for Rest {
         assert!(end.epoch.train.loss.is_some_and(f64::is_finite));
         Ok(Flow::Continue)
     }
+}
+
+/// CTC with labels and sequences of several lengths.
+#[test]
+fn steps_with_labels_allocate_nothing() {
+    let _alone = ALONE.lock().unwrap();
+    let x = Array3::from_shape_fn((60, 9, 2), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
+    let labels = (0..60).map(|i| vec![1 + i % 2; i % 4]);
+    let data = Arrays::labels(x, labels, ["blank", "a", "b"]).unwrap();
+    let data = data.lengths((0..60).map(|i| 7 + i % 3).collect::<Vec<_>>()).unwrap();
+    let mut model = Model::builder(data.shape())
+        .layer("lstm", Lstm::new(5))
+        .layer("linear", Linear::new(3))
+        .build(1)
+        .unwrap();
+    let trainer = Trainer::new(Ctc::new(), Adam::new(1e-3)).batch_size(20).threads(1);
+    let mut stepper = trainer.stepper(&model, &data).unwrap();
+    let mut batches = Batches::new(data.len(), 20, 1).unwrap();
+    let mut counts = Vec::with_capacity(3);
+    for batch in batches.epoch(1).unwrap() {
+        stepper.step(&mut model, &data, batch).unwrap();
+        counts.push(COUNT.load(Ordering::Relaxed));
+    }
+    assert_eq!(counts.len(), 3);
+    assert_eq!(counts[2], counts[0], "allocations of the second and third step");
 }
 
 /// Three hundred steps with dropout, pruned, clipped, averaged and frozen weights, each tenth of them ragged, at 1, 2

@@ -7,7 +7,7 @@ mod simd_levels;
 use bptt::data::TargetShape;
 use bptt::gradcheck::{Conform, conform};
 use bptt::loss::{
-    BceWithLogits, CrossEntropy, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tile, WeightedMean,
+    BceWithLogits, CrossEntropy, Ctc, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tile, WeightedMean,
 };
 use bptt::nn::{
     Activation, Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm,
@@ -287,6 +287,12 @@ fn losses() -> Result<()> {
     for loss in of_classes {
         Conform::default().kinks().loss(&*loss, output, TargetShape::Classes { t: 3 })?;
         Conform::default().kinks().loss(&*loss, Shape::new(1, 5), TargetShape::Classes { t: 1 })?;
+    }
+    // Steps enough for the labels or not.
+    for (loss, most) in
+        [(Ctc::new().zero_infinity(), 0), (Ctc::new().zero_infinity().blank(2).sum_over_labels(), 3)]
+    {
+        Conform::default().loss(&loss, Shape::new(7, 4), TargetShape::Labels { most })?;
     }
     let of_values: [Box<dyn Loss<f64>>; 6] = [
         Box::new(Mse),

@@ -59,6 +59,7 @@ fn a_closed_output_costs_nothing_that_was_learnt() {
         ("streaming", "--streams 2 --steps 20 --threads 1"),
         ("custom_layer", ""),
         ("custom_cell", ""),
+        ("garments", "--epochs 1 --samples 64 --units 4"),
         ("char_rnn", "--epochs 1 --units 4 --letters 3"),
         ("forecast", "--epochs 1"),
         ("paper", "--quick --repeats 1 --only fig5 --workers 1"),

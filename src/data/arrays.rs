@@ -50,6 +50,8 @@ enum ArrayTargets<R> {
     Classes { t: usize, y: Vec<i64> },
     /// `[n, T', F']`
     Values { shape: Shape, y: Vec<R> },
+    /// `[n, most]`
+    Labels { most: usize, y: Vec<i64> },
 }
 
 impl<R: Real> Arrays<R> {
@@ -124,6 +126,35 @@ impl<R: Real> Arrays<R> {
     /// As for [`Arrays::values`].
     pub fn vectors(x: Array3<R>, y: Array2<R>) -> Result<Self> {
         Self::values(x, y.insert_axis(Axis(1)))
+    }
+
+    /// Sequences `x`, `[n, T, F]`, with a sequence of labels each, which is not aligned with its steps: indices into
+    /// `class_names`, as many as there are. The names include the blank, `"blank"` for example, which is no label.
+    ///
+    /// # Errors
+    /// As for [`Arrays::classes`].
+    pub fn labels<S: Into<String>>(
+        x: Array3<R>,
+        labels: impl IntoIterator<Item = impl AsRef<[usize]>>,
+        class_names: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
+        let class_names = names(class_names)?;
+        let labels: Vec<_> = labels.into_iter().collect();
+        let most = labels.iter().map(|labels| labels.as_ref().len()).max().unwrap_or(0);
+        let mut y = Vec::with_capacity(labels.len() * most);
+        for (i, labels) in labels.iter().enumerate() {
+            for (j, &class) in labels.as_ref().iter().enumerate() {
+                if class >= class_names.len() {
+                    return Err(no_such_class(&format!("labels[{i}][{j}]"), class, class_names.len(), ""));
+                }
+                y.push(class as i64);
+            }
+            y.resize((i + 1) * most, Self::NO_CLASS);
+        }
+        let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
+        check_targets(labels.len(), n)?;
+        let targets = ArrayTargets::Labels { most, y };
+        Ok(Self { x, n, shape, targets, class_names, lens: Vec::new(), weights: Vec::new() })
     }
 
     /// Sets the length of each sequence in steps; the steps after it are padding, which recurrent layers skip.
@@ -238,6 +269,7 @@ impl<R: Real> Dataset for Arrays<R> {
         match self.targets {
             ArrayTargets::Classes { t, .. } => TargetShape::Classes { t },
             ArrayTargets::Values { shape, .. } => TargetShape::Values(shape),
+            ArrayTargets::Labels { most, .. } => TargetShape::Labels { most },
         }
     }
 
@@ -256,7 +288,7 @@ impl<R: Real> Dataset for Arrays<R> {
     }
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        let ArrayTargets::Classes { t, y } = &self.targets else {
+        let (ArrayTargets::Classes { t, y } | ArrayTargets::Labels { most: t, y }) = &self.targets else {
             panic!("these targets are values, not classes");
         };
         assert_eq!(classes.len(), *t, "the classes of a sample");

@@ -53,12 +53,26 @@ pub enum TargetShape {
     },
     /// Real values of this shape.
     Values(Shape),
+    /// A sequence of labels for each sample, which is not aligned with its steps, for [`Ctc`](crate::loss::Ctc).
+    Labels {
+        /// The most labels of any sample.
+        most: usize,
+    },
 }
 
 impl TargetShape {
     /// Whether the targets are classes.
     pub const fn is_classes(self) -> bool {
         matches!(self, Self::Classes { .. })
+    }
+
+    /// How many whole numbers [`Dataset::classes`] writes: classes or labels.
+    pub(crate) const fn whole_numbers(self) -> Option<usize> {
+        match self {
+            Self::Classes { t } => Some(t),
+            Self::Labels { most } => Some(most),
+            Self::None | Self::Values(_) => None,
+        }
     }
 }
 
@@ -148,10 +162,11 @@ pub trait Dataset: Send + Sync {
     /// If the length of `x` is not `T · F`, or the index is out of range.
     fn read(&self, sample: Sample, x: &mut [Self::Elem]);
 
-    /// Writes one sample's classes, one per step.
+    /// Writes one sample's classes, one per step; where the targets are labels, writes those, and a negative number in
+    /// each place that is left.
     ///
     /// # Panics
-    /// If the targets are not classes.
+    /// If the targets are neither classes nor labels.
     fn classes(&self, _sample: Sample, _classes: &mut [i64]) {
         panic!("expected a dataset of classes, found targets {:?}", self.target_shape());
     }

@@ -170,18 +170,23 @@ impl GradCheck {
                 let class = |_| (rng.next_u64() % output.f as u64) as i64;
                 ((0..t * lanes).map(class).collect(), Vec::new(), output)
             }
+            TargetShape::Labels { most } => (self.labels(loss, (most, lanes, output.f)), Vec::new(), output),
             TargetShape::None => (Vec::new(), Vec::new(), output),
             TargetShape::Values(shape) => (Vec::new(), uniform(shape.size() * lanes, key(3)), shape),
         };
+        let mut scratch = vec![0.0; loss.scratch(output, targets)];
         let targets = match targets {
             TargetShape::Classes { .. } | TargetShape::None => Targets::Classes(&classes),
+            TargetShape::Labels { .. } => Targets::Labels(&classes),
             TargetShape::Values(_) => Targets::Values(Seq::new(&values, shape, lanes)),
         };
         let mut dy = vec![0.0; y.len()];
-        let at = |y: &[f64], dy: &mut [f64]| {
+        let mut at = |y: &[f64], dy: &mut [f64]| {
             let mut tallies = vec![Tally::default(); lanes];
             let dy = SeqMut::new(dy, output, lanes);
-            loss.tile(Tile::new(Seq::new(y, output, lanes), targets, self.batch, dy, &mut tallies));
+            let mut tile = Tile::new(Seq::new(y, output, lanes), targets, self.batch, dy, &mut tallies);
+            tile.scratch = &mut scratch;
+            loss.tile(tile);
             tallies.iter().map(|tally| tally.loss).sum()
         };
         at(&y, &mut dy);
@@ -194,6 +199,19 @@ impl GradCheck {
             loss
         });
         Ok(report)
+    }
+
+    /// Sequences of 0 to `most` labels that the loss counts, `[most, lanes]`.
+    fn labels(&self, loss: &dyn Loss<f64>, (most, lanes, classes): (usize, usize, usize)) -> Vec<i64> {
+        let counted: Vec<i64> = (0..classes as i64).filter(|&class| loss.counts(class)).collect();
+        let draw = |lane: usize, i: usize, n: usize| {
+            rng::key(&[self.seed, 0x6c61_6265_6c73, lane as u64, i as u64]) as usize % n
+        };
+        let label = |i: usize, lane: usize| match i < draw(lane, most, most + 1) && !counted.is_empty() {
+            true => counted[draw(lane, i, counted.len())],
+            false => -1,
+        };
+        (0..most * lanes).map(|at| label(at / lanes, at % lanes)).collect()
     }
 }
 

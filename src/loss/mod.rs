@@ -71,6 +71,8 @@
 mod bce_with_logits;
 mod classes;
 mod cross_entropy;
+mod ctc;
+mod ctc_decode;
 mod elementwise;
 mod huber;
 mod l1;
@@ -84,6 +86,7 @@ use std::fmt::Debug;
 
 pub use bce_with_logits::BceWithLogits;
 pub use cross_entropy::CrossEntropy;
+pub use ctc::Ctc;
 pub use huber::Huber;
 pub use l1::L1;
 pub use mse::Mse;
@@ -103,30 +106,52 @@ pub enum Targets<'a, R> {
     Classes(&'a [i64]),
     /// Values, `[T', F', lanes]`.
     Values(Seq<'a, R>),
+    /// Sequences of labels, `[most, lanes]`; what is negative comes after the last label.
+    Labels(&'a [i64]),
 }
 
 impl<'a, R> Targets<'a, R> {
     /// The classes, `[T, lanes]`.
     ///
     /// # Panics
-    /// If the targets are values.
+    /// If the targets are not classes.
     #[track_caller]
     pub fn classes(self) -> &'a [i64] {
         match self {
             Self::Classes(classes) => classes,
-            Self::Values(_) => panic!("found targets that are values, expected classes"),
+            other => panic!("found targets that are {}, expected classes", other.kind()),
         }
     }
 
     /// The values, `[T', F', lanes]`.
     ///
     /// # Panics
-    /// If the targets are classes.
+    /// If the targets are not values.
     #[track_caller]
     pub fn values(self) -> Seq<'a, R> {
         match self {
             Self::Values(values) => values,
-            Self::Classes(_) => panic!("found targets that are classes, expected values"),
+            other => panic!("found targets that are {}, expected values", other.kind()),
+        }
+    }
+
+    /// The sequences of labels, `[most, lanes]`.
+    ///
+    /// # Panics
+    /// If the targets are not labels.
+    #[track_caller]
+    pub fn labels(self) -> &'a [i64] {
+        match self {
+            Self::Labels(labels) => labels,
+            other => panic!("found targets that are {}, expected labels", other.kind()),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Classes(_) => "classes",
+            Self::Values(_) => "values",
+            Self::Labels(_) => "labels",
         }
     }
 }
@@ -186,10 +211,12 @@ pub struct Tile<'a, R> {
     pub dy: SeqMut<'a, R>,
     /// One tally for each lane, 0 at first: the sample's sum of losses, and the weight to divide it by.
     pub tallies: &'a mut [Tally],
+    /// Room for intermediate results, as much as [`Loss::scratch`] asks for, of arbitrary content at first.
+    pub scratch: &'a mut [f64],
 }
 
 impl<'a, R> Tile<'a, R> {
-    /// A tile whose first `valid` lanes hold samples of full length.
+    /// A tile whose first `valid` lanes hold samples of full length, without scratch.
     ///
     /// # Panics
     /// If there is not one tally for each lane.
@@ -202,7 +229,7 @@ impl<'a, R> Tile<'a, R> {
         tallies: &'a mut [Tally],
     ) -> Self {
         assert_eq!(tallies.len(), y.lanes, "one tally for each lane");
-        Self { y, targets, valid, lens: None, dy, tallies }
+        Self { y, targets, valid, lens: None, dy, tallies, scratch: &mut [] }
     }
 
     /// Whether step `t` of a lane counts, as a function of step and lane: the lane holds a sample, and the step is within
@@ -282,6 +309,12 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
         false
     }
 
+    /// How many values of [`Tile::scratch`] a tile of these shapes needs, at any number of lanes; none by default.
+    fn scratch(&self, output: Shape, targets: TargetShape) -> usize {
+        let _ = (output, targets);
+        0
+    }
+
     /// The sum of the losses of each lane, and the gradient with respect to `y`, both unscaled.
     ///
     /// All of `dy` is overwritten. It is 0 wherever there is no target: in lane `valid` and above, beyond a sample's
@@ -295,11 +328,11 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
 /// Computes a loss over a tile and its gradient, and applies the samples' weights to both; `tile.tallies` keep the loss of
 /// each sample, unweighted.
 pub(crate) fn measure<R: Real>(loss: &dyn Loss<R>, tile: Tile<'_, R>, weights: Option<&[f64]>) -> Tally {
-    let Tile { y, targets, valid, lens, dy, tallies } = tile;
+    let Tile { y, targets, valid, lens, dy, tallies, scratch } = tile;
     tallies.fill(Tally::default());
     let (shape, lanes) = (dy.shape, dy.lanes);
     let place = SeqMut { data: &mut *dy.data, shape, lanes };
-    loss.tile(Tile { y, targets, valid, lens, dy: place, tallies: &mut *tallies });
+    loss.tile(Tile { y, targets, valid, lens, dy: place, tallies: &mut *tallies, scratch });
     let Some(weights) = weights else { return tallies[..valid].iter().copied().sum() };
     for row in dy.data.chunks_exact_mut(lanes) {
         row.iter_mut().zip(weights).for_each(|(dy, &weight)| *dy *= R::from_f64(weight));

@@ -49,6 +49,10 @@ impl<R: Real, L: Loss<R>> Loss<R> for WeightedMean<L> {
         true
     }
 
+    fn scratch(&self, output: Shape, targets: TargetShape) -> usize {
+        self.loss.scratch(output, targets)
+    }
+
     fn tile(&self, tile: Tile<'_, R>) {
         self.loss.tile(tile);
     }

@@ -213,8 +213,8 @@ fn fingerprint<R: Real>(data: &dyn Dataset<Elem = R>) -> Value {
     let length = |sample| data.length(sample).map_or(u64::MAX, |length| length as u64);
     let lengths = (0..n).fold(0, |hash, i| rng::extend(hash, length(Sample::plain(i))));
     let targets = match data.target_shape() {
-        TargetShape::Classes { t } => {
-            let mut classes = vec![0; t];
+        TargetShape::Classes { t: size } | TargetShape::Labels { most: size } => {
+            let mut classes = vec![0; size];
             (0..n).fold(0, |hash, i| {
                 data.classes(Sample::plain(i), &mut classes);
                 classes.iter().fold(hash, |hash, &class| rng::extend(hash, class as u64))

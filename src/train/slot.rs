@@ -111,13 +111,20 @@ pub(super) struct Work<'a, R: Real> {
 }
 
 impl<R: Real> Slot<R> {
-    /// A slot for tiles of `tile` samples with targets of this shape, which carries the states of `streams` tiles.
+    /// A slot for tiles of `tile` samples with targets of this shape and their loss, which carries the states of `streams`
+    /// tiles.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub(super) fn new(model: &Model<R>, targets: TargetShape, tile: usize, streams: usize) -> Result<Self> {
+    pub(super) fn new(
+        model: &Model<R>,
+        targets: TargetShape,
+        loss: &dyn Loss<R>,
+        tile: usize,
+        streams: usize,
+    ) -> Result<Self> {
         let mut ws = Workspace::try_new(model, tile, Mode::Train)?;
-        ws.expect_targets(targets);
+        ws.expect_targets(targets, Some(loss));
         let states = vec![R::ZERO; streams * ws.state_len()];
         let grads = vec![R::ZERO; model.parameter_count()];
         Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), outcomes: Vec::new(), states })
@@ -127,9 +134,15 @@ impl<R: Real> Slot<R> {
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub(super) fn smaller(&self, model: &Model<R>, targets: TargetShape, tile: usize) -> Result<Self> {
+    pub(super) fn smaller(
+        &self,
+        model: &Model<R>,
+        targets: TargetShape,
+        loss: &dyn Loss<R>,
+        tile: usize,
+    ) -> Result<Self> {
         let streams = self.states.len() / self.ws.state_len().max(1);
-        let mut slot = Self::new(model, targets, tile, streams)?;
+        let mut slot = Self::new(model, targets, loss, tile, streams)?;
         slot.draws.reserve_exact(self.draws.capacity());
         slot.outcomes.reserve_exact(self.outcomes.capacity());
         Ok(slot)

@@ -157,7 +157,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         let cut = Cut { tile, rank: ranks.map_or(0, |r| r.rank()), ranks: ranks.map_or(1, |r| r.size()) };
         let slots = cut.own(batch).map(|i| {
             let streams = if settings.stateful { cut.of_slot(i, batch).len() } else { 0 };
-            Slot::new(model, data.target_shape(), tile, streams)
+            Slot::new(model, data.target_shape(), loss, tile, streams)
         });
         let params = model.parameter_count();
         Ok(Self {
@@ -511,7 +511,8 @@ impl<'a, R: Real> Stepper<'a, R> {
         let zero =
             |i: usize| values[i] == R::ZERO && averages.is_none_or(|(average, _)| average[i] == R::ZERO);
         let Compacted { model: smaller, from } = model.compacted(zero)?;
-        let slots = self.slots.iter().map(|slot| slot.smaller(&smaller, self.fits.targets, self.cut.tile));
+        let (targets, loss, tile) = (self.fits.targets, self.loss, self.cut.tile);
+        let slots = self.slots.iter().map(|slot| slot.smaller(&smaller, targets, loss, tile));
         self.slots = slots.collect::<Result<_>>()?;
         let n = values.len().max(1);
         let moments = self.moments.chunks_exact(n).flat_map(|moment| from.iter().map(|&i| moment[i]));

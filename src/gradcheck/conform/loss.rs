@@ -78,6 +78,15 @@ impl LossSubject<'_> {
         [-1, -100].into_iter().chain(0..self.output.f as i64).find(|&class| !self.loss.counts(class))
     }
 
+    /// Label `i` of a sample, which has 0 to `most` of them; −1 beyond.
+    fn label(&self, most: usize, sample: usize, i: usize) -> i64 {
+        let counted: Vec<i64> = (0..self.output.f as i64).filter(|&class| self.loss.counts(class)).collect();
+        let below =
+            |what: u64, i: usize, n: usize| ((self.draw(what, sample, i) + 1.0) / 2.0 * n as f64) as usize;
+        let count = below(3, 0, most + 1);
+        if i < count { counted.get(below(2, i, counted.len())).copied().unwrap_or(-1) } else { -1 }
+    }
+
     fn run(&self, case: &LossCase<'_>) -> LossOutcome {
         let Shape { t, f } = self.output;
         let n = case.samples.len();
@@ -104,6 +113,10 @@ impl LossSubject<'_> {
                 };
                 classes = (0..t * lanes).map(|i| class(i / lanes, i % lanes)).collect();
             }
+            TargetShape::Labels { most } => {
+                let label = |i: usize| self.label(most, sample(i % lanes), i / lanes);
+                classes = (0..most * lanes).map(label).collect();
+            }
             TargetShape::Values(own) => {
                 shape = own;
                 values = tile(own.size(), &|row, lane| match gone(lane) {
@@ -114,6 +127,7 @@ impl LossSubject<'_> {
         }
         let targets = match self.targets {
             TargetShape::Values(_) => Targets::Values(Seq::new(&values, shape, lanes)),
+            TargetShape::Labels { .. } => Targets::Labels(&classes),
             _ => Targets::Classes(&classes),
         };
         let mut dy = vec![case.stale; y.len()];
@@ -122,6 +136,8 @@ impl LossSubject<'_> {
         let dy_out = SeqMut::new(&mut dy, self.output, lanes);
         let mut call = Tile::new(Seq::new(&y, self.output, lanes), targets, n, dy_out, &mut tallies);
         call.lens = case.lens.map(|_| &*lens);
+        let mut scratch = vec![case.stale; self.loss.scratch(self.output, self.targets)];
+        call.scratch = &mut scratch;
         self.loss.tile(call);
         LossOutcome {
             losses: tallies.iter().map(|tally| tally.loss).collect(),
@@ -173,7 +189,8 @@ impl LossSubject<'_> {
 
     fn missing(&self, held: &mut Conformance) -> Result<()> {
         match self.targets {
-            TargetShape::None => return Ok(()),
+            // No labels are a target, too.
+            TargetShape::None | TargetShape::Labels { .. } => return Ok(()),
             TargetShape::Classes { .. } if self.uncounted().is_none() => return Ok(()),
             TargetShape::Classes { .. } | TargetShape::Values(_) => {}
         }

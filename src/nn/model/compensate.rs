@@ -102,7 +102,7 @@ impl<R: Real> Model<R> {
         let mut work: Vec<_> = (0..tiles.shares)
             .map(|_| {
                 let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
-                ws.expect_targets(data.target_shape());
+                ws.expect_targets(data.target_shape(), None);
                 Ok((ws, new()))
             })
             .collect::<Result<_>>()?;

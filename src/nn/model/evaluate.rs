@@ -147,6 +147,7 @@ impl<R: Real> Model<R> {
         let found = match data.target_shape() {
             TargetShape::Classes { .. } => return self.evaluate_loss(data, None),
             TargetShape::Values(shape) => format!("values {shape}"),
+            TargetShape::Labels { .. } => "labels".to_owned(),
             TargetShape::None => "none".to_owned(),
         };
         Err(Error::mismatch("evaluation without a loss: targets", found, "classes"))
@@ -180,7 +181,7 @@ impl<R: Real> Model<R> {
         let mut work: Vec<_> = (0..tiles.shares)
             .map(|_| {
                 let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
-                ws.expect_targets(data.target_shape());
+                ws.expect_targets(data.target_shape(), loss);
                 Ok(Share { ws, tally: Tally::default(), confusion: confusion.clone() })
             })
             .collect::<Result<_>>()?;

@@ -40,7 +40,7 @@ impl<R: Real> Model<R> {
         let mut losses = Array1::zeros(n);
         par::for_each(&mut tiles.split(losses.view_mut()), |i, losses| {
             let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
-            ws.expect_targets(data.target_shape());
+            ws.expect_targets(data.target_shape(), Some(loss));
             let mut dsts = losses.iter_mut();
             for tile in tiles.share(i) {
                 ws.gather(self, data, Some(loss), tile.clone().map(Sample::plain))?;

@@ -75,6 +75,7 @@ pub struct Workspace<R> {
     weighted: bool,
     /// Each sample's loss.
     tallies: Vec<Tally>,
+    loss_scratch: Vec<f64>,
 }
 
 /// How long each sample's sequence is, before the first layer and after each.
@@ -224,6 +225,7 @@ impl<R: Real> Workspace<R> {
             weights: vec![1.0; lanes],
             weighted: false,
             tallies: vec![Tally::default(); lanes],
+            loss_scratch: Vec::new(),
         })
     }
 
@@ -261,20 +263,20 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Allocates buffers for targets of this shape, so that [`gather`](Self::gather) allocates nothing.
-    pub(crate) fn expect_targets(&mut self, target_shape: TargetShape) {
+    /// Allocates buffers for targets of this shape and for the loss, so that [`gather`](Self::gather) and
+    /// [`measure`](Self::measure) allocate nothing.
+    pub(crate) fn expect_targets(&mut self, target_shape: TargetShape, loss: Option<&dyn Loss<R>>) {
         self.target_shape = target_shape;
-        match target_shape {
-            TargetShape::None => {}
-            TargetShape::Classes { t } => {
-                self.classes = vec![0; t * self.capacity];
-                self.sample_classes = vec![0; t];
-            }
-            TargetShape::Values(shape) => {
-                self.targets = vec![R::ZERO; shape.size() * self.capacity];
-                self.scratch.resize(self.scratch.len().max(shape.size()), R::ZERO);
-            }
+        if let Some(size) = target_shape.whole_numbers() {
+            self.classes = vec![0; size * self.capacity];
+            self.sample_classes = vec![0; size];
         }
+        if let TargetShape::Values(shape) = target_shape {
+            self.targets = vec![R::ZERO; shape.size() * self.capacity];
+            self.scratch.resize(self.scratch.len().max(shape.size()), R::ZERO);
+        }
+        let output = self.values[self.values.len() - 1].shape;
+        self.loss_scratch = vec![0.0; loss.map_or(0, |loss| loss.scratch(output, target_shape))];
     }
 
     fn resize(&mut self, valid: usize) {
@@ -341,7 +343,7 @@ impl<R: Real> Workspace<R> {
         let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
         match self.target_shape {
             TargetShape::None => {}
-            TargetShape::Classes { .. } => {
+            TargetShape::Classes { .. } | TargetShape::Labels { .. } => {
                 for (lane, &sample) in samples.iter().enumerate() {
                     data.classes(sample, &mut self.sample_classes);
                     let steps = self.sample_classes.iter().enumerate();
@@ -360,14 +362,34 @@ impl<R: Real> Workspace<R> {
 
     /// Checks that each class that counts is one of the output's.
     fn check_classes(&self, loss: Option<&dyn Loss<R>>) -> Result<()> {
-        let TargetShape::Classes { t } = self.target_shape else { return Ok(()) };
         let classes = self.values[self.values.len() - 1].shape.f as i64;
+        let t = match self.target_shape {
+            TargetShape::Classes { t } => t,
+            TargetShape::Labels { most } => return self.check_labels(loss, most, classes),
+            TargetShape::None | TargetShape::Values(_) => return Ok(()),
+        };
         for (step, row) in self.classes[..t * self.lanes].chunks_exact(self.lanes).enumerate() {
             for (lane, &class) in row[..self.valid].iter().enumerate() {
                 if counts(loss, class) && self.has_step(step, lane) && !(0..classes).contains(&class) {
                     let what = format!("sample {}, step {step}: class", self.samples[lane].index);
                     let expected = format!("0 to less than {classes}, or one that the loss ignores");
                     return Err(Error::mismatch(what, class, expected));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that each label is one of the output's classes, and that the loss takes it for one.
+    fn check_labels(&self, loss: Option<&dyn Loss<R>>, most: usize, classes: i64) -> Result<()> {
+        for lane in 0..self.valid {
+            let labels =
+                (0..most).map(|i| self.classes[i * self.lanes + lane]).take_while(|&label| label >= 0);
+            for (i, label) in labels.enumerate() {
+                if label >= classes || !counts(loss, label) {
+                    let what = format!("sample {}: label {i}", self.samples[lane].index);
+                    let expected = format!("0 to less than {classes}, and not the blank");
+                    return Err(Error::mismatch(what, label, expected));
                 }
             }
         }
@@ -563,12 +585,14 @@ impl<R: Real> Workspace<R> {
                 Targets::Values(Seq::new(&self.targets[..shape.size() * lanes], shape, lanes))
             }
             TargetShape::Classes { t } => Targets::Classes(&self.classes[..t * lanes]),
+            TargetShape::Labels { most } => Targets::Labels(&self.classes[..most * lanes]),
             TargetShape::None => Targets::Classes(&[]),
         };
         self.dstates.iter_mut().for_each(|state| state.fill(R::ZERO));
         let (y, dy) = (self.values[last].seq(lanes), self.grads[last].seq_mut(lanes));
         let mut tile = Tile::new(y, targets, valid, dy, &mut self.tallies[..lanes]);
         tile.lens = self.lengths.at(last, valid);
+        tile.scratch = &mut self.loss_scratch;
         measure(loss, tile, self.weighted.then_some(&self.weights[..valid]))
     }
 
