@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bptt::Model;
 use bptt::data::{Dataset, FashionMnist};
 use bptt::metrics::ConfusionMatrix;
-use bptt::train::{
-    Callback, CallbackState, Checkpoint, Epoch, Flow, History, ProgressBar, RecordDynamics,
-};
+use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History, ProgressBar, RecordDynamics};
 use serde_json::{Value, json};
 
 use crate::plots::{self, EpochPoint};
