@@ -9,7 +9,7 @@ use bptt::data::{Arrays, Dataset, DatasetExt};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Linear, Lstm};
 use bptt::optim::Adam;
-use bptt::tune::{Order, Space, Study, Summary, Table, cross_validate};
+use bptt::tune::{Order, Space, Study, Summary, Table, cross_validate, merge};
 use bptt::{Model, Result, Trainer};
 use ndarray::{Array1, Array3};
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,80 @@ fn an_interrupted_study_goes_on() {
     fs::write(&path, text).unwrap();
     assert_eq!(kept(&path, &configs()), (1, expected.clone()));
     assert_eq!(kept(&path, &configs()), (0, expected));
+}
+
+/// Three parts, each with its own file: together they are the study of one process, whatever happened to the files.
+#[test]
+fn a_study_in_shards_is_the_whole_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(format!("{name}.jsonl"));
+    let space = Space::new().choice("hidden", [2, 5]).choice("lr", [0.01, 0.02, 0.05]).integer("seed", 1..=4);
+    let configs: Vec<Config> = space.grid().unwrap();
+    let expected = results(&Study::new().run(configs.clone(), train).unwrap());
+    assert_eq!(expected.len(), 24);
+
+    let parts = ["a", "b", "c"].map(path);
+    for (i, part) in parts.iter().enumerate() {
+        let table = Study::new().file(part).shard(i + 1, 3).run(configs.clone(), train).unwrap();
+        let own: Vec<_> = expected.iter().skip(i).step_by(3).cloned().collect();
+        assert_eq!(results(&table), own);
+    }
+    // In any order, a table has all runs.
+    let mut all = results(&Table::<Config, Outcome>::read([&parts[2], &parts[0], &parts[1]]).unwrap());
+    let place = |config: &Config| configs.iter().position(|known| known == config);
+    all.sort_by_key(|(config, _)| place(config));
+    assert_eq!(all, expected);
+
+    // A line of the second is torn, and its last one is being written.
+    let text = fs::read_to_string(&parts[1]).unwrap();
+    let torn = text.lines().nth(3).unwrap();
+    fs::write(&parts[1], text.replacen(torn, &torn[..40], 1) + "{\"config\":").unwrap();
+    let merged = merge(path("all"), &parts).unwrap();
+    assert_eq!((merged.runs, merged.new, merged.repeated, merged.differing), (23, 23, 0, 0));
+    let faults =
+        ["b.jsonl: line 4: found something other than a run", "b.jsonl: the last line: found no end"];
+    assert_eq!(merged.unreadable.len(), 2, "{merged:?}");
+    assert!(merged.unreadable.iter().zip(faults).all(|(found, fault)| found.contains(fault)), "{merged:?}");
+
+    // Once it is repaired, only what is missing is added; what was done twice counts once.
+    fs::write(&parts[1], &text).unwrap();
+    let again: Vec<_> = parts.iter().chain([&parts[1]]).collect();
+    let merged = merge(path("all"), again).unwrap();
+    assert_eq!((merged.runs, merged.new, merged.repeated, merged.differing), (24, 1, 8, 0));
+    assert_eq!(merge(path("all"), &parts).unwrap().new, 0);
+    assert_eq!(kept(&path("all"), &configs), (0, expected));
+}
+
+#[test]
+fn what_cannot_be_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    Study::new().file(path("a")).run([1, 2], |&n: &i64| Ok::<_, String>(n)).unwrap();
+    Study::new().file(path("b")).run([2, 3], |&n: &i64| Ok::<_, String>(-n)).unwrap();
+    fs::write(path("other"), "{\"weights\": []}\n").unwrap();
+    let refused = |into: &str, from: [&str; 2]| merge(path(into), from.map(path)).unwrap_err().to_string();
+    let named = |fault: &str, name: &str| fault.starts_with(&format!("{}: ", path(name).display()));
+
+    let fault = refused("all", ["a", "other"]);
+    assert!(named(&fault, "other") && fault.contains("found the start of another file"), "{fault}");
+    assert!(!path("all").exists());
+    assert!(named(&refused("all", ["a", "missing"]), "missing"));
+    assert!(named(&refused("other", ["a", "b"]), "other"));
+    assert_eq!(fs::read_to_string(path("other")).unwrap(), "{\"weights\": []}\n");
+    let fault = Table::<String, i64>::read([path("a")]).unwrap_err().to_string();
+    assert!(named(&fault, "a") && fault.contains("found a run of another form: 1: "), "{fault}");
+
+    // Of two results of a configuration, the last counts, and the difference is told.
+    let merged = merge(path("all"), ["a", "b"].map(path)).unwrap();
+    assert_eq!((merged.runs, merged.repeated, merged.differing), (3, 1, 1));
+    let table = Study::new().file(path("all")).run([1, 2, 3], |_| Err::<i64, _>("nothing is left")).unwrap();
+    assert_eq!(results(&table), [(1, 1), (2, -2), (3, -3)]);
+
+    for (number, of) in [(0, 2), (3, 2), (1, 0)] {
+        let study = Study::new().shard(number, of).run([1], |_| Ok::<_, String>(0));
+        let expected = format!("`shard`: found {number}/{of}, expected one of 1/n to n/n");
+        assert_eq!(study.unwrap_err().to_string(), expected);
+    }
 }
 
 /// A process that has the study of the file named by `BPTT_STUDY`, until it is killed.

@@ -7,6 +7,9 @@
 //! Each run is written to `runs.jsonl` in that folder as soon as it is done: a study that was interrupted, for example by
 //! Ctrl-C, resumes from there when it is started again. Delete the file to begin again, for example after a change of the
 //! code.
+//!
+//! `-- --shard 3/16` does one part of the runs, on any machine that shares the folder or is given a copy of the results
+//! (docs/distributed.md has a script for Slurm); afterwards the same command without it has only the page to write.
 
 mod charts;
 mod choice;
@@ -29,14 +32,15 @@ mod sections;
 mod study;
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bptt::tune::{Shard, Table};
 use clap::Parser;
 use program::{End, Folder, complain, say};
 use report::Report;
 use sections::{Plan, Section};
-use study::Run;
+use study::{Outcome, Run};
 
 /// Run the paper's experiments again, and write a page with its figures and ours.
 #[derive(Parser)]
@@ -57,9 +61,17 @@ struct Args {
     /// Runs side by side, one thread each [default: one a core]
     #[arg(long, value_name = "N", visible_alias = "threads")]
     workers: Option<usize>,
+    /// Do only one part of the runs, such as 3/16, or `env` for the part that Slurm or MPI gives this process, and write no
+    /// page; the same command without this flag then has the runs of all parts that share the folder
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<Shard>,
     /// Folder with the four official files [default: looked for, beginning with data/fashion-mnist]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+fn shard(text: &str) -> bptt::Result<Shard> {
+    if text == "env" { Shard::from_env() } else { text.parse() }
 }
 
 fn main() -> ExitCode {
@@ -79,25 +91,24 @@ fn run(args: &Args) -> program::Result<End> {
         .out
         .clone()
         .unwrap_or_else(|| if args.quick { "target/paper-quick" } else { "target/paper" }.into());
+    let workers = workers(args);
+    if let Some(shard) = args.shard {
+        std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
+        let runs = shard.part(runs);
+        let path = out.join(format!("runs.{}-of-{}.jsonl", shard.number, shard.of));
+        announce(&runs, workers, &path)?;
+        return finish(&study::run(runs, &data, args.workers, &path)?);
+    }
     let folder = Folder::open(&out)?;
-
-    // Without threads there is one worker.
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let workers = if cfg!(feature = "rayon") { args.workers.unwrap_or(cores) } else { 1 };
-    let (count, path) = (runs.len(), out.join("runs.jsonl"));
-    let minutes = runs.iter().map(Run::cost).sum::<f64>() / 60.0;
-    say(format!(
-        "{count} runs, about {minutes:.1} minutes of one thread, {:.1} with {workers} side by side; kept in {}",
-        minutes / workers.max(1) as f64,
-        path.display()
-    ));
-    let kept = format!(
-        "stopped: the runs that are done are in {}; the same command continues from there",
-        path.display()
-    );
-    program::exit_on_ctrl_c(kept)?;
+    let path = out.join("runs.jsonl");
+    let parts = study::parts(&out)?;
+    if !parts.is_empty() {
+        let merged = bptt::tune::merge(&path, &parts)?;
+        merged.unreadable.iter().for_each(complain);
+        say(format!("{} runs found in the files of {} parts", merged.new, parts.len()));
+    }
+    announce(&runs, workers, &path)?;
     let runs = study::run(runs, &data, args.workers, &path)?;
-    runs.unreadable().iter().for_each(complain);
     let report = Report { plan, sections: &sections, runs: &runs, workers };
     folder.write("results.json", &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
     folder.write("index.html", &report.html()?)?;
@@ -105,6 +116,33 @@ fn run(args: &Args) -> program::Result<End> {
         folder.write(&name, &svg)?;
     }
     say(out.join("index.html").display());
+    finish(&runs)
+}
+
+/// How many runs go side by side; without threads, one.
+fn workers(args: &Args) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if cfg!(feature = "rayon") { args.workers.unwrap_or(cores) } else { 1 }
+}
+
+/// Says what is about to be done, and makes Ctrl-C say what is kept.
+fn announce(runs: &[Run], workers: usize, path: &Path) -> program::Result<()> {
+    let minutes = runs.iter().map(Run::cost).sum::<f64>() / 60.0;
+    say(format!(
+        "{} runs, about {minutes:.1} minutes of one thread, {:.1} with {workers} side by side; kept in {}",
+        runs.len(),
+        minutes / workers.max(1) as f64,
+        path.display()
+    ));
+    program::exit_on_ctrl_c(format!(
+        "stopped: the runs that are done are in {}; the same command continues from there",
+        path.display()
+    ))
+}
+
+/// Names the lines that could not be read and the first run that failed.
+fn finish(runs: &Table<Run, Outcome>) -> program::Result<End> {
+    runs.unreadable().iter().for_each(complain);
     runs.results().map_err(|e| format!("a run failed; started again, it is tried again: {e}"))?;
     Ok(End::Finished)
 }
@@ -210,6 +248,21 @@ mod tests {
         let rows = json["sections"][8]["tables"][0]["rows"].as_array().unwrap();
         assert_eq!((rows.len(), &rows[1]["paper"]), (5, &87.41.into()));
         assert!(rows[1]["ours"]["mean"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn parts_are_found_and_are_all_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["runs.2-of-2.jsonl", "runs.jsonl", "runs.1-of-2.jsonl", "results.json", "x.1-of-2.jsonl"]
+        {
+            fs::write(folder.path().join(name), []).unwrap();
+        }
+        let expected = ["runs.1-of-2.jsonl", "runs.2-of-2.jsonl"].map(|name| folder.path().join(name));
+        assert_eq!(study::parts(folder.path()).unwrap(), expected);
+
+        let all = distinct(&tiny());
+        let parts = (1..=3).map(|number| Shard { number, of: 3 }.part(all.clone()));
+        assert_eq!(parts.map(|part| part.len()).sum::<usize>(), all.len());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The runs: what each is, what is kept of it, and what it costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bptt::data::{Dataset, DatasetExt, FashionMnist};
@@ -210,6 +210,19 @@ pub fn run(
     let table = study.run(runs, |run| run.execute(data));
     bar.finish_and_clear();
     table
+}
+
+/// The files of parts of the study in a folder, in alphabetical order.
+pub fn parts(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let is_part = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+        name.starts_with("runs.") && name.contains("-of-") && name.ends_with(".jsonl")
+    };
+    let entries = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut paths = entries.collect::<std::io::Result<Vec<_>>>()?;
+    paths.retain(is_part);
+    paths.sort();
+    Ok(paths)
 }
 
 fn millis(seconds: f64) -> u64 {

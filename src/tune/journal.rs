@@ -1,6 +1,7 @@
 //! Finished runs in a file, one per line, each written as soon as it is done.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -28,13 +29,63 @@ pub(super) struct Journal {
     file: File,
 }
 
-/// What was in the file.
+/// What was in one file or several.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// The runs, by [`key`].
-    pub(super) entries: HashMap<String, JournalEntry>,
+    /// The runs, each configuration once, in the order in which they were first found.
+    entries: Vec<JournalEntry>,
+    /// Their places, by [`key`].
+    places: HashMap<String, usize>,
+    /// How many lines were further runs of a configuration, and how many of these had another result.
+    pub(super) repeated: usize,
+    pub(super) differing: usize,
     /// What is wrong with each line that is not a run.
     pub(super) unreadable: Vec<String>,
+}
+
+impl Kept {
+    /// The run of a configuration, by [`key`].
+    pub(super) fn get(&self, key: &str) -> Option<&JournalEntry> {
+        self.places.get(key).map(|&place| &self.entries[place])
+    }
+
+    pub(super) fn entries(&self) -> &[JournalEntry] {
+        &self.entries
+    }
+
+    /// Whether it has this very run.
+    pub(super) fn has(&self, entry: &JournalEntry) -> bool {
+        self.get(&key(&entry.config)) == Some(entry)
+    }
+
+    pub(super) fn into_entries(self) -> Vec<JournalEntry> {
+        self.entries
+    }
+
+    /// Adds a run. Of several runs of a configuration, the last one counts: a study repeats a run only if it cannot use the
+    /// earlier one.
+    pub(super) fn insert(&mut self, entry: JournalEntry) {
+        match self.places.entry(key(&entry.config)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(self.entries.len());
+                self.entries.push(entry);
+            }
+            Entry::Occupied(place) => {
+                let earlier = &mut self.entries[*place.get()];
+                self.repeated += 1;
+                self.differing += usize::from(earlier.result != entry.result);
+                *earlier = entry;
+            }
+        }
+    }
+
+    /// Adds what was in another file.
+    fn append(&mut self, other: Self) {
+        self.repeated += other.repeated;
+        self.differing += other.differing;
+        self.unreadable.extend(other.unreadable);
+        other.entries.into_iter().for_each(|entry| self.insert(entry));
+    }
 }
 
 impl Journal {
@@ -64,12 +115,35 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file }, kept))
     }
 
-    /// Appends a run, and waits until it is on the disk.
-    pub(super) fn add(&mut self, entry: &JournalEntry) -> Result<()> {
-        let line = serde_json::to_string(entry).map_err(|e| Error::file(&self.path, e.to_string()))? + "\n";
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+    /// Appends some runs, and waits until they are on the disk.
+    pub(super) fn add<'a>(&mut self, entries: impl IntoIterator<Item = &'a JournalEntry>) -> Result<()> {
+        let mut lines = String::new();
+        for entry in entries {
+            lines += &serde_json::to_string(entry).map_err(|e| Error::file(&self.path, e.to_string()))?;
+            lines.push('\n');
+        }
+        let written = self.file.write_all(lines.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(Error::io(&self.path))
     }
+}
+
+/// Reads the runs of several files without locking or changing them, so a study may be writing to one of them.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::File`] naming the first file that is not a study's.
+pub(super) fn read_all(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Kept> {
+    let mut all = Kept::default();
+    for path in paths {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let (mut kept, whole) = parse(path, &bytes)?;
+        if whole < bytes.len() {
+            let fault = "the last line: found no end, expected a whole line";
+            kept.unreadable.push(Error::file(path, fault).to_string());
+        }
+        all.append(kept);
+    }
+    Ok(all)
 }
 
 /// The runs in a file's content, and the length of its whole lines.
@@ -90,7 +164,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(Kept, usize)> {
     // `split` also returns the empty text after the last newline.
     for (i, line) in (2..).zip(lines).filter(|(_, line)| !line.is_empty()) {
         match serde_json::from_slice::<JournalEntry>(line) {
-            Ok(entry) => _ = kept.entries.insert(key(&entry.config), entry),
+            Ok(entry) => kept.insert(entry),
             Err(e) => {
                 let fault = format!("line {i}: found something other than a run: {e}");
                 kept.unreadable.push(Error::file(path, fault).to_string());
@@ -135,11 +209,11 @@ mod tests {
     fn written(folder: &Path, n: u32) -> PathBuf {
         let path = folder.join("study.jsonl");
         let (mut journal, _) = Journal::open(&path).unwrap();
-        (0..n).for_each(|n| journal.add(&entry(n)).unwrap());
+        (0..n).for_each(|n| journal.add([&entry(n)]).unwrap());
         path
     }
 
-    fn read(path: &Path) -> HashMap<String, JournalEntry> {
+    fn read(path: &Path) -> Vec<JournalEntry> {
         Journal::open(path).unwrap().1.entries
     }
 
@@ -149,7 +223,9 @@ mod tests {
         let path = written(folder.path(), 3);
         let entries = read(&path);
         assert_eq!(entries.len(), 3);
-        assert_eq!(entries[r#"{"a":[2],"n":2}"#], entry(2));
+        assert_eq!(entries[2], entry(2));
+        let (_, kept) = Journal::open(&path).unwrap();
+        assert_eq!(kept.get(r#"{"a":[2],"n":2}"#), Some(&entry(2)));
     }
 
     /// Cut anywhere, the file yields the lines before the cut, and can be continued from there.
@@ -163,7 +239,7 @@ mod tests {
             let lines = bytes[..cut].iter().filter(|&&byte| byte == b'\n').count();
             let (mut journal, kept) = Journal::open(&path).unwrap();
             assert_eq!(kept.entries.len(), lines.saturating_sub(1), "cut at {cut}");
-            journal.add(&entry(7)).unwrap();
+            journal.add([&entry(7)]).unwrap();
             drop(journal);
             assert_eq!(read(&path).len(), kept.entries.len() + 1, "cut at {cut}");
         }
@@ -204,7 +280,7 @@ mod tests {
             assert_eq!(kept.entries.len(), 2, "{bad}");
             let expected = format!("{}: line 3: found something other than a run: ", path.display());
             assert!(kept.unreadable.len() == 1 && kept.unreadable[0].starts_with(&expected), "{kept:?}");
-            journal.add(&entry(1)).unwrap();
+            journal.add([&entry(1)]).unwrap();
             drop(journal);
             assert_eq!(read(&path).len(), 3);
         }

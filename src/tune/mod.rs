@@ -4,6 +4,7 @@
 //! - A [`Study`] runs a closure on each, one thread per run, and can keep the results in a file, from which a study that
 //!   was interrupted resumes.
 //! - A [`Table`] holds configurations and results; it can be printed, sorted, and written as CSV and JSON.
+//! - [`Study::shard`] runs one part of a study, so that several machines can share it; [`merge`] makes one file of theirs.
 //! - [`cross_validate`] makes one result from k runs; [`Summary`] is the mean and the spread of any repeats.
 //!
 //! # Examples
@@ -46,11 +47,15 @@
 
 mod folds;
 mod journal;
+mod merge;
+mod shard;
 mod space;
 mod study;
 mod table;
 
 pub use folds::{Summary, cross_validate};
+pub use merge::{Merged, merge};
+pub use shard::Shard;
 pub use space::Space;
 pub use study::{Finished, Study};
 pub use table::{Order, Row, Table};
@@ -63,5 +68,5 @@ pub use table::{Order, Row, Table};
 #[doc(hidden)]
 pub fn count_runs(bytes: &[u8]) -> crate::Result<(usize, usize)> {
     let (kept, _) = journal::parse(std::path::Path::new(crate::error::BYTES), bytes)?;
-    Ok((kept.entries.len(), kept.unreadable.len()))
+    Ok((kept.entries().len(), kept.unreadable.len()))
 }

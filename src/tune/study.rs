@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::journal::{Journal, JournalEntry, Kept, key};
-use super::{Row, Table};
+use super::{Row, Shard, Table};
 use crate::{Error, Result, par};
 
 /// A run that is done, as [`Study::on_run`] sees it.
@@ -68,6 +68,7 @@ type Watch = dyn FnMut(&Finished<'_>) + Send;
 pub struct Study {
     file: Option<PathBuf>,
     workers: Option<usize>,
+    shard: Option<Shard>,
     watch: Option<Box<Watch>>,
 }
 
@@ -76,6 +77,7 @@ impl fmt::Debug for Study {
         f.debug_struct("Study")
             .field("file", &self.file)
             .field("workers", &self.workers)
+            .field("shard", &self.shard)
             .finish_non_exhaustive()
     }
 }
@@ -103,6 +105,34 @@ impl Study {
         self
     }
 
+    /// Runs only the part with this number, from 1, of so many: every `of`-th configuration, beginning with the `number`-th.
+    /// The table has only these.
+    ///
+    /// Each part can run in its own process, on any machine, with its own [file](Self::file); all must be given the same
+    /// configurations in the same order. [`merge`](super::merge) makes one file of them, from which the whole study has its
+    /// table. [`Shard`] reads the two numbers from a flag or from what Slurm and MPI set.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::tune::{Study, merge};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = |name: &str| folder.path().join(name);
+    ///
+    /// let square = |n: &u64| Ok::<_, bptt::Error>(n * n);
+    /// let part = Study::new().file(path("1.jsonl")).shard(1, 2).run(0..5, square)?;
+    /// assert_eq!(part.rows().iter().map(|row| row.config).collect::<Vec<_>>(), [0, 2, 4]);
+    /// Study::new().file(path("2.jsonl")).shard(2, 2).run(0..5, square)?;
+    ///
+    /// assert_eq!(merge(path("all.jsonl"), [path("1.jsonl"), path("2.jsonl")])?.runs, 5);
+    /// let whole = Study::new().file(path("all.jsonl")).run(0..5, |_| Err("nothing is left to do"))?;
+    /// assert_eq!(whole.results()?[3], (&3, &9));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn shard(mut self, number: usize, of: usize) -> Self {
+        self.shard = Some(Shard { number, of });
+        self
+    }
+
     /// Calls `watch` for each run when it is done: those in the file first, then the others as they end.
     pub fn on_run(mut self, watch: impl FnMut(&Finished<'_>) + Send + 'static) -> Self {
         self.watch = Some(Box::new(watch));
@@ -116,7 +146,7 @@ impl Study {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::File`] naming the file, for example if another study is using it or it is not a study's;
-    /// [`Error::Config`] if there are no workers, or a configuration cannot be written as JSON.
+    /// [`Error::Config`] if there are no workers, no such shard, or a configuration cannot be written as JSON.
     ///
     /// # Panics
     /// If `run` does; the runs that were done before are in the file.
@@ -132,7 +162,10 @@ impl Study {
         if workers == 0 {
             return Err(Error::config("workers", "found 0, expected at least 1"));
         }
-        let tasks = tasks(configs)?;
+        let mut tasks = tasks(configs)?;
+        if let Some(shard) = self.shard {
+            tasks = shard.check()?.part(tasks);
+        }
         let (journal, kept) = match &self.file {
             Some(path) => Journal::open(path).map(|(journal, kept)| (Some(journal), kept))?,
             None => (None, Kept::default()),
@@ -142,10 +175,8 @@ impl Study {
         let mut outcomes: Vec<Option<(Result<S, String>, f64)>> = Vec::new();
         for task in &tasks {
             // A result of another form belongs to another study, so the run is repeated.
-            let found = kept
-                .entries
-                .get(&task.key)
-                .and_then(|entry| Some((S::deserialize(&entry.result).ok()?, entry)));
+            let found =
+                kept.get(&task.key).and_then(|entry| Some((S::deserialize(&entry.result).ok()?, entry)));
             outcomes.push(found.map(|(result, entry)| {
                 log.tell(&entry.config, Ok(&entry.result), entry.seconds, true);
                 (Ok(result), entry.seconds)
@@ -238,7 +269,7 @@ impl Log {
                 let entry = JournalEntry { config: config.clone(), result: json, seconds };
                 // After a fault the file may end in half a line, to which nothing must be appended.
                 if let (None, Some(journal)) = (&self.fault, &mut self.journal) {
-                    self.fault = journal.add(&entry).err();
+                    self.fault = journal.add([&entry]).err();
                 }
                 self.tell(config, Ok(&entry.result), seconds, false);
                 return Ok(result);

@@ -1,10 +1,15 @@
 //! Configurations and results, side by side.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::{self, Display, Write};
+use std::path::Path;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::journal::{self, JournalEntry};
 use crate::{Error, Result, names};
 
 /// A configuration and its result.
@@ -77,6 +82,52 @@ impl<C, S> Table<C, S> {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+}
+
+impl<C: DeserializeOwned, S: DeserializeOwned> Table<C, S> {
+    /// The runs in the files of some studies, in the order of files and lines, without running anything. Of several runs of a
+    /// configuration, the last one counts. The files are only read, and may be those of studies that are running.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), or [`Error::File`] naming the first file that is not a study's, or that has a run of
+    /// another form.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::tune::{Study, Table};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("1.jsonl");
+    ///
+    /// Study::new().file(&path).shard(1, 2).run(0..5, |n: &u64| Ok::<_, bptt::Error>(n * n))?;
+    /// let table: Table<u64, u64> = Table::read([&path])?;
+    /// assert_eq!(table.results()?, [(&0, &0), (&2, &4), (&4, &16)]);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn read(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self> {
+        let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
+        let mut places = HashMap::new();
+        for path in paths {
+            let path = path.as_ref();
+            let mut kept = journal::read_all([path])?;
+            unreadable.append(&mut kept.unreadable);
+            for JournalEntry { config, result, seconds } in kept.into_entries() {
+                let bad = |e| Error::file(path, format!("found a run of another form: {config}: {e}"));
+                let row = Row {
+                    config: C::deserialize(&config).map_err(bad)?,
+                    result: Ok(S::deserialize(&result).map_err(bad)?),
+                    seconds,
+                };
+                match places.entry(journal::key(&config)) {
+                    Entry::Vacant(place) => {
+                        place.insert(rows.len());
+                        rows.push(row);
+                    }
+                    Entry::Occupied(place) => rows[*place.get()] = row,
+                }
+            }
+        }
+        Ok(Self::new(rows, unreadable))
     }
 }
 
