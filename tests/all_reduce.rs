@@ -1,6 +1,6 @@
 //! A run shared out among ranks is the run of one process, to the bit; here the ranks are threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
@@ -8,7 +8,10 @@ use bptt::data::{Arrays, Batch, Dataset, Draw, Population, Sample, Sampler, Targ
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Dropout, Linear, Lstm};
 use bptt::optim::{Adam, Optimizer};
-use bptt::train::{AllReduce, Clip, EarlyStopping, Epoch, EpochEnd, Flow, History, RecordDynamics};
+use bptt::train::{
+    AllReduce, Callback, Checkpoint, Clip, CsvLog, EarlyStopping, Epoch, EpochEnd, Flow, History,
+    RecordDynamics,
+};
 use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
 
@@ -47,6 +50,9 @@ impl<R: Real> AllReduce<R> for Rank<R> {
         let mut stride = 1;
         while stride < parts.len() {
             for i in (0..parts.len()).step_by(2 * stride) {
+                if i + stride >= parts.len() {
+                    continue;
+                }
                 let (left, right) = parts.split_at_mut(i + stride);
                 left[i].0.iter_mut().zip(&right[0].0).for_each(|(a, b)| *a += *b);
                 left[i].1.iter_mut().zip(&right[0].1).for_each(|(a, b)| *a += *b);
@@ -115,7 +121,7 @@ where
     let history = trainer().fit(&mut alone, &train, Some(&valid)).unwrap();
     let expected = left(&alone, &history);
     assert_eq!(expected.1.len(), 3);
-    for size in [1, 2, 4, 8, 16] {
+    for size in [1, 2, 3, 4, 5, 6, 8, 11, 16] {
         let all = at_all::<R, _>(size, |rank| {
             let mut model = model();
             let mut trainer = trainer().threads(1 + rank.rank % 2).all_reduce(rank);
@@ -145,32 +151,42 @@ fn dynamics_are_those_of_one_process() {
     };
     let expected = run(trainer());
     assert_eq!((expected.samples(), expected.epochs()), (93, 3));
-    for size in [2, 4] {
+    for size in [2, 3, 4] {
         let all = at_all(size, |rank| run(trainer().all_reduce(rank)));
         assert!(all.into_iter().all(|found| found == expected), "{size} ranks");
     }
 }
 
-/// A dataset of which one sample has a class that there is not.
-struct Spoiled(Arrays<f32>, bool);
+/// A dataset whose samples have a class that there is not, once all have been read: before the first step, ranks compare them.
+struct Spoiled {
+    data: Arrays<f32>,
+    spoils: bool,
+    read: AtomicUsize,
+}
+
+impl Spoiled {
+    fn new(spoils: bool) -> Self {
+        Self { data: data(93), spoils, read: AtomicUsize::new(0) }
+    }
+}
 
 impl Dataset for Spoiled {
     type Elem = f32;
     fn len(&self) -> usize {
-        self.0.len()
+        self.data.len()
     }
     fn shape(&self) -> bptt::Shape {
-        self.0.shape()
+        self.data.shape()
     }
     fn target_shape(&self) -> TargetShape {
-        self.0.target_shape()
+        self.data.target_shape()
     }
     fn read(&self, sample: Sample, x: &mut [f32]) {
-        self.0.read(sample, x);
+        self.data.read(sample, x);
     }
     fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        self.0.classes(sample, classes);
-        if self.1 {
+        self.data.classes(sample, classes);
+        if self.spoils && self.read.fetch_add(1, Ordering::Relaxed) >= 93 {
             classes[0] = 99;
         }
     }
@@ -179,7 +195,7 @@ impl Dataset for Spoiled {
 #[test]
 fn an_error_at_one_rank_ends_all() {
     let errors = at_all(4, |rank| {
-        let spoiled = Spoiled(data(93), rank.rank == 2);
+        let spoiled = Spoiled::new(rank.rank == 2);
         let before = model::<f32>();
         let mut model = before.clone();
         let error = trainer().all_reduce(rank).fit(&mut model, &spoiled, None).unwrap_err();
@@ -190,7 +206,7 @@ fn an_error_at_one_rank_ends_all() {
         let expected = if rank == 2 {
             "class: found 99"
         } else {
-            "`all_reduce`: found a failure at 1 of the other ranks"
+            "`all_reduce`: found a failure at rank 2, whose own error says why"
         };
         assert!(error.contains(expected), "rank {rank}: {error}");
     }
@@ -199,7 +215,7 @@ fn an_error_at_one_rank_ends_all() {
 #[test]
 fn an_error_between_steps_ends_all() {
     struct Fails(usize);
-    impl bptt::train::Callback<f32> for Fails {
+    impl Callback<f32> for Fails {
         fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
             if self.0 == 1 && end.epoch.epoch == 2 {
                 return Err(Error::config("test", "failed"));
@@ -213,7 +229,7 @@ fn an_error_between_steps_ends_all() {
         trainer.fit(&mut model(), &data(93), None).unwrap_err().to_string()
     });
     assert_eq!(errors[1], "`test`: failed");
-    assert!(errors[0].contains("other rank"), "{errors:?}");
+    assert!(errors[0].contains("found a failure at rank 1"), "{errors:?}");
 }
 
 #[test]
@@ -229,6 +245,81 @@ fn a_stop_at_one_rank_stops_all() {
         trainer.fit(&mut model(), &data(93), None).unwrap().epochs.len()
     });
     assert!(epochs[0] == epochs[1] && epochs[0] < 9, "{epochs:?}");
+}
+
+/// A callback that ends the run at one rank ends it at all, after the same epoch.
+#[test]
+fn a_callback_at_one_rank_stops_all() {
+    let epochs = at_all(3, |rank| {
+        let second = rank.rank == 1;
+        let stop = move |epoch: &Epoch| if second && epoch.epoch == 2 { Flow::Stop } else { Flow::Continue };
+        let mut trainer = trainer::<f32>().epochs(9).callback(stop).all_reduce(rank);
+        trainer.fit(&mut model(), &data(93), None).unwrap().epochs.len()
+    });
+    assert_eq!(epochs, [2, 2, 2]);
+}
+
+/// Ranks that are not one run are told so, before the first step or at the end of an epoch.
+#[test]
+fn ranks_that_differ_are_found() {
+    let faults = |run: &(dyn Fn(Rank<f32>) -> Error + Sync)| at_all(3, |rank| run(rank).to_string());
+    let found =
+        |what: &str| format!("`all_reduce`: found other {what} at rank 1 than at rank 0, expected the same");
+    let at_start = found("parameters, data, settings or files of a run that is resumed");
+
+    for fault in faults(&|rank| {
+        let second = rank.rank == 1;
+        let mut trainer = trainer().seed(if second { 7 } else { 1 }).all_reduce(rank);
+        trainer.fit(&mut model(), &data(93), None).unwrap_err()
+    }) {
+        assert_eq!(fault, at_start);
+    }
+    for fault in faults(&|rank| {
+        let n = if rank.rank == 1 { 94 } else { 93 };
+        trainer().all_reduce(rank).fit(&mut model(), &data(n), None).unwrap_err()
+    }) {
+        assert_eq!(fault, at_start);
+    }
+    // What one rank cannot even begin ends the others too.
+    let found_at = faults(&|rank| {
+        let batch = if rank.rank == 1 { 0 } else { 64 };
+        trainer().batch_size(batch).all_reduce(rank).fit(&mut model(), &data(93), None).unwrap_err()
+    });
+    assert_eq!(found_at[1], "`batch_size`: found 0, expected at least 1");
+    assert!(found_at[0].contains("found a failure at rank 1") && found_at[2] == found_at[0], "{found_at:?}");
+
+    struct Nudges(bool);
+    impl Callback<f32> for Nudges {
+        fn on_epoch(&mut self, end: EpochEnd<'_, f32>) -> Result<Flow> {
+            if self.0 && end.epoch.epoch == 2 {
+                end.model.params_mut().as_mut_slice()[3] += 1e-3;
+            }
+            Ok(Flow::Continue)
+        }
+    }
+    for fault in faults(&|rank| {
+        let nudges = Nudges(rank.rank == 1);
+        trainer().callback(nudges).all_reduce(rank).fit(&mut model(), &data(93), None).unwrap_err()
+    }) {
+        assert_eq!(fault, found("parameters, moments or averages after epoch 2"));
+    }
+}
+
+/// A validation that fails at one rank, and steps whose loss is not finite at all of them.
+#[test]
+fn validation_and_losses_that_fail() {
+    let errors = at_all(3, |rank| {
+        let spoiled = Spoiled::new(rank.rank == 2);
+        trainer().all_reduce(rank).fit(&mut model(), &data(93), Some(&spoiled)).unwrap_err().to_string()
+    });
+    assert!(errors[2].contains("class: found 99") && errors[0].contains("at rank"), "{errors:?}");
+    let errors = at_all(3, |rank| {
+        let mut model = model::<f32>();
+        model.params_mut().as_mut_slice()[0] = f32::NAN;
+        trainer().all_reduce(rank).fit(&mut model, &data(93), None).unwrap_err().to_string()
+    });
+    assert!(errors[0].starts_with("epoch 1, step 1: the loss"), "{errors:?}");
+    assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
 }
 
 /// Draws fewer each epoch, by what it saw.
@@ -286,12 +377,22 @@ fn rank_0_writes_and_all_resume() {
     let history = trainer().fit(&mut whole, &data(93), None).unwrap();
     let fit = |rank: Rank<f32>, epochs: usize| {
         let mut model = model();
-        let trainer = trainer().epochs(epochs).run_file(&path).resume(true).all_reduce(rank);
+        let trainer = trainer()
+            .epochs(epochs)
+            .run_file(&path)
+            .resume(true)
+            .callback(Checkpoint::new(folder.path().join("model")))
+            .callback(CsvLog::new(folder.path().join("history.csv")))
+            .all_reduce(rank);
         let history = { trainer }.fit(&mut model, &data(93), None).unwrap();
         left(&model, &history)
     };
     at_all(4, |rank| fit(rank, 1));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["history.csv", "model", "run"]);
+    at_all(3, |rank| fit(rank, 2));
     for found in at_all(2, |rank| fit(rank, 3)) {
         assert_eq!(found, left(&whole, &history));
     }
@@ -307,7 +408,7 @@ fn ranks_that_are_refused() {
         }
         trainer.fit(&mut model(), &data(93), None).unwrap_err().to_string()
     };
-    assert_eq!(refused(3, false), "`all_reduce`: found rank 0 of 3, expected a rank of 1, 2, 4, 8 or 16");
-    assert!(refused(32, false).contains("found rank 0 of 32"));
+    let expected = "expected a rank of at most 16, among which a batch can be divided";
+    assert_eq!(refused(17, false), format!("`all_reduce`: found rank 0 of 17, {expected}"));
     assert!(refused(2, true).starts_with("`all_reduce`: found a stateful trainer"));
 }

@@ -261,7 +261,7 @@ impl ConfusionMatrix {
     }
 
     /// Samples classified correctly.
-    fn correct(&self) -> u64 {
+    pub(crate) fn correct(&self) -> u64 {
         (0..self.classes).map(|class| self.count(class, class)).sum()
     }
 

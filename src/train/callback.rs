@@ -91,6 +91,12 @@ pub trait Callback<R: Real>: Send {
         None
     }
 
+    /// Called before [`on_start`](Self::on_start) with the number of this rank, which is 0 unless the run has
+    /// [several](super::Trainer::all_reduce). A callback that writes files should write them only at rank 0.
+    fn on_rank(&mut self, rank: usize) {
+        let _ = rank;
+    }
+
     /// Called before the first epoch.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::{Callback, CallbackState, EpochEnd, Flow, Monitor};
 use crate::{Model, Real, Result};
 
 /// Saves the model after epochs, by [`atomic_write`](crate::atomic_write), so that an interrupted run leaves a whole model.
+/// Of several ranks, only the first does.
 ///
 /// The file has only the model. What a run needs to be resumed is in its
 /// [`Trainer::run_file`](super::Trainer::run_file).
@@ -33,12 +34,13 @@ pub struct Checkpoint {
     best_only: bool,
     monitor: Monitor,
     best: Option<f64>,
+    rank: usize,
 }
 
 impl Checkpoint {
     /// Saves after every epoch.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), best_only: false, monitor: Monitor::default(), best: None }
+        Self { path: path.into(), best_only: false, monitor: Monitor::default(), best: None, rank: 0 }
     }
 
     /// Saves only after an epoch that was the best so far, by the validation loss.
@@ -66,6 +68,10 @@ impl<R: Real> Callback<R> for Checkpoint {
         self.best_only.then_some(self.monitor)
     }
 
+    fn on_rank(&mut self, rank: usize) {
+        self.rank = rank;
+    }
+
     fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
         self.best = None;
         Ok(())
@@ -77,7 +83,7 @@ impl<R: Real> Callback<R> for Checkpoint {
         if better {
             self.best = score;
         }
-        if better || !self.best_only {
+        if self.rank == 0 && (better || !self.best_only) {
             end.model.save(&self.path)?;
         }
         Ok(Flow::Continue)

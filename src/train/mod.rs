@@ -122,6 +122,7 @@
 //! # Ok::<(), bptt::Error>(())
 //! ```
 
+mod agreement;
 mod all_reduce;
 mod average;
 mod callback;

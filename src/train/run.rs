@@ -8,12 +8,16 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::agreement::{Vote, agree, hash_of, hash_of_settings};
+use super::fingerprint::Described;
 use super::resume::{Position, RunFile, Standing};
 use super::schedule::{Clock, Unit};
 use super::settings::Settings;
-use super::{Callback, Drawn, Epoch, EpochEnd, Flow, History, Outcome, Progress, Score, Stepper};
+use super::{Callback, Drawn, Epoch, EpochEnd, Flow, History, Hits, Outcome, Progress, Score, Stepper};
 use crate::data::{Batches, Dataset, Population, Sampler};
-use crate::{Error, Model, Real, Result};
+use crate::loss::Tally;
+use crate::nn::SHARES;
+use crate::{Error, Model, Real, Result, rng};
 
 /// The data for training and validation.
 #[derive(Clone, Copy)]
@@ -48,8 +52,17 @@ pub(super) fn run<'a, R: Real>(
     model: &mut Model<R>,
     sets: Sets<'a, R>,
 ) -> Result<History> {
-    let mut run = TrainingRun::new(settings, parts, model, sets)?;
-    run.start(model)?;
+    settings.check_ranks()?;
+    let mut hash = 0;
+    let made = TrainingRun::new(settings, parts, model, sets).and_then(|mut run| {
+        run.start(model)?;
+        if settings.ranks().is_some() {
+            hash = run.hash(model)?;
+        }
+        Ok(run)
+    });
+    let what = "parameters, data, settings or files of a run that is resumed";
+    let (mut run, _) = agree(settings.ranks(), what, made, Vote { hash, ..Vote::default() })?;
     let result = run.epochs(model);
     run.end(model, result)
 }
@@ -108,7 +121,9 @@ impl<'a, R: Real> TrainingRun<'a, R> {
             Some(file) if self.settings.resume => file.read(model, &self.stepper, all)?,
             _ => None,
         };
+        let rank = self.settings.all_reduce.as_ref().map_or(0, |ranks| ranks.rank());
         for callback in &mut *self.callbacks {
+            callback.on_rank(rank);
             callback.on_start(model)?;
         }
         if let Some(saved) = saved {
@@ -118,11 +133,23 @@ impl<'a, R: Real> TrainingRun<'a, R> {
         Ok(())
     }
 
+    /// A hash of everything that must be the same at all ranks before the first step.
+    fn hash(&self, model: &Model<R>) -> Result<u64> {
+        let described = Described::new(self.settings, model, self.sets, *self.batches.sampler())?;
+        let Standing { history, position, stopped, .. } = &self.standing;
+        let at = [self.settings.epochs, history.epochs.len(), position.step, usize::from(*stopped)];
+        let hash = at.iter().fold(hash_of(model, &self.stepper), |hash, &at| rng::extend(hash, at as u64));
+        Ok(hash_of_settings(hash, &described.settings))
+    }
+
+    /// Comes to an agreement with the other ranks, if there are any, where this one has `done` its part.
+    fn agree<T>(&self, done: Result<T>) -> Result<T> {
+        agree(self.settings.ranks(), "", done, Vote::default()).map(|(done, _)| done)
+    }
+
     fn epochs(&mut self, model: &mut Model<R>) -> Result<()> {
         while self.standing.history.epochs.len() < self.settings.epochs && !self.standing.stopped {
-            self.epoch(model)?;
-            let stop = self.settings.stop.load(Ordering::Relaxed);
-            if self.stepper.stops(stop) {
+            if self.epoch(model)? {
                 break;
             }
         }
@@ -142,18 +169,27 @@ impl<'a, R: Real> TrainingRun<'a, R> {
         result.map(|()| self.standing.history)
     }
 
-    /// The epoch after those in the history, or the rest of it: steps, validation, callbacks, file.
-    fn epoch(&mut self, model: &mut Model<R>) -> Result<()> {
+    /// The epoch after those in the history, or the rest of it: steps, validation, callbacks, file. Returns whether the run
+    /// was asked to stop.
+    fn epoch(&mut self, model: &mut Model<R>) -> Result<bool> {
         let start = Instant::now();
         let number = self.standing.history.epochs.len() + 1;
         let drawn = self.draw(number);
-        let train = drawn.and_then(|steps| self.steps(model, steps, start))?;
-        // From here, an error concerns only this rank.
-        let ended = self.end_epoch(model, train, start).and_then(|()| self.write(model));
-        if ended.is_err() && number < self.settings.epochs {
-            self.stepper.abandon();
-        }
-        ended
+        let steps = self.agree(drawn)?;
+        let train = self.steps(model, steps, start)?;
+        let ended = self.end_epoch(model, train, start);
+        let ranks = self.settings.ranks();
+        let vote = Vote {
+            hash: ranks.map_or(0, |_| hash_of(model, &self.stepper)),
+            stop: self.settings.stop.load(Ordering::Relaxed),
+            over: self.standing.stopped,
+        };
+        let ((), vote) =
+            agree(ranks, &format!("parameters, moments or averages after epoch {number}"), ended, vote)?;
+        self.standing.stopped = vote.over;
+        let written = self.write(model);
+        self.agree(written)?;
+        Ok(vote.stop)
     }
 
     /// Draws the epoch, and returns its remaining steps.
@@ -186,14 +222,11 @@ impl<'a, R: Real> TrainingRun<'a, R> {
             if until < steps.end {
                 self.standing.position.seconds = earlier + start.elapsed().as_secs_f64();
                 let written = self.write(model);
-                if written.is_err() {
-                    self.stepper.abandon();
-                }
-                written?;
+                self.agree(written)?;
             }
             next = until;
         }
-        self.stepper.check_parameters(model)?;
+        self.agree(self.stepper.check_parameters(model))?;
         self.standing.position.seconds = earlier;
         Ok(self.standing.position.score(self.sets.train.target_shape().is_classes()))
     }
@@ -289,9 +322,6 @@ impl<R: Real> Segment<'_, '_, R> {
 
     fn step(&mut self, model: &mut Model<R>, step: usize) -> Result<Progress> {
         let epoch = self.standing.history.epochs.len() + 1;
-        if self.settings.stop.load(Ordering::Relaxed) {
-            self.stepper.ask_to_stop();
-        }
         let report = self.stepper.step(model, self.train, self.batches.batch(epoch, step))?;
         if self.batches.sampler().observes() {
             self.batches.observe(epoch, step, self.stepper.losses());
@@ -334,11 +364,30 @@ impl<R: Real> Drop for Averaged<'_, '_, R> {
     }
 }
 
+/// Loss and accuracy on the validation data. Ranks divide them, and the sum is that of one process.
 fn validate<R: Real>(
     settings: &Settings<R>,
     model: &Model<R>,
     valid: &dyn Dataset<Elem = R>,
 ) -> Result<Score> {
-    let evaluation = model.evaluate_with(valid, &*settings.loss)?;
-    Ok(Score { loss: evaluation.loss(), accuracy: evaluation.accuracy() })
+    let Some(ranks) = settings.ranks() else {
+        let evaluation = model.evaluate_with(valid, &*settings.loss)?;
+        return Ok(Score { loss: evaluation.loss(), accuracy: evaluation.accuracy() });
+    };
+    let share = (ranks.rank(), ranks.size());
+    let part = model.evaluate_share(valid, &*settings.loss, share);
+    let (mut tallies, mut hits) = ([[-0.0; 2]; SHARES], [0.0; 2]);
+    if let Ok(part) = &part {
+        let own = tallies[part.first..].iter_mut();
+        own.zip(&part.tallies).for_each(|(own, tally)| *own = [tally.loss, tally.weight]);
+        hits = part.confusion.as_ref().map_or(hits, |all| [all.correct() as f64, all.total() as f64]);
+    }
+    let mut values = [tallies.as_flattened(), &hits].concat();
+    let reached = ranks.sum(&mut [], &mut values);
+    let part = part?;
+    reached?;
+    let (tallies, hits) = values.split_at(2 * SHARES);
+    let tally: Tally = tallies.as_chunks().0.iter().map(|&[loss, weight]| Tally::new(loss, weight)).sum();
+    let hits = Hits { right: hits[0] as u64, all: hits[1] as u64 };
+    Ok(Score { loss: tally.mean(), accuracy: part.confusion.and(hits.accuracy()) })
 }

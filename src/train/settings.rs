@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::group::Groups;
 use super::schedule::Schedule;
+use super::slot::SLOTS;
 use super::{AllReduce, Callback, Clip, GroupLasso};
 use crate::data::{Dataset, Sampler, TargetShape};
 use crate::loss::Loss;
@@ -79,18 +80,30 @@ impl<R: Real> Settings<R> {
         if let Some(decay) = self.ema.filter(|decay| !(0.0..=1.0).contains(decay)) {
             return Err(Error::config("ema", format!("found {decay}, expected a number from 0 to 1")));
         }
-        if let Some(ranks) = &self.all_reduce {
-            let (rank, size) = (ranks.rank(), ranks.size());
-            if !(size.is_power_of_two() && size <= super::slot::SLOTS && rank < size) {
-                let fault = format!("found rank {rank} of {size}, expected a rank of 1, 2, 4, 8 or 16");
-                return Err(Error::config("all_reduce", fault));
-            }
-            if self.stateful && size > 1 {
-                let fault = "found a stateful trainer, expected one that carries no states from step to step";
-                return Err(Error::config("all_reduce", fault));
-            }
+        self.check_ranks()
+    }
+
+    /// Checks what the ranks must not even have to agree on.
+    pub(super) fn check_ranks(&self) -> Result<()> {
+        let Some(ranks) = &self.all_reduce else { return Ok(()) };
+        let (rank, size) = (ranks.rank(), ranks.size());
+        if rank >= size || size > SLOTS {
+            let expected = format!("a rank of at most {SLOTS}, among which a batch can be divided");
+            return Err(Error::config(
+                "all_reduce",
+                format!("found rank {rank} of {size}, expected {expected}"),
+            ));
+        }
+        if self.stateful && size > 1 {
+            let fault = "found a stateful trainer, expected one that carries no states from step to step";
+            return Err(Error::config("all_reduce", fault));
         }
         Ok(())
+    }
+
+    /// The ranks of the run, if there are several.
+    pub(super) fn ranks(&self) -> Option<&dyn AllReduce<R>> {
+        self.all_reduce.as_deref().filter(|ranks| ranks.size() > 1)
     }
 
     /// Checks what only a run needs: that the scores that schedule and callbacks watch exist.

@@ -42,12 +42,25 @@ impl Cut {
         self.tiles(draws).min(SLOTS)
     }
 
-    /// Those of them that belong to this rank. Ranks have fixed shares of all slots, used or not, so that the slots of a rank
-    /// are a subtree of the tree over all; in a small batch the last ranks may have none.
+    /// The slots of which a batch uses the first: the leaves of a whole tree.
+    pub(super) fn width(self, draws: usize) -> usize {
+        self.used(draws).next_power_of_two()
+    }
+
+    /// A rank's share of `width` slots. If both numbers are powers of two, it is a subtree, or at most one slot.
+    pub(super) fn share(rank: usize, ranks: usize, width: usize) -> Range<usize> {
+        rank * width / ranks..(rank + 1) * width / ranks
+    }
+
+    /// The slots of this rank that are used; in a small batch some ranks may have none.
     pub(super) fn own(self, draws: usize) -> Range<usize> {
-        let used = self.used(draws);
-        let bound = |rank: usize| (rank * SLOTS / self.ranks).min(used);
-        bound(self.rank)..bound(self.rank + 1)
+        let (used, share) = (self.used(draws), Self::share(self.rank, self.ranks, self.width(draws)));
+        share.start.min(used)..share.end.min(used)
+    }
+
+    /// The most slots that this rank has in a batch of at most this many draws.
+    pub(super) fn most(self, draws: usize) -> usize {
+        (1..=self.used(draws)).map(|used| self.own(used * self.tile).len()).max().unwrap_or(0)
     }
 
     /// The range of tiles assigned to a slot; the numbers of tiles of slots differ by at most one.
@@ -239,13 +252,13 @@ mod tests {
 
     #[test]
     fn every_draw_in_one_tile_of_one_slot_of_one_rank() {
-        for ranks in [1, 2, 4, 8, 16] {
+        for ranks in 1..=SLOTS {
             for (draws, tile) in [(1, 1), (7, 2), (100, 8), (300, 8), (512, 32), (16, 1), (1000, 3)] {
                 let mut next = 0;
                 for rank in 0..ranks {
                     let cut = Cut { tile, rank, ranks };
                     for slot in cut.own(draws) {
-                        assert_eq!(slot * ranks / SLOTS, rank);
+                        assert!(cut.own(draws).len() <= cut.most(draws.max(512)));
                         for t in cut.of_slot(slot, draws) {
                             let range = cut.draws(t..t + 1, draws);
                             assert_eq!(range.start, next, "{draws} draws in tiles of {tile}");

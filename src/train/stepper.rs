@@ -152,10 +152,10 @@ impl<'a, R: Real> Stepper<'a, R> {
         let lasso = settings.group_lasso.as_ref();
         let lasso = lasso.map(|lasso| lasso.groups(model.params().layout(), &plan.frozen)).transpose()?;
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
-        let ranks = settings.all_reduce.as_deref().filter(|ranks| ranks.size() > 1);
+        let ranks = settings.ranks();
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
         let cut = Cut { tile, rank: ranks.map_or(0, |r| r.rank()), ranks: ranks.map_or(1, |r| r.size()) };
-        let slots = cut.own(batch).map(|i| {
+        let slots = (0..cut.most(batch)).map(|i| {
             let streams = if settings.stateful { cut.of_slot(i, batch).len() } else { 0 };
             Slot::new(model, data.target_shape(), loss, tile, streams)
         });
@@ -177,7 +177,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             slots: slots.collect::<Result<_>>()?,
             moments: vec![R::ZERO; params * moments],
             total: Arena::zeros(model.params().layout().clone()),
-            ranks: ranks.map(|ranks| Ranks::new(ranks)),
+            ranks: ranks.map(|ranks| Ranks::new(ranks, params)),
             average: settings.ema.map(|decay| Average::new(decay, params)),
             lasso,
             losses: Vec::new(),
@@ -341,21 +341,14 @@ impl<'a, R: Real> Stepper<'a, R> {
                 }
             }
         }
-        let (mut sums, [first, second]) = add(slots);
         let total = self.total.as_mut_slice();
         let Some(ranks) = &mut self.ranks else {
             done?;
+            let (sums, [first, second]) = add(slots);
             R::scaled_sum(total, first, second, R::from_f64(1.0 / divisor(sums)));
             return Ok(sums);
         };
-        if done.is_err() || first.is_empty() {
-            // The one value that leaves every other as it is, to the sign of 0, wherever it is added.
-            total.fill(-R::ZERO);
-            sums = NOTHING;
-        } else {
-            R::scaled_sum(total, first, second, R::ONE);
-        }
-        ranks.sum(total, &mut sums, done)?;
+        let sums = ranks.sum(slots, own.start, (total, self.cut.width(work.batch.len())), done)?;
         if observed {
             for (loss, outcome) in ranks.draws().take(work.batch.len()) {
                 self.losses.push(loss);
@@ -372,9 +365,8 @@ impl<'a, R: Real> Stepper<'a, R> {
     pub fn keep_losses(&mut self) {
         let batch = self.fits.batch;
         self.losses.reserve_exact(batch);
-        for (i, slot) in self.cut.own(batch).zip(&mut self.slots) {
-            slot.draws.reserve_exact(self.cut.of_slot(i, batch).len() * self.cut.tile);
-        }
+        let most = self.cut.of_slot(0, batch).len() + 1;
+        self.slots.iter_mut().for_each(|slot| slot.draws.reserve_exact(most * self.cut.tile));
         if let Some(ranks) = &mut self.ranks {
             ranks.expect_draws(batch);
         }
@@ -385,9 +377,8 @@ impl<'a, R: Real> Stepper<'a, R> {
         self.keep_losses();
         let batch = self.fits.batch;
         self.outcomes.reserve_exact(batch);
-        for (i, slot) in self.cut.own(batch).zip(&mut self.slots) {
-            slot.outcomes.reserve_exact(self.cut.of_slot(i, batch).len() * self.cut.tile);
-        }
+        let most = self.cut.of_slot(0, batch).len() + 1;
+        self.slots.iter_mut().for_each(|slot| slot.outcomes.reserve_exact(most * self.cut.tile));
     }
 
     /// The outcome of each draw of the last batch, in order, after [`keep_outcomes`](Self::keep_outcomes); `None` where
@@ -567,29 +558,6 @@ impl<'a, R: Real> Stepper<'a, R> {
         self.steps
     }
 
-    /// Tells the other ranks, with the next step, that this one was asked to stop.
-    pub(super) fn ask_to_stop(&mut self) {
-        if let Some(ranks) = &mut self.ranks {
-            ranks.asked_to_stop = true;
-        }
-    }
-
-    /// Whether the run stops after this epoch, if this process was asked to: with several ranks, whether any was as of
-    /// the last step, so that all of them stop after the same epoch.
-    pub(super) fn stops(&self, asked: bool) -> bool {
-        self.ranks.as_ref().map_or(asked, |ranks| ranks.stops)
-    }
-
-    /// Tells the other ranks, which wait in their next step, that this one will not come.
-    pub(super) fn abandon(&mut self) {
-        if let Some(ranks) = &mut self.ranks {
-            self.total.as_mut_slice().fill(-R::ZERO);
-            // The error that ends the run is already known, so this one adds nothing.
-            let _ =
-                ranks.sum(self.total.as_mut_slice(), &mut { NOTHING }, Err(Error::config("run", "ended")));
-        }
-    }
-
     /// Checks that the last step, after which no loss was computed yet, left the parameters finite.
     pub(super) fn check_parameters(&self, model: &Model<R>) -> Result<()> {
         match model.params().first_not_finite() {
@@ -610,9 +578,6 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
     }
 }
-
-/// The sums of a rank without draws.
-const NOTHING: Sums = Sums { tally: Tally::new(-0.0, -0.0), hits: Hits { right: 0, all: 0 } };
 
 /// What a sum is divided by; 1 where nothing was counted, since the sum is 0 then.
 fn divisor(sums: Sums) -> f64 {

@@ -195,13 +195,20 @@ impl<R: Real> Trainer<R> {
 
     /// Makes the run one of several ranks, which divide every batch among them; see [`AllReduce`].
     ///
-    /// Every rank calls [`fit`](Self::fit) with the same model, data and settings, draws the same epochs, computes its share
-    /// of each batch, and has the same model after each step: that of one process, to the bit, if the ranks are summed in
-    /// pairs. Every rank validates, and calls its callbacks: give those that write files only to rank 0. Rank 0 writes the
-    /// [run's file](Self::run_file), and all read it to resume. [`stop_on`](Self::stop_on) at one rank stops all.
+    /// Every rank calls [`fit`](Self::fit) with the same model, data, settings and callbacks, draws the same epochs, computes its
+    /// share of each batch and of the validation, and has the same model after each step: that of one process, to the bit, as
+    /// [`AllReduce`] says. Ranks may have different processors and numbers of threads.
     ///
-    /// An error at one rank ends the run at all ranks, in the next step at the latest. A [stateful](Self::stateful) run
-    /// cannot have ranks.
+    /// Every rank calls its callbacks, but only rank 0 writes files: the [run's file](Self::run_file), which all must be able to
+    /// read to resume, at any number of ranks; and those of [`Checkpoint`](super::Checkpoint) and the logs. Custom callbacks
+    /// learn their rank from [`Callback::on_rank`].
+    ///
+    /// The ranks agree between steps: before the first step that their models, data and settings are the same, and at the end of
+    /// each epoch that their parameters, moments and averages are, by a hash. An error at one rank ends the run at all, in the
+    /// next step at the latest; the errors of the others name that rank. A callback that ends the run, or
+    /// [`stop_on`](Self::stop_on), does so at all ranks after the same epoch.
+    ///
+    /// A [stateful](Self::stateful) run cannot have ranks.
     pub fn all_reduce(mut self, ranks: impl AllReduce<R> + 'static) -> Self {
         self.settings.all_reduce = Some(Box::new(ranks));
         self

@@ -36,6 +36,16 @@ impl Evaluation {
     }
 }
 
+/// Some shares of an evaluation.
+pub(crate) struct PartOfEvaluation {
+    /// The number of the first of these shares.
+    pub(crate) first: usize,
+    /// Loss and weight of each share; their sum, in order, is that of the evaluation.
+    pub(crate) tallies: Vec<Tally>,
+    /// Of all these shares; `None` where the targets are not classes.
+    pub(crate) confusion: Option<ConfusionMatrix>,
+}
+
 /// One thread's share of an evaluation.
 struct Share<R> {
     ws: Workspace<R>,
@@ -164,21 +174,43 @@ impl<R: Real> Model<R> {
     }
 
     fn evaluate_loss(&self, data: &dyn Dataset<Elem = R>, loss: Option<&dyn Loss<R>>) -> Result<Evaluation> {
+        let PartOfEvaluation { tallies, confusion, .. } = self.evaluate_part(data, loss, (0, 1))?;
+        Ok(Evaluation { tally: loss.map(|_| tallies.into_iter().sum()), confusion })
+    }
+
+    /// As [`evaluate_with`](Self::evaluate_with), but only the share of one of several ranks.
+    pub(crate) fn evaluate_share(
+        &self,
+        data: &dyn Dataset<Elem = R>,
+        loss: &dyn Loss<R>,
+        rank_of: (usize, usize),
+    ) -> Result<PartOfEvaluation> {
+        loss.check(self.output_shape(), data.target_shape())?;
+        self.evaluate_part(data, Some(loss), rank_of)
+    }
+
+    fn evaluate_part(
+        &self,
+        data: &dyn Dataset<Elem = R>,
+        loss: Option<&dyn Loss<R>>,
+        (rank, ranks): (usize, usize),
+    ) -> Result<PartOfEvaluation> {
         self.check_data("evaluation", data)?;
-        let n = data.len();
-        let tiles = Tiles::for_losses::<R>(n);
-        let confusion = match data.target_shape() {
+        let tiles = Tiles::for_losses::<R>(data.len());
+        let own = rank * tiles.shares / ranks..(rank + 1) * tiles.shares / ranks;
+        let mut confusion = match data.target_shape() {
             TargetShape::Classes { .. } => {
                 let classes = self.output_shape().f;
                 memory::check(
                     "confusion matrices",
-                    memory::bytes::<u64>(&[classes, classes, tiles.shares + 1]),
+                    memory::bytes::<u64>(&[classes, classes, own.len() + 1]),
                 )?;
                 Some(ConfusionMatrix::new(self.output_shape().f).with_names(self.classes.iter().cloned())?)
             }
             _ => None,
         };
-        let mut work: Vec<_> = (0..tiles.shares)
+        let mut work: Vec<_> = own
+            .clone()
             .map(|_| {
                 let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
                 ws.expect_targets(data.target_shape(), loss);
@@ -186,16 +218,13 @@ impl<R: Real> Model<R> {
             })
             .collect::<Result<_>>()?;
         par::for_each(&mut work, |i, share| {
-            tiles.share(i).try_for_each(|tile| share.tile(self, data, loss, tile))
+            tiles.share(own.start + i).try_for_each(|tile| share.tile(self, data, loss, tile))
         })?;
-        let (mut tally, mut confusion) = (Tally::default(), confusion);
-        for share in work {
-            tally += share.tally;
-            if let (Some(all), Some(part)) = (&mut confusion, &share.confusion) {
-                all.merge(part);
-            }
+        if let Some(all) = &mut confusion {
+            work.iter().filter_map(|share| share.confusion.as_ref()).for_each(|part| all.merge(part));
         }
-        Ok(Evaluation { tally: loss.map(|_| tally), confusion })
+        let tallies = work.iter().map(|share| share.tally).collect();
+        Ok(PartOfEvaluation { first: own.start, tallies, confusion })
     }
 
     /// Checks that a dataset has samples, and that they have the shape of this model's input.

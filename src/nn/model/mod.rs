@@ -29,6 +29,7 @@ pub(crate) use mask::same_mask;
 pub use predictor::Predictor;
 pub use session::Session;
 pub use streams::Streams;
+pub(crate) use tiles::SHARES;
 pub use workspace::Workspace;
 
 use super::{Features, Layer, Sizes};

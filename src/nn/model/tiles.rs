@@ -15,7 +15,7 @@ pub(super) const FEW: usize = 8;
 
 /// The most shares that a dataset is cut into, each a run of tiles. The number is fixed and their results are summed in
 /// order, so that a sum is the same at any thread count. 16 shares keep up to 16 threads busy, and cost 16 workspaces.
-const SHARES: usize = 16;
+pub(crate) const SHARES: usize = 16;
 
 /// A dataset in tiles.
 #[derive(Clone, Copy, Debug)]
