@@ -12,10 +12,10 @@ use bptt::metrics::ConfusionMatrix;
 use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History, ProgressBar, RecordDynamics};
 use serde_json::{Value, json};
 
-use crate::plots::{self, EpochPoint};
-use crate::program::{self, End, Folder, say};
-use crate::recipe::{Cell, Phase, Recipe};
-use crate::{Args, Threshold, paper};
+use super::plots::{self, EpochPoint};
+use super::program::{self, End, Folder};
+use super::recipe::{Cell, Phase, Recipe};
+use super::{Args, Ranks, Threshold, paper};
 
 /// The official training images.
 const OFFICIAL: usize = 60_000;
@@ -28,6 +28,7 @@ pub struct Phases<'a> {
     pub folder: &'a Folder,
     pub recipe: &'a Recipe,
     pub stop: Arc<AtomicBool>,
+    pub ranks: &'a Ranks<'a>,
 }
 
 /// The data of the phases.
@@ -61,11 +62,13 @@ impl Phases<'_> {
             .run_file(self.checkpoint(phase))
             .callback(Checkpoint::new(self.saved()))
             .callback(ProgressBar::new());
-        let retrained = self.checkpoint(Phase::Retrain);
+        let (retrained, first) = (self.checkpoint(Phase::Retrain), self.ranks.first());
         trainer = match phase {
             // After another epoch of training, the model that was retrained is a different one.
             Phase::Train => trainer.callback(move |_: &Epoch| {
-                let _ = fs::remove_file(&retrained);
+                if first {
+                    let _ = fs::remove_file(&retrained);
+                }
                 Flow::Continue
             }),
             Phase::Retrain => trainer.callback(args.prune),
@@ -78,15 +81,19 @@ impl Phases<'_> {
         if recorded {
             trainer = trainer.callback(recorder.clone());
         }
+        trainer = (self.ranks.join)(trainer);
         let history = recipe.fit(trainer, model, images.train, images.valid)?;
         if recorded {
-            say(format!("\n{}", recorder.dynamics().report(10)?));
+            self.ranks.say(format!("\n{}", recorder.dynamics().report(10)?));
         }
         Ok((!self.stop.load(Ordering::Relaxed)).then_some(history))
     }
 
-    /// The message of a run that was stopped.
+    /// The end of a run that was stopped, with a message at the first rank.
     pub fn stopped(&self) -> End {
+        if !self.ranks.first() {
+            return End::Stopped(String::new());
+        }
         let phases = [Phase::Retrain, Phase::Train].map(|phase| self.checkpoint(phase));
         let checkpoint = phases.iter().find(|path| path.exists()).unwrap_or(&phases[1]);
         End::Stopped(format!(

@@ -26,14 +26,23 @@ const STOPPED: u8 = 130;
 /// Runs a program. Its status is 0, 1 after an error, which it prints, and 130 if it was stopped.
 pub fn main(run: impl FnOnce() -> Result<End>) -> ExitCode {
     match run() {
-        Ok(End::Finished) => ExitCode::SUCCESS,
-        Ok(End::Stopped(saved)) => {
-            complain(saved);
-            STOPPED.into()
-        }
+        Ok(end) => status(&end),
         Err(error) => {
             complain(format!("error: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The status of a program that did not fail, after a word on what was saved.
+pub fn status(end: &End) -> ExitCode {
+    match end {
+        End::Finished => ExitCode::SUCCESS,
+        End::Stopped(saved) => {
+            if !saved.is_empty() {
+                complain(saved);
+            }
+            STOPPED.into()
         }
     }
 }
@@ -84,7 +93,7 @@ pub fn exit_on_ctrl_c(saved: String) -> Result<()> {
 pub struct Folder {
     path: PathBuf,
     /// The system gives the lock back when the process ends, however it ends.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Folder {
@@ -104,8 +113,13 @@ impl Folder {
             }
             Err(TryLockError::Error(e)) if e.kind() != ErrorKind::Unsupported => Err(fault(e).into()),
             // Where a platform has no locks, nothing can be kept off.
-            _ => Ok(Self { path: path.to_owned(), _lock: file }),
+            _ => Ok(Self { path: path.to_owned(), _lock: Some(file) }),
         }
+    }
+
+    /// A folder that another rank of the same run has locked.
+    pub fn of_another(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
     }
 
     pub fn path(&self) -> &Path {

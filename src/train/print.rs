@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::{Callback, Epoch, EpochEnd, Flow, Progress};
 use crate::{Model, Real, Result};
 
-/// Prints a line for each epoch to standard output. A resumed run prints its earlier epochs first.
+/// Prints a line for each epoch to standard output. A resumed run prints its earlier epochs first. Of several ranks, only the
+/// first prints.
 ///
 /// Where nothing can be printed, as when the output was piped to a program that has ended, training continues.
 ///
@@ -21,24 +22,29 @@ use crate::{Model, Real, Result};
 /// # let _ = trainer;
 /// ```
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Print;
+pub struct Print {
+    rank: usize,
+}
 
 impl Print {
     /// Prints each epoch.
     pub fn new() -> Self {
-        Self
+        Self::default()
     }
 }
 
 impl<R: Real> Callback<R> for Print {
+    fn on_rank(&mut self, rank: usize) {
+        self.rank = rank;
+    }
+
     fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
-        done.iter().for_each(print);
+        done.iter().for_each(|epoch| print(epoch, self.rank));
         Ok(())
     }
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
-        print(end.epoch);
+        print(end.epoch, self.rank);
         Ok(Flow::Continue)
     }
 }
@@ -60,6 +66,7 @@ impl<R: Real> Callback<R> for Print {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ProgressBar {
+    rank: usize,
     terminal: bool,
     /// When the run began, and its share that was done then.
     begun: Option<(Instant, f64)>,
@@ -84,13 +91,18 @@ impl ProgressBar {
 }
 
 impl<R: Real> Callback<R> for ProgressBar {
+    fn on_rank(&mut self, rank: usize) {
+        self.rank = rank;
+    }
+
     fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
-        *self = Self { terminal: io::stderr().is_terminal(), begun: None, drawn: None };
+        let terminal = self.rank == 0 && io::stderr().is_terminal();
+        *self = Self { rank: self.rank, terminal, begun: None, drawn: None };
         Ok(())
     }
 
     fn on_resume(&mut self, done: &[Epoch]) -> Result<()> {
-        done.iter().for_each(print);
+        done.iter().for_each(|epoch| print(epoch, self.rank));
         Ok(())
     }
 
@@ -108,7 +120,7 @@ impl<R: Real> Callback<R> for ProgressBar {
 
     fn on_epoch(&mut self, end: EpochEnd<'_, R>) -> Result<Flow> {
         self.clear();
-        print(end.epoch);
+        print(end.epoch, self.rank);
         Ok(Flow::Continue)
     }
 
@@ -118,7 +130,10 @@ impl<R: Real> Callback<R> for ProgressBar {
     }
 }
 
-fn print(epoch: &Epoch) {
+fn print(epoch: &Epoch, rank: usize) {
+    if rank > 0 {
+        return;
+    }
     // What is learnt is worth more than what is said about it.
     let _ = writeln!(io::stdout(), "{epoch:3}");
 }

@@ -33,6 +33,7 @@ use crate::{Error, Model, Real, Result};
 pub struct RecordDynamics {
     shared: Arc<Mutex<Dynamics>>,
     file: Option<PathBuf>,
+    rank: usize,
 }
 
 impl RecordDynamics {
@@ -41,7 +42,7 @@ impl RecordDynamics {
         Self::default()
     }
 
-    /// Also [saves](Dynamics::save) the dynamics to this file at the end of the run.
+    /// Also [saves](Dynamics::save) the dynamics to this file at the end of the run. Of several ranks, only the first does.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
@@ -84,6 +85,10 @@ struct RecorderState {
 }
 
 impl<R: Real> Callback<R> for RecordDynamics {
+    fn on_rank(&mut self, rank: usize) {
+        self.rank = rank;
+    }
+
     fn on_start(&mut self, _: &mut Model<R>) -> Result<()> {
         *self.lock() = Dynamics::default();
         Ok(())
@@ -120,6 +125,7 @@ impl<R: Real> Callback<R> for RecordDynamics {
     }
 
     fn on_end(&mut self, _: &mut Model<R>) -> Result<()> {
-        self.file.as_ref().map_or(Ok(()), |path| self.lock().save(path))
+        let file = self.file.as_ref().filter(|_| self.rank == 0);
+        file.map_or(Ok(()), |path| self.lock().save(path))
     }
 }
