@@ -7,6 +7,7 @@ use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder,
     PeepholeLstm, Pool, Rnn, Workspace,
 };
+use bptt::prune::Units;
 use bptt::{Init, Model, Real, Shape, rng};
 use ndarray::{Array2, Array3};
 use ndarray_rand::RandomExt;
@@ -76,6 +77,7 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     let words = builder(Shape::new(6, 1)).layer("embedding", Embedding::new(11, 5));
     cases.push(Case { indices: Some(11), ..case("embedding", words, vec![]) });
     cases.push(everything());
+    cases.push(compacted());
     // Layers above one that has left a single step.
     let steps = builder(Shape::new(5, 3)).layer("below", Gru::new(4).last()).layer("mean", Pool::mean());
     let stacks = [("below", 0, 1, 4, false), ("above", 2, 2, 3, true)].map(stack).to_vec();
@@ -152,6 +154,17 @@ fn everything<R: Real>() -> Case<R> {
         .layer("log_softmax", LogSoftmax);
     let stacks = [("lstm", 1, 4, 5, true), ("gru", 4, 1, 4, false), ("rnn", 6, 1, 6, false)].map(stack);
     Case { indices: Some(9), ..case("everything", builder, stacks.to_vec()) }
+}
+
+/// A stack that lost units, of one layer more than of the other.
+fn compacted<R: Real>() -> Case<R> {
+    let lstm = Lstm::new(6).layers(2).bidirectional();
+    let builder = builder(Shape::new(5, 3)).layer("lstm", lstm).layer("linear", Linear::new(2));
+    let stacks = [("lstm.0", 0, 2, 3, true), ("lstm.1", 1, 2, 4, true)].map(stack).to_vec();
+    let mut case = case("compacted", builder, stacks);
+    case.model.prune(Units::share(0.5).only("lstm.l0*")).unwrap();
+    case.model.prune(Units::share(1.0 / 3.0).only("lstm.l1*")).unwrap();
+    Case { model: case.model.compact().unwrap(), ..case }
 }
 
 fn size(seed: u64, n: u64, below: usize) -> usize {
