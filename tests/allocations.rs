@@ -13,7 +13,7 @@ use bptt::nn::{Activation, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm,
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
 use bptt::train::schedule::{Clock, Unit};
-use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, Schedule};
+use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, GroupLasso, Schedule};
 use bptt::{Model, Result, Shape, Trainer};
 use ndarray::{Array1, Array2, Array3, s};
 
@@ -187,6 +187,7 @@ fn steps_allocate_nothing() {
         let mut model = everything(Shape::new(5, 4));
         model.prune(Magnitude::share(0.3)).unwrap();
         let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3))
+            .group_lasso(GroupLasso::new(1e-3))
             .epochs(EPOCHS)
             // The last samples, which fill no batch of streams, are left out.
             .batch_size(if stateful { samples / STEPS } else { batch })

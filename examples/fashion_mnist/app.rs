@@ -14,20 +14,22 @@ mod plots;
 pub mod program;
 #[path = "../shared/recipe.rs"]
 mod recipe;
+mod shrink;
 
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use bptt::Trainer;
 use bptt::data::{Dataset, DatasetExt};
 use bptt::prune::Magnitude;
+use bptt::{Model, Trainer};
 use clap::{Parser, ValueEnum};
 use phases::{Images, Phases, Report};
 use program::{End, Folder, say};
 use recipe::{Cell, Network, Phase, Recipe};
 use serde::Serialize;
+use shrink::Sizes;
 
 /// Train an LSTM to read Fashion-MNIST images row by row, prune it and train it again.
 #[derive(Parser, Serialize)]
@@ -69,6 +71,10 @@ pub struct Args {
     /// Weights with a smaller magnitude are pruned; `none` prunes nothing
     #[arg(long, value_name = "THRESHOLD", default_value = "0.03", value_parser = threshold, allow_negative_numbers = true)]
     prune: Threshold,
+    /// Instead, cuts the units that matter least until at most this share of the weights is left, above 0 and below 1, and trains
+    /// the smaller model again, beside one of its size from scratch
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
+    shrink: Option<f64>,
     /// Also record what the model made of each training image in each epoch, in dynamics.safetensors, and list the hardest
     /// images, the most forgotten and those that probably have a wrong class, by their places among the training images
     #[arg(long)]
@@ -109,6 +115,11 @@ fn threshold(text: &str) -> Result<Threshold, String> {
     }
     let number = text.parse().ok().filter(|number| (0.0..f64::INFINITY).contains(number));
     number.map(|n| Threshold(Some(n))).ok_or_else(|| "expected a number of at least 0, or none".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..1.0).contains(share) && *share > 0.0);
+    share.ok_or_else(|| "expected a number above 0 and below 1".into())
 }
 
 impl Args {
@@ -208,23 +219,38 @@ pub fn run(args: &Args, stop: Arc<AtomicBool>, ranks: &Ranks<'_>) -> program::Re
 
     let Some(history) = phases.fit(Phase::Train, &mut model, images)? else { return Ok(phases.stopped()) };
     report.add("train", Some(&history), &model)?;
-    if let Threshold(Some(threshold)) = args.prune {
-        let sparsity = model.prune(Magnitude::below(threshold))?;
-        ranks.say(format!("\npruned at {threshold}\n{sparsity}\n"));
-        report.add("prune", None, &model)?;
-        if phases.recipe.retrain_epochs > 0 {
-            let Some(history) = phases.fit(Phase::Retrain, &mut model, images)? else {
-                return Ok(phases.stopped());
-            };
-            report.add("retrain", Some(&history), &model)?;
-        }
-    }
+    let Some(sizes) = prune(&phases, &mut model, images, &mut report)? else { return Ok(phases.stopped()) };
     if ranks.first() {
         model.save(phases.saved())?;
-        report.write(&folder)?;
+        report.write(&folder, &sizes)?;
         say(report);
+        if args.shrink.is_some() {
+            say(sizes);
+        }
     }
     Ok(End::Finished)
+}
+
+/// Prunes or shrinks the model, if it is to be, and trains it again. Returns the models that a smaller one is compared with, or
+/// `None` if the training was stopped.
+fn prune(
+    phases: &Phases<'_>,
+    model: &mut Model,
+    images: Images<'_>,
+    report: &mut Report<'_>,
+) -> bptt::Result<Option<Sizes>> {
+    if let Some(share) = phases.args.shrink {
+        return shrink::shrink(phases, model, images, report, share);
+    }
+    let Threshold(Some(threshold)) = phases.args.prune else { return Ok(Some(Sizes::default())) };
+    let sparsity = model.prune(Magnitude::below(threshold))?;
+    phases.ranks.say(format!("\npruned at {threshold}\n{sparsity}\n"));
+    report.add("prune", None, model)?;
+    if phases.recipe.retrain_epochs > 0 {
+        let Some(history) = phases.fit(Phase::Retrain, model, images)? else { return Ok(None) };
+        report.add("retrain", Some(&history), model)?;
+    }
+    Ok(Some(Sizes::default()))
 }
 
 #[cfg(test)]
@@ -283,6 +309,21 @@ mod tests {
         go(&whole, false, "--epochs 3 --retrain-epochs 1").unwrap();
         go(&cut, false, "--resume --epochs 3 --retrain-epochs 1").unwrap();
         assert_eq!(model(&cut), model(&whole));
+    }
+
+    #[test]
+    fn a_smaller_model_is_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = "--epochs 1 --retrain-epochs 1 --shrink 0.7";
+        assert_eq!(go(folder.path(), false, flags), Ok(End::Finished));
+        let bytes = fs::read(folder.path().join("metrics.json")).unwrap();
+        let metrics: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let sizes = metrics["sizes"].as_array().unwrap();
+        let parameters = sizes.iter().map(|row| row["parameters"].as_u64().unwrap()).collect::<Vec<_>>();
+        assert!(parameters.len() == 3 && parameters[1] < parameters[0] && parameters[1] == parameters[2]);
+        let small: Model = Model::load(folder.path().join("model.safetensors")).unwrap();
+        assert_eq!(small.parameter_count() as u64, parameters[1]);
+        assert!(go(folder.path(), false, "--shrink 1").is_err());
     }
 
     #[test]

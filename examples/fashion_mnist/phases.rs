@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 use super::plots::{self, EpochPoint};
 use super::program::{self, End, Folder};
 use super::recipe::{Cell, Phase, Recipe};
+use super::shrink::Sizes;
 use super::{Args, Ranks, Threshold, paper};
 
 /// The official training images.
 const OFFICIAL: usize = 60_000;
 
-type Data<'a> = &'a dyn Dataset<Elem = f32>;
+pub type Data<'a> = &'a dyn Dataset<Elem = f32>;
 
 /// What the phases share.
 pub struct Phases<'a> {
@@ -148,6 +149,11 @@ impl<'a> Report<'a> {
         Self { args, recipe, test, phases: Vec::new() }
     }
 
+    /// The test images.
+    pub fn test(&self) -> Data<'a> {
+        self.test
+    }
+
     /// Adds a phase, and evaluates its model on the test images, which is their only use.
     pub fn add(&mut self, name: &'static str, history: Option<&History>, model: &Model) -> bptt::Result<()> {
         let confusion = model.evaluate(self.test)?.confusion().cloned().expect("the targets are classes");
@@ -157,7 +163,7 @@ impl<'a> Report<'a> {
     }
 
     /// Writes the pictures and `metrics.json`.
-    pub fn write(&self, folder: &Folder) -> program::Result<()> {
+    pub fn write(&self, folder: &Folder, sizes: &Sizes) -> program::Result<()> {
         let points: Vec<_> = self.epochs().enumerate().map(|(i, epoch)| point(i + 1, epoch)).collect();
         if !points.is_empty() {
             folder.write("learning_curves.svg", &plots::learning_curves(&points, self.pruned_after())?)?;
@@ -179,6 +185,7 @@ impl<'a> Report<'a> {
             "config": config,
             "recipe": recipe,
             "phases": self.phases.iter().map(|phase| self.json(phase)).collect::<Vec<_>>(),
+            "sizes": sizes.json(),
         });
         Ok(folder.write("metrics.json", &(serde_json::to_string_pretty(&metrics)? + "\n"))?)
     }
@@ -229,6 +236,7 @@ impl<'a> Report<'a> {
         let table_3 = paper::TABLE_3.into_iter().find(|row| Some(row.0) == threshold);
         let known = |accuracy, place| Some(Known { accuracy, precision: None, place });
         match (cell, layers, phase) {
+            _ if phase.starts_with("shrink") => None,
             _ if hidden != 35 || (phase != "train" && samples != 48_000) => None,
             (Cell::Rnn, 2, "train") => known(paper::RNN, "before tuning"),
             (Cell::Lstm, 2, "train") => known(table_2?.1, "Table 2"),
@@ -269,6 +277,8 @@ impl Display for Report<'_> {
             let model = match *name {
                 "train" => "trained",
                 "prune" => "pruned",
+                "shrink" => "shrunk",
+                "shrink, retrain" => "shrunk, retrained",
                 _ => "pruned, retrained",
             };
             let place = known.as_ref().map_or(String::new(), |known| format!("   ({})", known.place));
