@@ -6,6 +6,7 @@
 //! after an error, and after the epoch in which any of them was told to stop.
 
 #[path = "../../examples/fashion_mnist/app.rs"]
+#[allow(dead_code, reason = "the main crate's example is a run of one process")]
 mod app;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@
 //! - A [`Study`] runs a closure on each, one thread per run, and can keep the results in a file, from which a study that
 //!   was interrupted resumes.
 //! - A [`Table`] holds configurations and results; it can be printed, sorted, and written as CSV and JSON.
-//! - [`Study::shard`] runs one part of a study, so that several machines can share it; [`merge`] makes one file of theirs.
+//! - [`Study::shard`] runs one part of a study, so that several machines can share it; [`merge`](fn@merge) makes one file of theirs.
 //! - [`cross_validate`] makes one result from k runs; [`Summary`] is the mean and the spread of any repeats.
 //!
 //! # Examples

@@ -109,7 +109,7 @@ impl Study {
     /// The table has only these.
     ///
     /// Each part can run in its own process, on any machine, with its own [file](Self::file); all must be given the same
-    /// configurations in the same order. [`merge`](super::merge) makes one file of them, from which the whole study has its
+    /// configurations in the same order. [`merge`](fn@super::merge) makes one file of them, from which the whole study has its
     /// table. [`Shard`] reads the two numbers from a flag or from what Slurm and MPI set.
     ///
     /// # Examples
