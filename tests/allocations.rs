@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::{Arrays, Batches, Dataset};
 use bptt::loss::{CrossEntropy, Ctc};
-use bptt::nn::{Activation, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm, PeepholeLstm, Rnn};
+use bptt::nn::{
+    Activation, Conv1d, Conv2d, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm,
+    PeepholeLstm, Pool2d, Rnn,
+};
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
 use bptt::train::schedule::{Clock, Unit};
@@ -48,6 +51,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// A model of many layers, with three outputs at the last step.
 fn everything(input: Shape) -> Model {
     Model::builder(input)
+        .layer("conv2d", Conv2d::new(2, 3, [5, 2]).causal())
+        .layer("pool2d", Pool2d::max(3, [1, 1]))
+        .layer("conv1d", Conv1d::new(5, 3).causal())
         .layer("rnn", Rnn::new(6))
         .layer("peephole", PeepholeLstm::new(5))
         .layer("layer_norm_lstm", LayerNormLstm::new(4).layers(2))

@@ -10,8 +10,9 @@ use bptt::loss::{
     BceWithLogits, CrossEntropy, Ctc, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tile, WeightedMean,
 };
 use bptt::nn::{
-    Activation, Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm,
-    LayerNormLstm, Linear, LogSoftmax, Lstm, Mode, PeepholeLstm, Pool, Rnn,
+    Activation, Backward, Build, Built, Conv1d, Conv2d, Description, Dropout,
+    Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, Mode, PeepholeLstm,
+    Pool, Pool2d, Rnn,
 };
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Real, Result, Shape};
@@ -92,6 +93,42 @@ fn other_layers() -> Result<()> {
     conform(Pool::mean, INPUT)?;
     Conform::default().kinks().layer(Pool::max, INPUT)?;
     Conform::default().indices(6).layer(|| Embedding::new(6, 3), Shape::new(5, 1))?;
+    Ok(())
+}
+
+#[test]
+fn convolutions() -> Result<()> {
+    conform(|| Conv1d::new(3, 1), INPUT)?;
+    conform(|| Conv1d::new(3, 3), INPUT)?;
+    conform(|| Conv1d::new(2, 4).stride(2).padding(2), INPUT)?;
+    conform(|| Conv1d::new(2, 5).padding(4).bias(false), FEW)?;
+    conform(|| Conv1d::new(3, 2).causal().stride(2), INPUT)?;
+    // One channel, two, and one for each feature.
+    conform(|| Conv2d::new(1, 3, [2, 2]), INPUT)?;
+    conform(|| Conv2d::new(2, 3, [3, 2]).padding([1, 1]), INPUT)?;
+    conform(|| Conv2d::new(4, 5, [2, 1]).stride([2, 1]).bias(false), INPUT)?;
+    conform(|| Conv2d::new(1, 2, [5, 3]).padding([2, 2]).stride([3, 2]), Shape::new(7, 5))?;
+    for held in [
+        conform(|| Conv1d::new(3, 3).causal(), INPUT)?,
+        conform(|| Conv1d::new(2, 6).causal(), INPUT)?,
+        conform(|| Conv2d::new(2, 2, [4, 3]).causal().padding([0, 1]).stride([1, 2]), Shape::new(5, 6))?,
+        conform(|| Conv2d::new(2, 3, [1, 2]), INPUT)?,
+    ] {
+        assert!(held.properties().any(|name| name == "stream"), "{held}");
+    }
+    Ok(())
+}
+
+#[test]
+fn pooling_of_pixels() -> Result<()> {
+    let input = Shape::new(5, 6);
+    for pool in [Pool2d::max, Pool2d::mean] {
+        Conform::default().kinks().layer(|| pool(2, [2, 2]), input)?;
+        Conform::default().kinks().layer(|| pool(1, [3, 2]).stride([1, 1]), input)?;
+    }
+    Conform::default().kinks().layer(|| Pool2d::max(2, [1, 3]), input)?;
+    Conform::default().kinks().layer(|| Pool2d::global_max(3), input)?;
+    conform(|| Pool2d::global_mean(3), input)?;
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use bptt::data::{Arrays, Dataset};
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::nn::{
-    Activation, Dropout, Embedding, Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm,
-    Pool, Rnn,
+    Activation, Conv1d, Conv2d, Dropout, Embedding, Gru, LayerNorm,
+    LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn,
 };
 use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
 use bptt::train::Clip;
@@ -36,7 +36,7 @@ fn a_trained_model_on_every_instruction_set() {
         (level, lines.collect::<Vec<_>>())
     });
     let runs: Vec<_> = runs.collect();
-    assert_eq!(runs[0].1.len(), 2 * 31, "{:?}", runs[0].1);
+    assert_eq!(runs[0].1.len(), 2 * 35, "{:?}", runs[0].1);
     for (level, lines) in &runs[1..] {
         assert_eq!(lines.len(), runs[0].1.len());
         for (found, expected) in lines.iter().zip(&runs[0].1) {
@@ -126,8 +126,12 @@ macro_rules! of_scalar {
                     "mean": Pool::mean();
                     "max": Pool::max();
                     "last": Pool::last();
+                    "conv2d, max": Conv2d::new(1, 5, [3, 2]).padding([1, 1]), Pool2d::max(5, [2, 2]), Lstm::new(4).last();
+                    "two conv2d, mean": Conv2d::new(1, 7, [4, 3]).stride([1, 2]), Conv2d::new(7, 3, [2, 2]), Pool2d::mean(3, [2, 1]), Pool::last();
+                    "global": Conv2d::new(5, 18, [2, 1]), Pool2d::global_mean(9);
                 });
                 each!(scalar, step_classes(), trainer(), {
+                    "causal conv1d": Conv1d::new(6, 5).causal(), Conv1d::new(4, 2).causal();
                     "norm": LayerNorm::new();
                     "dropout": Dropout::new(0.3);
                     "tanh": Activation::tanh();

@@ -12,7 +12,9 @@ mod simd_levels;
 use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::rnn::{Cell, Recurrent};
-use bptt::nn::{Gru, Layer, LayerNormLstm, Linear, Lstm, Mode, PeepholeLstm, Rnn, Workspace};
+use bptt::nn::{
+    Conv1d, Conv2d, Gru, Layer, LayerNormLstm, Linear, Lstm, Mode, PeepholeLstm, Pool2d, Rnn, Workspace,
+};
 use bptt::optim::{Adam, Optimizer};
 use bptt::{Model, Real, Shape, Trainer};
 use common::{Fixture, assert_close};
@@ -101,6 +103,40 @@ fn plain_stacks<C: Cell>(cell: &str, make: impl Fn(usize) -> Recurrent<C>) {
 fn linear() {
     layer::<f64>("linear_0", Linear::new(5));
     layer::<f32>("linear_0", Linear::new(5));
+}
+
+#[test]
+fn convolutions() {
+    let pair = |case: &Fixture, field: &str| [0, 1].map(|i| case.number(&format!("/{field}/{i}")) as usize);
+    for name in (0..4).map(|i| format!("conv2d_{i}")) {
+        let case = Fixture::open(&name);
+        let [n_in, out] = ["/in", "/out"].map(|field| case.number(field) as usize);
+        let conv = Conv2d::new(n_in, out, pair(&case, "kernel"));
+        let conv = conv.stride(pair(&case, "stride")).padding(pair(&case, "padding"));
+        layer::<f64>(&name, conv.clone());
+        layer::<f32>(&name, conv);
+    }
+    for name in (0..2).map(|i| format!("conv1d_{i}")) {
+        let case = Fixture::open(&name);
+        let [out, kernel, stride, padding] =
+            ["/out", "/kernel", "/stride", "/padding"].map(|field| case.number(field) as usize);
+        let conv = Conv1d::new(out, kernel).stride(stride).padding(padding);
+        layer::<f64>(&name, conv.clone());
+        layer::<f32>(&name, conv);
+    }
+}
+
+#[test]
+fn pooling_of_pixels() {
+    for (name, pool) in [
+        ("max_pool2d_0", Pool2d::max(2, [2, 3]).stride([2, 1])),
+        ("avg_pool2d_0", Pool2d::mean(2, [2, 3]).stride([2, 1])),
+        ("global_max_pool2d_0", Pool2d::global_max(2)),
+        ("global_avg_pool2d_0", Pool2d::global_mean(2)),
+    ] {
+        layer::<f64>(name, pool);
+        layer::<f32>(name, pool);
+    }
 }
 
 /// The five sizes of a recurrent cell.

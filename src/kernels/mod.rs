@@ -22,6 +22,7 @@ mod product;
 pub mod simd;
 mod softmax;
 mod streams;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
 pub use simd::longest_vector;
 use softmax::Softmax;
+pub use windows::Windows;
 
 /// The concrete entry points of the inner loops for one scalar type. Callers are responsible for lengths. Where samples lie
 /// in the last axis, `lanes` is a multiple of the quantum unless it may be 1.
@@ -48,8 +50,8 @@ pub trait Kernels: simd::Num {
     fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]);
     /// y = start + W x; x is the rows of all parts, `[k, lanes]`; y is `[rows, lanes]`.
     fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize);
-    /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l], for both of `columns`; either may be empty.
-    fn outer<'a>(dy: Band<'a, Self>, columns: [Columns<'a, Self>; 2], lanes: usize);
+    /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l], for each of `columns`, any of which may be empty.
+    fn outer<'a>(dy: Band<'a, Self>, columns: &mut [Columns<'a, Self>], lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
     fn row_sums<'a>(dy: Band<'a, Self>, db: [&'a mut [Self]; 2], lanes: usize);
 
@@ -109,6 +111,10 @@ pub trait Kernels: simd::Num {
     fn pool_backward(keep: Keep, pass: pool::Backward<Self>);
     /// The same again for one lane, of which the first `len` steps count.
     fn pool_lane_backward(keep: Keep, pass: pool::Backward<Self>, lane: Lane);
+    /// A pixel of y from those of x that each window covers.
+    fn pool_windows(keep: Keep, windows: Windows, x: &[Self], y: &mut [Self]);
+    /// dx from dy.
+    fn pool_windows_backward(keep: Keep, windows: Windows, pass: pool::Backward<Self>);
     /// y `[T, width, lanes]`: row x of `weight` `[N, width]` for each step of a sample; 0 elsewhere.
     ///
     /// # Panics
@@ -153,10 +159,10 @@ macro_rules! kernels {
                     arch.dispatch(Product { packed, xs: &xs, start, y, lanes, part });
                 }
             }
-            fn outer<'a>(dy: Band<'a, Self>, mut columns: [Columns<'a, Self>; 2], lanes: usize) {
-                let parts = simd::parts::<Self>(outer::width(&columns));
+            fn outer<'a>(dy: Band<'a, Self>, columns: &mut [Columns<'a, Self>], lanes: usize) {
+                let parts = simd::parts::<Self>(outer::width(columns));
                 for (arch, part) in parts.into_iter().filter(|(_, part)| !part.is_empty()) {
-                    arch.dispatch(Outer { dy: dy.clone(), columns: &mut columns, part, lanes });
+                    arch.dispatch(Outer { dy: dy.clone(), columns: &mut *columns, part, lanes });
                 }
             }
             fn row_sums<'a>(dy: Band<'a, Self>, db: [&'a mut [Self]; 2], lanes: usize) {
@@ -254,6 +260,18 @@ macro_rules! kernels {
             }
             fn pool_lane_backward(keep: Keep, pass: pool::Backward<Self>, lane: Lane) {
                 pool::backward_lane(keep, pass, lane);
+            }
+            fn pool_windows(keep: Keep, windows: Windows, x: &[Self], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || windows::forward(keep, windows, x, y),
+                );
+            }
+            fn pool_windows_backward(keep: Keep, windows: Windows, pass: pool::Backward<Self>) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || windows::backward(keep, windows, pass),
+                );
             }
             fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]) {
                 embedding::forward(lookup, weight, width, y);

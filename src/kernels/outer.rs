@@ -79,8 +79,8 @@ impl<'a, R> Columns<'a, R> {
     }
 }
 
-/// How many columns both have.
-pub fn width<R>(columns: &[Columns<'_, R>; 2]) -> usize {
+/// How many columns all of them have.
+pub fn width<R>(columns: &[Columns<'_, R>]) -> usize {
     columns.iter().map(Columns::len).sum()
 }
 
@@ -89,7 +89,7 @@ pub struct Outer<'a, 'b, R> {
     /// As many rows as each dW has.
     pub dy: Band<'b, R>,
     /// Side by side, so that a panel is full where one ends and the next begins.
-    pub columns: &'a mut [Columns<'b, R>; 2],
+    pub columns: &'a mut [Columns<'b, R>],
     /// Those of all columns that are computed.
     pub part: Range<usize>,
     /// A multiple of the quantum.

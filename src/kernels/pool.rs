@@ -71,7 +71,7 @@ pub fn forward<R: Scalar>(keep: Keep, x: &[R], y: &mut [R]) {
 
 /// The larger; the first of equals. NaN if either is, so that a run that has diverged shows it.
 #[inline(always)]
-fn max<R: Scalar>(a: R, b: R) -> R {
+pub(super) fn max<R: Scalar>(a: R, b: R) -> R {
     match b.partial_cmp(&a) {
         Some(Ordering::Greater) => b,
         Some(_) => a,

@@ -87,7 +87,7 @@ fn outer_equals_reference<R: Kernels>(tolerance: f64) {
         let (mut dw, mut db) = (dw0.clone(), db0.clone());
         R::outer(
             Band::new(&dy, rows),
-            [Columns::new([Band::new(&x, cols), Band::NONE], &mut dw), Columns::none()],
+            &mut [Columns::new([Band::new(&x, cols), Band::NONE], &mut dw)],
             lanes,
         );
         let mut again = db.clone();
@@ -132,7 +132,7 @@ fn outer_of_steps_apart<R: Kernels>(
     let band = |data, n: usize| Band::new(data, n + 1).steps(1..t + 1, lanes).rows(0..n);
     let (mut found, mut sums) = (dw0.to_vec(), db0.to_vec());
     let columns = Columns::new([band(&x, cols), Band::NONE], &mut found);
-    R::outer(band(&dy, rows), [columns, Columns::none()], lanes);
+    R::outer(band(&dy, rows), &mut [columns], lanes);
     R::row_sums(band(&dy, rows), [&mut sums, &mut []], lanes);
     assert_eq!((&found[..], &sums[..]), (dw, db), "steps apart");
 }
@@ -157,9 +157,9 @@ fn outer_in_parts<R: Kernels>(
     let mut sums = db0[some_rows.clone()].to_vec();
     let dy = Band::new(dy, rows).rows(some_rows.clone());
     let x = |rows: &std::ops::Range<usize>| Band::new(x, cols).rows(rows.clone());
-    let columns =
+    let mut columns =
         [Columns::new([x(&first), Band::NONE], &mut left), Columns::new([x(&second), x(&third)], &mut right)];
-    R::outer(dy.clone(), columns, lanes);
+    R::outer(dy.clone(), &mut columns, lanes);
     R::row_sums(dy, [&mut [], &mut sums], lanes);
     assert_eq!([left, right], split(dw), "parts");
     assert_eq!(sums, db[some_rows], "a part's sums");
@@ -172,7 +172,7 @@ fn weight_gradients_are_one_chain() {
         let (dy, x) = (values::<f32>(t * rows * lanes, 1), values::<f32>(t * cols * lanes, 2));
         let (mut found, mut expected) = (values::<f32>(rows * cols, 3), values::<f32>(rows * cols, 3));
         let columns = Columns::new([Band::new(&x, cols), Band::NONE], &mut found);
-        f32::outer(Band::new(&dy, rows), [columns, Columns::none()], lanes);
+        f32::outer(Band::new(&dy, rows), &mut [columns], lanes);
         for (i, dw) in expected.iter_mut().enumerate() {
             let (r, c) = (i / cols, i % cols);
             for t in 0..t {
@@ -357,8 +357,8 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
     });
     let (dy, x) = (Band::new(&gates, (4 * h) | 1).rows(0..4 * h), Band::new(&x, h | 1).rows(0..h));
     let outer = median_seconds(&mut || {
-        let columns = [&mut dw, &mut du].map(|dw| Columns::new([x.clone(), Band::NONE], dw));
-        f32::outer(dy.clone(), columns, lanes);
+        let mut columns = [&mut dw, &mut du].map(|dw| Columns::new([x.clone(), Band::NONE], dw));
+        f32::outer(dy.clone(), &mut columns, lanes);
     });
     println!(
         "H {h}, {lanes} lanes, GFLOP/s: forward {:.0}, back {:.0}, weight gradient {:.0}; µs: {:.0}, {:.0}, \

@@ -106,7 +106,7 @@ impl<R: Real> Layer<R> for Linear {
         let (dweight, dbias) = grads.split_at_mut(self.out_features * x.shape.f);
         let (band, x_band) = (Band::new(dy.data, dy.shape.f), Band::new(x.data, x.shape.f));
         let columns = Columns::new([x_band, Band::NONE], dweight);
-        R::outer(band.clone(), [columns, Columns::none()], x.lanes);
+        R::outer(band.clone(), &mut [columns], x.lanes);
         if self.bias {
             R::row_sums(band, [dbias, &mut []], x.lanes);
         }

@@ -155,6 +155,7 @@
 //! [`rnn::cell`] has the rules; `examples/custom_cell.rs` trains one.
 
 mod activation;
+mod conv;
 mod dropout;
 mod embedding;
 mod layer;
@@ -163,12 +164,14 @@ mod linear;
 mod log_softmax;
 mod model;
 mod pool;
+mod pool2d;
 mod registry;
 pub mod rnn;
 mod wiring;
 
 pub use crate::description::Description;
 pub use activation::Activation;
+pub use conv::{Conv1d, Conv2d};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use layer::{
@@ -180,5 +183,6 @@ pub use log_softmax::LogSoftmax;
 pub(crate) use model::{Compacted, SHARES, same_mask};
 pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Streams, Workspace};
 pub use pool::Pool;
+pub use pool2d::Pool2d;
 pub use rnn::{Gru, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
 pub use wiring::{Kept, Wiring};

@@ -6,7 +6,7 @@ use super::{Backward, Build, Built, Context, Description, Features, Forward, Lay
 use crate::kernels::pool::{self, Keep, Lane};
 #[cfg(feature = "onnx")]
 use crate::onnx::{Attribute, Graph, Value};
-use crate::{Real, Result, Shape};
+use crate::{Real, Result, Seq, Shape};
 
 /// Reduces all time steps to one: the last, their mean, or the largest value of each feature.
 ///
@@ -41,23 +41,13 @@ pub struct Pool(Over);
 /// What is made of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Over {
+pub(super) enum Over {
     /// The last alone.
     Last,
     /// Their mean.
     Mean,
     /// The largest value of each feature.
     Max,
-}
-
-impl Over {
-    fn keep(self) -> Keep {
-        match self {
-            Over::Last => Keep::Last,
-            Over::Mean => Keep::Mean,
-            Over::Max => Keep::Max,
-        }
-    }
 }
 
 impl Pool {
@@ -100,19 +90,11 @@ impl<R: Real> Layer<R> for Pool {
     }
 
     fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
-        R::pool(self.0.keep(), x.data, y.data);
-        for lane in shorter(&cx, x.shape.t, x.lanes) {
-            R::pool_lane(self.0.keep(), x.data, y.data, lane);
-        }
+        self.0.forward(&cx, x, y.data, 1);
     }
 
-    fn backward(&self, Backward { cx, x, y, dy, dx, .. }: Backward<'_, R>) {
-        let Some(dx) = dx else { return };
-        let mut pass = pool::Backward { x: x.data, y: y.data, dy: dy.data, dx: dx.data };
-        R::pool_backward(self.0.keep(), pass.reborrow());
-        for lane in shorter(&cx, x.shape.t, x.lanes) {
-            R::pool_lane_backward(self.0.keep(), pass.reborrow(), lane);
-        }
+    fn backward(&self, pass: Backward<'_, R>) {
+        self.0.backward(pass, 1);
     }
 
     fn wiring(&self, name: &str) -> Result<Wiring<R>> {
@@ -121,43 +103,82 @@ impl<R: Real> Layer<R> for Pool {
 
     #[cfg(feature = "onnx")]
     fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
+        Ok(self.0.export(graph, x))
+    }
+}
+
+/// The steps of a sequence, each of which may be several positions that follow one another: pixels of a row.
+impl Over {
+    pub(super) fn keep(self) -> Keep {
+        match self {
+            Over::Last => Keep::Last,
+            Over::Mean => Keep::Mean,
+            Over::Max => Keep::Max,
+        }
+    }
+
+    /// Reduces all positions, `per_step` of them in a step, to one.
+    pub(super) fn forward<R: Real>(self, cx: &Context<'_, R>, x: Seq<'_, R>, y: &mut [R], per_step: usize) {
+        R::pool(self.keep(), x.data, y);
+        for lane in shorter(cx, x, per_step) {
+            R::pool_lane(self.keep(), x.data, y, lane);
+        }
+    }
+
+    pub(super) fn backward<R: Real>(
+        self,
+        Backward { cx, x, y, dy, dx, .. }: Backward<'_, R>,
+        per_step: usize,
+    ) {
+        let Some(dx) = dx else { return };
+        let mut pass = pool::Backward { x: x.data, y: y.data, dy: dy.data, dx: dx.data };
+        R::pool_backward(self.keep(), pass.reborrow());
+        for lane in shorter(&cx, x, per_step) {
+            R::pool_lane_backward(self.keep(), pass.reborrow(), lane);
+        }
+    }
+
+    /// `[T, batch, F]` → `[1, batch, F]`
+    #[cfg(feature = "onnx")]
+    pub(super) fn export<R: Real>(self, graph: &mut Graph<'_, R>, x: Value) -> Value {
         let over_time = [("axes", Attribute::Ints(&[0]))];
         let Some(mask) = graph.mask(&x) else {
-            return Ok(match self.0 {
+            return match self {
                 Over::Last => {
                     let [from, to, axis] = [-1, i64::MAX, 0].map(|number| graph.ints(&[number]));
                     graph.node("Slice", &[&x, &from, &to, &axis], &[])
                 }
                 Over::Mean => graph.node("ReduceMean", &[&x], &over_time),
                 Over::Max => graph.node("ReduceMax", &[&x], &over_time),
-            });
+            };
         };
-        if self.0 == Over::Max {
+        if self == Over::Max {
             let lowest = graph.scalar(R::NEG_INFINITY);
             let y = graph.node("Where", &[&mask, &x, &lowest], &[]);
-            return Ok(graph.node("ReduceMax", &[&y], &over_time));
+            return graph.node("ReduceMax", &[&y], &over_time);
         }
         let counts = graph.cast_real(&mask);
         let (zero, time) = (graph.scalar(R::ZERO), graph.ints(&[0]));
-        if self.0 == Over::Mean {
+        if self == Over::Mean {
             let y = graph.node("Where", &[&mask, &x, &zero], &[]);
             let sum = graph.node("ReduceSum", &[&y, &time], &[]);
             let count = graph.node("ReduceSum", &[&counts, &time], &[]);
-            return Ok(graph.node("Div", &[&sum, &count], &[]));
+            return graph.node("Div", &[&sum, &count], &[]);
         }
         // The last step is the one at which exactly one step that counts is left.
         let (axis, one) = (graph.int(0), graph.scalar(R::ONE));
         let left = graph.node("CumSum", &[&counts, &axis], &[("reverse", Attribute::Int(1))]);
         let last = graph.node("Equal", &[&left, &one], &[]);
         let y = graph.node("Where", &[&last, &x, &zero], &[]);
-        Ok(graph.node("ReduceSum", &[&y, &time], &[]))
+        graph.node("ReduceSum", &[&y, &time], &[])
     }
 }
 
-/// The lanes whose sequences are shorter than `t` steps.
-fn shorter<'a, R>(cx: &Context<'a, R>, t: usize, lanes: usize) -> impl Iterator<Item = Lane> + 'a {
-    let lens = cx.lens.unwrap_or_default().iter().enumerate();
-    lens.map(move |(lane, &len)| Lane { lane, lanes, len: len as usize }).filter(move |lane| lane.len < t)
+/// The lanes whose sequences are shorter than x, and how many of their positions count.
+fn shorter<'a, R>(cx: &Context<'a, R>, x: Seq<'_, R>, per_step: usize) -> impl Iterator<Item = Lane> + 'a {
+    let (t, lanes) = (x.shape.t, x.lanes);
+    let lens = cx.lens.unwrap_or_default().iter().enumerate().filter(move |&(_, &len)| (len as usize) < t);
+    lens.map(move |(lane, &len)| Lane { lane, lanes, len: len as usize * per_step })
 }
 
 #[cfg(test)]

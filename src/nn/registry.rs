@@ -1,7 +1,7 @@
 //! Making built-in layers from their saved descriptions.
 
 use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
-use super::{Dropout, Embedding, LayerNorm, LayerNormLstm, PeepholeLstm, Pool};
+use super::{Conv1d, Conv2d, Dropout, Embedding, LayerNorm, LayerNormLstm, PeepholeLstm, Pool, Pool2d};
 use crate::{Error, Real, Result};
 
 /// The built-in layer with this description.
@@ -23,6 +23,9 @@ pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Resul
         "embedding" => Box::new(serde_json::from_value::<Embedding>(config).map_err(bad)?),
         "layer_norm" => Box::new(serde_json::from_value::<LayerNorm>(config).map_err(bad)?),
         "pool" => Box::new(serde_json::from_value::<Pool>(config).map_err(bad)?),
+        "conv1d" => Box::new(serde_json::from_value::<Conv1d>(config).map_err(bad)?),
+        "conv2d" => Box::new(serde_json::from_value::<Conv2d>(config).map_err(bad)?),
+        "pool2d" => Box::new(serde_json::from_value::<Pool2d>(config).map_err(bad)?),
         other => {
             return Err(Error::config(other, "found a layer that is not built in; see `Model::load_with`"));
         }

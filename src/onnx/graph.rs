@@ -68,8 +68,10 @@ pub(crate) enum Dimension {
 #[derive(Debug)]
 pub struct Graph<'a, R> {
     params: &'a Arena<R>,
-    /// T of the model's input.
+    /// T of the model's input, or of the last layer that set the lengths.
     steps: usize,
+    /// The lengths that the last of these layers set.
+    lengths: Option<Value>,
     export: &'a Export,
     layer: &'a str,
     input: Shape,
@@ -82,7 +84,16 @@ impl<'a, R: Real> Graph<'a, R> {
     /// An empty graph for a model with these parameters, whose input has `steps` steps.
     pub(crate) fn new(params: &'a Arena<R>, steps: usize, export: &'a Export) -> Self {
         let proto = GraphProto { name: "bptt".into(), ..GraphProto::default() };
-        Self { params, steps, export, layer: "", input: Shape::new(steps, 0), range: 0..0, proto }
+        Self {
+            params,
+            steps,
+            lengths: None,
+            export,
+            layer: "",
+            input: Shape::new(steps, 0),
+            range: 0..0,
+            proto,
+        }
     }
 
     /// Begins the export of another layer: its name, the shape of its input, and which parameters are its own.
@@ -198,7 +209,7 @@ impl<'a, R: Real> Graph<'a, R> {
         if !self.export.lengths {
             return None;
         }
-        let lengths = Value(super::LENGTHS.into());
+        let lengths = self.lengths.clone().unwrap_or(Value(super::LENGTHS.into()));
         if self.input.t == self.steps {
             return Some(lengths);
         }
@@ -206,6 +217,17 @@ impl<'a, R: Real> Graph<'a, R> {
         let steps = self.steps(x);
         let steps = self.node("Cast", &[&steps], &[("to", Attribute::Int(INT32.into()))]);
         Some(self.node("Min", &[&lengths, &steps], &[]))
+    }
+
+    /// Sets how many steps count after this layer, which returns `steps` of them: what `f` makes of the lengths before it,
+    /// whole numbers (32 or 64 bits), `[batch]`. Without it, as many count as before, or as there are if these are fewer.
+    pub fn set_lengths(&mut self, steps: usize, f: impl FnOnce(&mut Self, Value) -> Value) {
+        if self.export.lengths {
+            let before = self.lengths.clone().unwrap_or(Value(super::LENGTHS.into()));
+            let after = f(self, before);
+            self.lengths = Some(self.node("Cast", &[&after], &[("to", Attribute::Int(INT32.into()))]));
+            self.steps = steps;
+        }
     }
 
     /// Whether a step of `x`, `[T, batch, F]`, counts: truth values, `[T, batch, 1]`; `None` if all do.

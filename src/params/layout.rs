@@ -40,6 +40,14 @@ impl Axis {
         self
     }
 
+    /// This axis, `times` times; of one run, that is one run of as many times the blocks.
+    pub fn repeat(&self, times: usize) -> Self {
+        match &self.runs[..] {
+            [run] => Self { runs: vec![Run { blocks: run.blocks.saturating_mul(times), ..run.clone() }] },
+            runs => Self { runs: (0..times).flat_map(|_| runs.iter().cloned()).collect() },
+        }
+    }
+
     /// The length of the axis.
     ///
     /// It saturates, so that the check of a tensor's size finds absurd ones.

@@ -4,8 +4,8 @@
 
 use bptt::data::Normalize;
 use bptt::nn::{
-    Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder,
-    PeepholeLstm, Pool, Rnn, Workspace,
+    Activation, Conv1d, Conv2d, Dropout, Embedding, Gru, Layer, LayerNorm,
+    Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Workspace,
 };
 use bptt::prune::Units;
 use bptt::{Init, Model, Real, Shape, rng};
@@ -76,6 +76,7 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     alone(&mut cases, "pool_max", Pool::max());
     let words = builder(Shape::new(6, 1)).layer("embedding", Embedding::new(11, 5));
     cases.push(Case { indices: Some(11), ..case("embedding", words, vec![]) });
+    convolutions(&mut cases);
     cases.push(everything());
     cases.push(compacted());
     // Layers above one that has left a single step.
@@ -83,6 +84,34 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     let stacks = [("below", 0, 1, 4, false), ("above", 2, 2, 3, true)].map(stack).to_vec();
     cases.push(case("one_step", steps.layer("above", Lstm::new(3).bidirectional()), stacks));
     cases
+}
+
+/// With lengths that they change, and with states.
+fn convolutions<R: Real>(cases: &mut Vec<Case<R>>) {
+    let images = builder(Shape::new(9, 12))
+        .layer("conv", Conv2d::new(2, 3, [3, 2]).padding([2, 1]))
+        .layer("max", Pool2d::max(3, [2, 3]).stride([1, 2]))
+        .layer("second", Conv2d::new(3, 4, [2, 2]).padding([1, 0]).stride([2, 1]).bias(false))
+        .layer("mean", Pool2d::mean(4, [1, 1]))
+        .layer("lstm", Lstm::new(3).bidirectional());
+    cases.push(case("conv2d", images, vec![stack(("lstm", 4, 2, 3, true))]));
+    for (name, global) in
+        [("conv2d_global_mean", Pool2d::global_mean(3)), ("conv2d_global_max", Pool2d::global_max(3))]
+    {
+        let images =
+            builder(Shape::new(7, 4)).layer("conv", Conv2d::new(1, 3, [1, 2])).layer("global", global);
+        cases.push(case(name, images, vec![]));
+    }
+    let steps = builder(Shape::new(6, 5))
+        .layer("conv", Conv1d::new(4, 3).stride(2).padding(2))
+        .layer("gru", Gru::new(3).last());
+    cases.push(case("conv1d", steps, vec![stack(("gru", 1, 1, 3, false))]));
+    // Its state is the rows before the first one.
+    let causal = builder(Shape::new(6, 5))
+        .layer("conv", Conv1d::new(4, 4).causal())
+        .layer("above", Conv2d::new(2, 3, [2, 2]).causal());
+    let stacks = [("conv", 0, 3, 5, false), ("above", 1, 1, 4, false)].map(stack).to_vec();
+    cases.push(case("causal", causal, stacks));
 }
 
 fn builder<R: Real>(input: Shape) -> ModelBuilder<R> {

@@ -376,7 +376,7 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
             let dh = &cache.dh[dh..][..self.steps.len() * layout.width * lanes];
             let m = self.band(tape.m.data(), odd(layout.units)).rows(0..layout.units);
             let columns = Columns::new([m, Band::NONE], grads.hr);
-            R::outer(Band::new(dh, layout.width), [columns, Columns::none()], lanes);
+            R::outer(Band::new(dh, layout.width), &mut [columns], lanes);
         }
         if !grads.own.is_empty() {
             R::row_sums(Band::new(cache.own, grads.own.len()), [grads.own, &mut []], lanes);
@@ -418,7 +418,7 @@ impl<R: Real, C: Cell> Pass<'_, R, C> {
                 let h = if gated { m() } else { h.clone() };
                 Columns::new([h, Band::NONE], &mut grads.hh[of(hh, width)])
             });
-            R::outer(da.clone(), [ih_columns, hh_columns], lanes);
+            R::outer(da.clone(), &mut [ih_columns, hh_columns], lanes);
             if bias {
                 let db_ih = ih.map_or(&mut [][..], |ih| &mut grads.b_ih[rows(ih)]);
                 let db_hh = hh.map_or(&mut [][..], |hh| &mut grads.b_hh[rows(hh)]);
