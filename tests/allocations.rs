@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bptt::data::{Arrays, Batches, Dataset};
 use bptt::loss::{CrossEntropy, Ctc};
 use bptt::nn::{
-    Activation, Conv1d, Conv2d, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm,
+    Activation, Branches, Chain, Conv1d, Conv2d, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm,
     PeepholeLstm, Pool2d, Rnn,
 };
 use bptt::optim::Adam;
@@ -54,6 +54,7 @@ fn everything(input: Shape) -> Model {
         .layer("conv2d", Conv2d::new(2, 3, [5, 2]).causal())
         .layer("pool2d", Pool2d::max(3, [1, 1]))
         .layer("conv1d", Conv1d::new(5, 3).causal())
+        .layer("branches", Branches::residual("f", Chain::new().layer("linear", Linear::new(5))))
         .layer("rnn", Rnn::new(6))
         .layer("peephole", PeepholeLstm::new(5))
         .layer("layer_norm_lstm", LayerNormLstm::new(4).layers(2))

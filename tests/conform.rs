@@ -10,9 +10,9 @@ use bptt::loss::{
     BceWithLogits, CrossEntropy, Ctc, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tile, WeightedMean,
 };
 use bptt::nn::{
-    Activation, Backward, Build, Built, Conv1d, Conv2d, Description, Dropout,
+    Activation, AttentionPool, Backward, Branches, Build, Built, Chain, Conv1d, Conv2d, Description, Dropout,
     Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, Mode, PeepholeLstm,
-    Pool, Pool2d, Rnn,
+    Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Real, Result, Shape};
@@ -129,6 +129,60 @@ fn pooling_of_pixels() -> Result<()> {
     Conform::default().kinks().layer(|| Pool2d::max(2, [1, 3]), input)?;
     Conform::default().kinks().layer(|| Pool2d::global_max(3), input)?;
     conform(|| Pool2d::global_mean(3), input)?;
+    Ok(())
+}
+
+#[test]
+fn transposition_and_attention() -> Result<()> {
+    conform(|| Transpose::new(5, 1), INPUT)?;
+    conform(|| Transpose::new(5, 2), INPUT)?;
+    conform(AttentionPool::new, INPUT)?;
+    Ok(())
+}
+
+/// A layer that is generic in what it holds is made for each scalar type.
+macro_rules! conform_boxed {
+    ($make:expr) => {
+        Conform::default().boxed_layer(&|| Box::new($make), &|| Box::new($make), FEW)
+    };
+}
+
+#[test]
+fn layers_that_hold_layers() -> Result<()> {
+    // One lane, and streams.
+    let held = conform_boxed!(
+        Branches::concat()
+            .branch("lstm", Chain::new().layer("norm", LayerNorm::new().eps(0.1)).layer("lstm", Lstm::new(3)))
+            .branch("same", Chain::new())
+            .branch(
+                "conv",
+                Chain::new().layer("conv", Conv1d::new(2, 3).causal()).layer("tanh", Activation::tanh())
+            )
+    )?;
+    assert!(held.properties().any(|name| name == "stream"), "{held}");
+    // Lengths that change, masks, and branches within a branch.
+    conform_boxed!(
+        Branches::concat()
+            .branch("a", Chain::new().layer("conv", Conv1d::new(3, 2)).layer("drop", Dropout::new(0.4)))
+            .branch("b", Chain::new().layer("drop", Dropout::new(0.4)).layer("conv", Conv1d::new(2, 2)))
+            .branch(
+                "c",
+                Chain::new()
+                    .layer("residual", Branches::residual("f", Chain::new().layer("linear", Linear::new(2))))
+                    .layer("conv", Conv1d::new(1, 2))
+            )
+    )?;
+    conform_boxed!(Branches::residual(
+        "gru",
+        Chain::new().layer("gru", Gru::new(2)).layer("sigmoid", Activation::sigmoid())
+    ))?;
+    let held = conform_boxed!(
+        Branches::concat().branch("rows", Chain::new().layer("lstm", Lstm::new(2).last())).branch(
+            "columns",
+            Chain::new().layer("turn", Transpose::new(4, 1)).layer("lstm", Lstm::new(2).last())
+        )
+    )?;
+    assert!(held.properties().any(|name| name == "one lane"), "{held}");
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use bptt::data::{Arrays, Dataset};
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::nn::{
-    Activation, Conv1d, Conv2d, Dropout, Embedding, Gru, LayerNorm,
-    LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn,
+    Activation, AttentionPool, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru, LayerNorm,
+    LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
 use bptt::train::Clip;
@@ -36,7 +36,7 @@ fn a_trained_model_on_every_instruction_set() {
         (level, lines.collect::<Vec<_>>())
     });
     let runs: Vec<_> = runs.collect();
-    assert_eq!(runs[0].1.len(), 2 * 35, "{:?}", runs[0].1);
+    assert_eq!(runs[0].1.len(), 2 * 38, "{:?}", runs[0].1);
     for (level, lines) in &runs[1..] {
         assert_eq!(lines.len(), runs[0].1.len());
         for (found, expected) in lines.iter().zip(&runs[0].1) {
@@ -121,6 +121,18 @@ macro_rules! of_scalar {
                 Trainer::new(CrossEntropy::default(), Adam::new(0.01)).clip(Clip::Norm(0.5))
             }
 
+            fn rows_and_columns() -> Branches<R> {
+                let columns = Chain::new().layer("transpose", Transpose::new(SHAPE.t, 1));
+                Branches::concat()
+                    .branch("rows", Chain::new().layer("lstm", Lstm::new(4).last()))
+                    .branch("columns", columns.layer("gru", Gru::new(3).last()))
+            }
+
+            fn residual() -> Branches<R> {
+                let conv = Chain::new().layer("conv", Conv1d::new(SHAPE.f, 3).padding(1));
+                Branches::residual("conv", conv.layer("dropout", Dropout::new(0.2)))
+            }
+
             fn layers(scalar: &str) {
                 each!(scalar, classes(), trainer(), {
                     "mean": Pool::mean();
@@ -128,6 +140,9 @@ macro_rules! of_scalar {
                     "last": Pool::last();
                     "conv2d, max": Conv2d::new(1, 5, [3, 2]).padding([1, 1]), Pool2d::max(5, [2, 2]), Lstm::new(4).last();
                     "two conv2d, mean": Conv2d::new(1, 7, [4, 3]).stride([1, 2]), Conv2d::new(7, 3, [2, 2]), Pool2d::mean(3, [2, 1]), Pool::last();
+                    "attention": Rnn::new(4), AttentionPool::new();
+                    "rows and columns": rows_and_columns();
+                    "residual": residual(), Pool::max();
                     "global": Conv2d::new(5, 18, [2, 1]), Pool2d::global_mean(9);
                 });
                 each!(scalar, step_classes(), trainer(), {

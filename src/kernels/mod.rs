@@ -19,6 +19,7 @@ mod outer;
 pub mod peephole;
 pub mod pool;
 mod product;
+mod rows;
 pub mod simd;
 mod softmax;
 mod streams;
@@ -122,6 +123,11 @@ pub trait Kernels: simd::Num {
     fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]);
     /// Adds dy to the rows x of dw.
     fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]);
+
+    /// y[r, l] += a[l] x[r, l], for all rows; a is `[lanes]`.
+    fn add_scaled_rows(x: &[Self], a: &[Self], y: &mut [Self]);
+    /// y[l] = Σᵣ a[r, l] b[r, l]; y is `[lanes]`.
+    fn row_dots(a: &[Self], b: &[Self], y: &mut [Self]);
 
     // Whole vectors of parameters and gradients.
 
@@ -278,6 +284,18 @@ macro_rules! kernels {
             }
             fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]) {
                 embedding::backward(lookup, dy, width, dw);
+            }
+            fn add_scaled_rows(x: &[Self], a: &[Self], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || rows::add_scaled(x, a, y),
+                );
+            }
+            fn row_dots(a: &[Self], b: &[Self], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || rows::dots(a, b, y),
+                );
             }
             fn accumulate(a: &mut [Self], b: &[Self]) {
                 simd::vectorized(

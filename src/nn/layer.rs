@@ -354,6 +354,11 @@ impl<'a> Build<'a> {
         Build { input, layout: self.layout, prefix }
     }
 
+    /// The number of parameters declared so far, of this layer and of those before it.
+    pub(crate) fn declared(&self) -> usize {
+        self.layout.len()
+    }
+
     fn full_name(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }

@@ -155,9 +155,11 @@
 //! [`rnn::cell`] has the rules; `examples/custom_cell.rs` trains one.
 
 mod activation;
+mod attention_pool;
 mod conv;
 mod dropout;
 mod embedding;
+mod join;
 mod layer;
 mod layer_norm;
 mod linear;
@@ -167,13 +169,16 @@ mod pool;
 mod pool2d;
 mod registry;
 pub mod rnn;
+mod transpose;
 mod wiring;
 
 pub use crate::description::Description;
 pub use activation::Activation;
+pub use attention_pool::AttentionPool;
 pub use conv::{Conv1d, Conv2d};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
+pub use join::{Branches, Chain};
 pub use layer::{
     Backward, Build, Built, Context, Features, Forward, InvalidInput, Layer, Mode, Plan, Sizes, Step,
 };
@@ -185,4 +190,5 @@ pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, 
 pub use pool::Pool;
 pub use pool2d::Pool2d;
 pub use rnn::{Gru, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
+pub use transpose::Transpose;
 pub use wiring::{Kept, Wiring};

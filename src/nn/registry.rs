@@ -1,14 +1,20 @@
 //! Making built-in layers from their saved descriptions.
 
 use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
-use super::{Conv1d, Conv2d, Dropout, Embedding, LayerNorm, LayerNormLstm, PeepholeLstm, Pool, Pool2d};
+use super::{
+    AttentionPool, Branches, Conv1d, Conv2d, Dropout, Embedding, LayerNorm, LayerNormLstm, PeepholeLstm,
+    Pool, Pool2d, Transpose,
+};
 use crate::{Error, Real, Result};
 
-/// The built-in layer with this description.
+/// The built-in layer with this description; `load` makes the layers within it.
 ///
 /// # Errors
 /// [`Error::Config`] for a kind that is not built in, or settings that do not belong to it.
-pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Result<Box<dyn Layer<R>>> {
+pub(crate) fn layer<R: Real>(
+    Description { kind, config }: Description,
+    load: &dyn Fn(Description) -> Result<Box<dyn Layer<R>>>,
+) -> Result<Box<dyn Layer<R>>> {
     let bad = |e: serde_json::Error| Error::config(&kind, e.to_string());
     let layer: Box<dyn Layer<R>> = match kind.as_str() {
         "lstm" => Box::new(serde_json::from_value::<Lstm>(config).map_err(bad)?),
@@ -23,6 +29,9 @@ pub(crate) fn layer<R: Real>(Description { kind, config }: Description) -> Resul
         "embedding" => Box::new(serde_json::from_value::<Embedding>(config).map_err(bad)?),
         "layer_norm" => Box::new(serde_json::from_value::<LayerNorm>(config).map_err(bad)?),
         "pool" => Box::new(serde_json::from_value::<Pool>(config).map_err(bad)?),
+        "attention_pool" => Box::new(serde_json::from_value::<AttentionPool>(config).map_err(bad)?),
+        "branches" => Box::new(Branches::from_config(config, load)?),
+        "transpose" => Box::new(serde_json::from_value::<Transpose>(config).map_err(bad)?),
         "conv1d" => Box::new(serde_json::from_value::<Conv1d>(config).map_err(bad)?),
         "conv2d" => Box::new(serde_json::from_value::<Conv2d>(config).map_err(bad)?),
         "pool2d" => Box::new(serde_json::from_value::<Pool2d>(config).map_err(bad)?),

@@ -73,7 +73,7 @@ pub struct Graph<'a, R> {
     /// The lengths that the last of these layers set.
     lengths: Option<Value>,
     export: &'a Export,
-    layer: &'a str,
+    layer: String,
     input: Shape,
     /// The layer's own among `params`.
     range: Range<usize>,
@@ -89,7 +89,7 @@ impl<'a, R: Real> Graph<'a, R> {
             steps,
             lengths: None,
             export,
-            layer: "",
+            layer: String::new(),
             input: Shape::new(steps, 0),
             range: 0..0,
             proto,
@@ -97,13 +97,42 @@ impl<'a, R: Real> Graph<'a, R> {
     }
 
     /// Begins the export of another layer: its name, the shape of its input, and which parameters are its own.
-    pub(crate) fn enter(&mut self, layer: &'a str, input: Shape, range: Range<usize>) {
-        (self.layer, self.input, self.range) = (layer, input, range);
+    pub(crate) fn enter(&mut self, layer: &str, input: Shape, range: Range<usize>) {
+        (self.layer, self.input, self.range) = (layer.to_owned(), input, range);
+    }
+
+    /// Exports a layer within this one, which is called `layer.name`: what a layer that holds others does for each. With it
+    /// come the shape of its input, and which of this layer's parameters are its own.
+    ///
+    /// # Errors
+    /// As `export`, which says the name.
+    pub fn within(
+        &mut self,
+        name: &str,
+        (input, range): (Shape, Range<usize>),
+        export: impl FnOnce(&mut Self) -> Result<Value>,
+    ) -> Result<Value> {
+        let outer = (self.layer.clone(), self.input, self.range.clone());
+        let first = self.range.start;
+        self.enter(&format!("{}.{name}", outer.0), input, first + range.start..first + range.end);
+        let value = export(self).map_err(|e| e.within(name));
+        (self.layer, self.input, self.range) = outer;
+        value
+    }
+
+    /// The lengths as they are now, so that each branch begins with them.
+    pub(crate) fn lengths_before(&self) -> (usize, Option<Value>) {
+        (self.steps, self.lengths.clone())
+    }
+
+    /// Sets the lengths to what they were.
+    pub(crate) fn restore_lengths(&mut self, (steps, lengths): (usize, Option<Value>)) {
+        (self.steps, self.lengths) = (steps, lengths);
     }
 
     /// The layer's name.
-    pub fn layer(&self) -> &'a str {
-        self.layer
+    pub fn layer(&self) -> &str {
+        &self.layer
     }
 
     /// The shape of the layer's input for one sample; the graph may be run on sequences of another length.

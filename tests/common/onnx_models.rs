@@ -4,8 +4,8 @@
 
 use bptt::data::Normalize;
 use bptt::nn::{
-    Activation, Conv1d, Conv2d, Dropout, Embedding, Gru, Layer, LayerNorm,
-    Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Workspace,
+    Activation, AttentionPool, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru, Layer, LayerNorm,
+    Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Transpose, Workspace,
 };
 use bptt::prune::Units;
 use bptt::{Init, Model, Real, Shape, rng};
@@ -77,6 +77,8 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     let words = builder(Shape::new(6, 1)).layer("embedding", Embedding::new(11, 5));
     cases.push(Case { indices: Some(11), ..case("embedding", words, vec![]) });
     convolutions(&mut cases);
+    alone(&mut cases, "attention_pool", AttentionPool::new());
+    joined(&mut cases);
     cases.push(everything());
     cases.push(compacted());
     // Layers above one that has left a single step.
@@ -112,6 +114,23 @@ fn convolutions<R: Real>(cases: &mut Vec<Case<R>>) {
         .layer("above", Conv2d::new(2, 3, [2, 2]).causal());
     let stacks = [("conv", 0, 3, 5, false), ("above", 1, 1, 4, false)].map(stack).to_vec();
     cases.push(case("causal", causal, stacks));
+}
+
+/// Layers that hold layers.
+fn joined<R: Real>(cases: &mut Vec<Case<R>>) {
+    let columns = || Chain::new().layer("transpose", Transpose::new(5, 2));
+    let conv = |out| Chain::new().layer("conv", Conv1d::new(out, 3).stride(2).padding(1));
+    let ends = Branches::concat()
+        .branch("columns", columns().layer("linear", Linear::new(3)).layer("max", Pool::max()))
+        .branch("rows", conv(2).layer("mean", Pool::mean()));
+    cases.push(case("branches", builder(Shape::new(5, 6)).layer("branches", ends), vec![]));
+    let sum = Branches::sum().branch("a", conv(4)).branch("b", conv(4).layer("tanh", Activation::tanh()));
+    let residual = Branches::residual("f", Chain::new().layer("linear", Linear::new(6)));
+    let steps = builder(Shape::new(7, 6)).layer("residual", residual).layer("sum", sum);
+    cases.push(case("sums", steps.layer("gru", Gru::new(3)), vec![stack(("gru", 2, 1, 3, false))]));
+    let turned =
+        builder(Shape::new(5, 6)).layer("transpose", Transpose::new(5, 2)).layer("lstm", Lstm::new(3).last());
+    cases.push(case("transpose", turned, vec![stack(("lstm", 1, 1, 3, true))]));
 }
 
 fn builder<R: Real>(input: Shape) -> ModelBuilder<R> {

@@ -131,12 +131,25 @@ impl Conform {
     where
         L: Layer<f32> + Layer<f64> + 'static,
     {
-        let mut held = Conformance::new("layer", Layer::<f64>::describe(&make()).kind);
-        let boxed = || Box::new(make()) as _;
-        let check = LayerCheck::<f64>::new(self, &boxed, input)?;
+        self.boxed_layer(&|| Box::new(make()), &|| Box::new(make()), input)
+    }
+
+    /// As [`layer`](Self::layer), for a layer of another type in f32 than in f64, such as
+    /// [`Branches`](crate::nn::Branches).
+    ///
+    /// # Errors
+    /// As for [`layer`](Self::layer).
+    pub fn boxed_layer(
+        &self,
+        single: &dyn Fn() -> Box<dyn Layer<f32>>,
+        double: &dyn Fn() -> Box<dyn Layer<f64>>,
+        input: Shape,
+    ) -> Result<Conformance> {
+        let mut held = Conformance::new("layer", double().describe().kind);
+        let check = LayerCheck::<f64>::new(self, double, input)?;
         check.lengths(&mut held)?;
         check.bits(&mut held)?;
-        LayerCheck::<f32>::new(self, &|| Box::new(make()), input)?.bits(&mut held)?;
+        LayerCheck::<f32>::new(self, single, input)?.bits(&mut held)?;
         check.gradients(&mut held)?;
         check.saving(&mut held)?;
         Ok(held)

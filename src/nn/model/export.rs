@@ -103,7 +103,10 @@ fn steps_out<R: Real>(model: &Model<R>) -> Result<Dimension> {
         Ok(features.shape.t)
     };
     let t = model.input_shape().t;
-    Ok(match [of(t)?, of(t + 1)?] {
+    // A layer may accept only as many steps as there are.
+    let now = of(t)?;
+    let Ok(more) = of(t + 1) else { return Ok(Dimension::Fixed(now)) };
+    Ok(match [now, more] {
         [now, more] if now == more => Dimension::Fixed(now),
         [now, more] if now == t && more == t + 1 => Dimension::Named("time"),
         _ => Dimension::Unknown,

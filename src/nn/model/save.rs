@@ -61,6 +61,15 @@ impl Header {
     }
 }
 
+/// Makes the layers that it knows from their descriptions.
+type Custom<'a, R> = &'a dyn Fn(&Description) -> Option<Box<dyn Layer<R>>>;
+
+/// Makes a layer and those within it: by `custom`, or those that are built in.
+fn make<R: Real>(description: Description, custom: Custom<'_, R>) -> Result<Box<dyn Layer<R>>> {
+    let own = custom(&description);
+    own.map_or_else(|| registry::layer(description, &|inner| make(inner, custom)), Ok)
+}
+
 impl<R: Real> Model<R> {
     /// Saves the model: tensors under PyTorch's names, and in the metadata all that [`load`](Model::load) needs.
     ///
@@ -164,8 +173,7 @@ impl<R: Real> Model<R> {
         let header = Header::read(path, file.metadata()?)?;
         let mut builder = ModelBuilder::new(header.input).normalize(header.normalize).classes(header.classes);
         for NamedLayer { name, layer: description } in header.layers {
-            let own = layer(&description);
-            let layer = own.map_or_else(|| registry::layer(description), Ok).map_err(at)?;
+            let layer = make(description, &layer).map_err(at)?;
             builder = builder.boxed(&name, layer);
         }
         // Memory is allocated only for what the file really holds.
