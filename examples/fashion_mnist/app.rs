@@ -2,6 +2,7 @@
 
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
+mod models;
 #[path = "../shared/paper.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod paper;
@@ -38,6 +39,9 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     data: Option<PathBuf>,
+    /// What the model is made of; the other two have their own cells and sizes
+    #[arg(long, value_enum, default_value_t = models::Layers::Recurrent)]
+    model: models::Layers,
     /// Recurrent cell
     #[arg(long, value_enum, default_value_t = Cell::Lstm)]
     cell: Cell,
@@ -206,7 +210,7 @@ pub fn run(args: &Args, stop: Arc<AtomicBool>, ranks: &Ranks<'_>) -> program::Re
         (train, Some(valid))
     };
 
-    let mut model = phases.recipe.model(&args.network(), &train, args.seed)?;
+    let mut model = args.model.build(phases.recipe, (&args.network(), args.seed), &train)?;
     ranks.say(format!("{model}\n"));
     match &valid {
         Some(valid) => {

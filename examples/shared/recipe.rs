@@ -2,7 +2,7 @@
 
 use bptt::data::{Augment, Dataset, DatasetExt, FashionMnist};
 use bptt::loss::{CrossEntropy, Loss, MultiMargin, Nll};
-use bptt::nn::{Linear, LogSoftmax, Lstm, Rnn};
+use bptt::nn::{Linear, LogSoftmax, Lstm, ModelBuilder, Rnn};
 use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
 use bptt::train::schedule::OneCycle;
 use bptt::train::{Clip, History};
@@ -115,15 +115,24 @@ impl Recipe {
     /// The network, for images like `train`'s.
     pub fn model(&self, network: &Network, train: &dyn Dataset<Elem = f32>, seed: u64) -> Result<Model> {
         let Network { cell, hidden, layers } = *network;
+        self.model_of(train, seed, |builder| match cell {
+            Cell::Lstm => builder.layer("lstm", Lstm::new(hidden).layers(layers).last()),
+            Cell::Rnn => builder.layer("rnn", Rnn::new(hidden).layers(layers).last()),
+        })
+    }
+
+    /// A network of the layers that `layers` adds, with a linear one on top.
+    pub fn model_of(
+        &self,
+        train: &dyn Dataset<Elem = f32>,
+        seed: u64,
+        layers: impl FnOnce(ModelBuilder<f32>) -> ModelBuilder<f32>,
+    ) -> Result<Model> {
         let mut builder = Model::builder(train.shape()).classes(FashionMnist::CLASSES);
         if self.normalize {
             builder = builder.normalize(train.mean_sd()?);
         }
-        builder = match cell {
-            Cell::Lstm => builder.layer("lstm", Lstm::new(hidden).layers(layers).last()),
-            Cell::Rnn => builder.layer("rnn", Rnn::new(hidden).layers(layers).last()),
-        };
-        builder = builder.layer("linear", Linear::new(FashionMnist::CLASSES.len()));
+        builder = layers(builder).layer("linear", Linear::new(FashionMnist::CLASSES.len()));
         if self.loss == Criterion::Nll {
             builder = builder.layer("log_softmax", LogSoftmax);
         }
