@@ -20,14 +20,10 @@ const WAYS: Ways = [
 /// The names of the ways in charts.
 const NAMES: [&str; 7] = ["random", "fresh", "hardest", "hardest anew", "CCS", "DUAL", "InfoBatch"];
 
-/// The share that CCS cuts: the fewer patterns are kept, the more.
+/// The share that CCS cuts: none of what is hard as long as half of the patterns are kept. A cut of a tenth at 60 % cost
+/// more on validation images, in a run of 8 epochs, than choosing at random.
 fn cut(share: f64) -> f64 {
-    match share {
-        share if share > 0.7 => 0.05,
-        share if share > 0.5 => 0.1,
-        share if share > 0.3 => 0.2,
-        _ => 0.3,
-    }
+    if share > 0.5 { 0.0 } else { 0.1 }
 }
 
 /// The share that InfoBatch leaves out of the learned patterns, in place of a share that it keeps.
@@ -135,7 +131,8 @@ impl Plan {
             long: true,
             title: "How many of the hardest to leave out",
             text: "CCS cuts the patterns with the smallest area under the margin before it chooses: many of them have wrong \
-                   classes. The cuts of the section before were chosen by these figures.",
+                   classes. The section before cuts none of them at 80 and 60 % and a tenth at 40 and 20 %; these figures \
+                   say what other cuts do.",
             tables,
             figures: vec![figure],
         }
