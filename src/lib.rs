@@ -60,8 +60,8 @@
 //! # Features
 //!
 //! - `rayon` (default) spreads minibatches over all cores. Without it there is one thread, and the results are the same.
-//! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere. It adds six
-//!   crates, prost among them.
+//! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere, and models from
+//!   the ONNX files of others. It adds six crates, prost among them.
 //!
 //! # Debug builds
 //!

@@ -14,7 +14,7 @@ use bptt::nn::{
     Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm,
     Linear, Lstm,
 };
-use bptt::onnx::{Export, Graph, OPSET, Value};
+use bptt::onnx::{Export, Graph, Import, OPSET, Value};
 use bptt::prune::Magnitude;
 use bptt::{Init, Model, Real, Result, Shape};
 use models::{Run, cases};
@@ -399,4 +399,136 @@ fn what_onnx_cannot_say_is_refused() {
         refused(Lstm::new(5).proj_size(3)),
         "`lstm: proj_size`: found 3, expected none: the LSTM of ONNX has no projection"
     );
+}
+
+// --- import ---
+
+/// The largest difference of two arrays of the same number of values.
+fn difference<'a>(a: impl IntoIterator<Item = &'a f32>, b: impl IntoIterator<Item = &'a f32>) -> f32 {
+    a.into_iter().zip(b).fold(0.0, |largest, (a, b)| largest.max((a - b).abs()))
+}
+
+#[test]
+fn our_own_exports_come_back_to_the_bit() {
+    for case in cases::<f32>() {
+        // A dropout alone leaves nothing in the graph.
+        if case.name == "dropout" {
+            continue;
+        }
+        let bytes = Export::new().to_bytes(&case.model).unwrap();
+        let imported =
+            Import::new().from_bytes::<f32>(&bytes).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        assert!(imported.notes.is_empty(), "{}: {:?}", case.name, imported.notes);
+        let run = case.plain(3);
+        let found = imported.model.predict(&run.inputs[0].1).unwrap();
+        assert_eq!(found, run.outputs[0].1, "{}", case.name);
+    }
+    let model: Model<f64> = Model::builder(Shape::new(4, 3))
+        .layer("a.b", Gru::new(5).last())
+        .layer("c", Linear::new(2))
+        .build(3)
+        .unwrap();
+    let imported = Import::new().from_bytes::<f64>(&Export::new().to_bytes(&model).unwrap()).unwrap();
+    let x = ndarray::Array3::from_shape_fn((2, 4, 3), |(i, t, f)| (3 * i + 2 * t + f) as f64 / 7.0);
+    assert_eq!(imported.model.predict(&x).unwrap(), model.predict(&x).unwrap());
+}
+
+/// States and lengths that are inputs of the file are a matter of the data here.
+#[test]
+fn exports_with_states_come_back() {
+    let model: Model = Model::builder(Shape::new(4, 3))
+        .layer("lstm", Lstm::new(5).layers(2).bidirectional())
+        .layer("linear", Linear::new(2))
+        .build(3)
+        .unwrap();
+    let bytes = Export::new().states().to_bytes(&model).unwrap();
+    let open = Import::new().from_bytes::<f32>(&bytes).unwrap_err().to_string();
+    assert!(open.ends_with("an open number of steps: set it by `Import::steps`"), "{open}");
+    let imported = Import::new().steps(4).from_bytes::<f32>(&bytes).unwrap();
+    assert_eq!(imported.notes.len(), 4, "{:?}", imported.notes);
+    let x = ndarray::Array3::from_shape_fn((2, 4, 3), |(i, t, f)| (3 * i + 2 * t + f) as f32 / 7.0);
+    assert_eq!(imported.model.predict(&x).unwrap(), model.predict(&x).unwrap());
+}
+
+/// Models of PyTorch, by both exporters, and single operators, from `tests/fixtures/make_onnx_fixtures.py`.
+#[test]
+fn models_of_others() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let file: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("cases.json")).unwrap()).unwrap();
+    let numbers = |value: &serde_json::Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for case in file["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let imported = match Import::new().read::<f32>(folder.join(format!("{name}.onnx"))) {
+            Ok(imported) => imported,
+            Err(e) => {
+                faults.push(format!("{name}: {e}"));
+                continue;
+            }
+        };
+        let Shape { t, f } = imported.model.input_shape();
+        let x = ndarray::Array3::from_shape_vec((3, t, f), numbers(&case["input"])).unwrap();
+        let (found, expected) = (imported.model.predict(&x).unwrap(), numbers(&case["output"]));
+        let off = difference(&found, &expected);
+        println!("{name:22} largest difference {off:.1e}");
+        if found.len() != expected.len() || off > 2e-6 {
+            faults.push(format!("{name}: {} values, {off:e} off", found.len()));
+        }
+        count += 1;
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert_eq!(count, 27);
+}
+
+#[test]
+fn all_that_is_not_understood_is_named() {
+    let model: Model = Model::builder(Shape::new(4, 3))
+        .layer("lstm", Lstm::new(5))
+        .layer("linear", Linear::new(2))
+        .build(3)
+        .unwrap();
+    let file = decoded(&Export::new(), &model);
+    let fault = |change: &dyn Fn(&mut ModelProto)| {
+        let mut file = file.clone();
+        change(&mut file);
+        let error = Import::new().from_bytes::<f32>(&file.encode_to_vec()).unwrap_err().to_string();
+        error.strip_prefix("<bytes>: ").unwrap_or(&error).to_owned()
+    };
+    let lstm = |file: &mut ModelProto, change: &dyn Fn(&mut proto::NodeProto)| {
+        change(file.graph.node.iter_mut().find(|node| node.op_type == "LSTM").unwrap());
+    };
+    let set = |name: &str, value: proto::AttributeProto| {
+        let name = name.to_owned();
+        move |node: &mut proto::NodeProto| {
+            node.attribute.retain(|attribute| attribute.name != name);
+            node.attribute.push(proto::AttributeProto { name: name.clone(), ..value.clone() });
+        }
+    };
+    let clip = proto::AttributeProto { f: Some(3.0), ..Default::default() };
+    let clipped = fault(&|file| lstm(file, &set("clip", clip.clone())));
+    assert!(clipped.contains("LSTM `") && clipped.contains("`: clip 3"), "{clipped}");
+    let reverse = proto::AttributeProto { s: Some(b"reverse".to_vec()), ..Default::default() };
+    assert!(fault(&|file| lstm(file, &set("direction", reverse.clone()))).contains("direction `reverse`"));
+    let hard = vec![b"HardSigmoid".to_vec(), b"Tanh".to_vec(), b"Tanh".to_vec()];
+    let hard = proto::AttributeProto { strings: hard, ..Default::default() };
+    assert!(
+        fault(&|file| lstm(file, &set("activations", hard.clone()))).contains("activations [\"hardsigmoid\"")
+    );
+    // The first node that fails, and every unknown operator after it.
+    let both = fault(&|file| {
+        lstm(file, &set("clip", clip.clone()));
+        file.graph.node.iter_mut().filter(|n| n.op_type == "Add").for_each(|n| n.op_type = "Erf".into());
+    });
+    assert!(both.contains("clip 3") && both.contains("Erf `"), "{both}");
+    assert!(fault(&|file| file.opset_import[0].version = 99).starts_with("found opset 99, expected at most"));
+    assert!(fault(&|file| file.opset_import.clear()).contains("no opset"));
+    assert!(fault(&|file| file.graph.output.clear()).contains("no output"));
+    let short = fault(&|file| file.graph.initializer[0].raw_data.truncate(8));
+    assert!(short.contains("2 values in a tensor of shape"), "{short}");
+    let away = fault(&|file| file.graph.initializer[0].data_location = 1);
+    assert!(away.contains("data in the file ``"), "{away}");
+    assert!(Import::new().from_bytes::<f32>(b"no model").is_err());
 }

@@ -193,7 +193,14 @@ impl<'a, R: Real> Graph<'a, R> {
     fn initializer(&mut self, name: String, data_type: i32, shape: &[usize], raw_data: Vec<u8>) -> Value {
         if !self.proto.initializer.iter().any(|tensor| tensor.name == name) {
             let dims = shape.iter().map(|&size| size as i64).collect();
-            self.proto.initializer.push(TensorProto { dims, data_type, name: name.clone(), raw_data });
+            let name = name.clone();
+            self.proto.initializer.push(TensorProto {
+                dims,
+                data_type,
+                name,
+                raw_data,
+                ..TensorProto::default()
+            });
         }
         Value(name)
     }
@@ -340,6 +347,7 @@ fn node(
         name,
         op_type: op.to_owned(),
         attribute: attributes.iter().map(|&(name, value)| value.named(name)).collect(),
+        domain: String::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Models as ONNX files, for inference elsewhere: in ONNX Runtime, tract, or anything else that reads the format.
+//! Models as ONNX files, for inference elsewhere: in ONNX Runtime, tract, or anything else that reads the format; and models from
+//! the ONNX files of others, by [`Import`].
 //!
 //! Most programs need only [`Model::export_onnx`](crate::Model::export_onnx); [`Export`] adds inputs and outputs. The graph does what
 //! [`predict`](crate::Model::predict) does, including the normalisation, so its input is raw samples. Dropout is left out.
@@ -43,12 +44,14 @@
 //! A layer without it makes the export an error that names the layer.
 
 mod graph;
+mod import;
 pub(crate) mod proto;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use graph::Dimension;
 pub use graph::{Attribute, Graph, Value};
+pub use import::{Import, Imported};
 
 /// The version of ONNX's operators.
 pub const OPSET: i64 = 17;

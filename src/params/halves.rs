@@ -1,12 +1,12 @@
 //! Floating-point numbers of 16 bits, widened.
 
 /// Numbers of 16 bits, little-endian.
-pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
+pub(crate) fn read(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
     bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b))
 }
 
 /// IEEE 754's binary16: a sign, 5 bits of exponent, 10 of fraction. Exact.
-pub(super) fn f16(bits: u16) -> f64 {
+pub(crate) fn f16(bits: u16) -> f64 {
     let (exponent, fraction) = (bits >> 10 & 0x1f, f64::from(bits & 0x3ff));
     let magnitude = match exponent {
         0 => fraction * 2f64.powi(-24),
@@ -18,7 +18,7 @@ pub(super) fn f16(bits: u16) -> f64 {
 }
 
 /// The upper half of an `f32`. Exact.
-pub(super) fn bf16(bits: u16) -> f64 {
+pub(crate) fn bf16(bits: u16) -> f64 {
     f64::from(f32::from_bits(u32::from(bits) << 16))
 }
 

@@ -4,7 +4,7 @@ mod arena;
 mod checked;
 mod foreign;
 mod groups;
-mod halves;
+pub(crate) mod halves;
 mod init;
 mod layout;
 mod mismatch;
