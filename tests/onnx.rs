@@ -408,21 +408,39 @@ fn difference<'a>(a: impl IntoIterator<Item = &'a f32>, b: impl IntoIterator<Ite
     a.into_iter().zip(b).fold(0.0, |largest, (a, b)| largest.max((a - b).abs()))
 }
 
+/// Whether every layer of a model is of a kind that is read.
+fn only_read(model: &Model) -> bool {
+    const OTHERS: [&str; 6] = ["attention_pool", "branches", "transpose", "conv1d", "conv2d", "pool2d"];
+    let summary = model.to_string();
+    let mut kinds = summary.lines().filter_map(|row| row.split_whitespace().nth(1));
+    !kinds.any(|kind| OTHERS.contains(&kind))
+}
+
 #[test]
 fn our_own_exports_come_back_to_the_bit() {
+    let mut count = 0;
     for case in cases::<f32>() {
         // A dropout alone leaves nothing in the graph.
         if case.name == "dropout" {
             continue;
         }
         let bytes = Export::new().to_bytes(&case.model).unwrap();
-        let imported =
-            Import::new().from_bytes::<f32>(&bytes).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let imported = match Import::new().from_bytes::<f32>(&bytes) {
+            Ok(imported) => imported,
+            // Whatever else a model has is refused, never misread.
+            Err(e) if !only_read(&case.model) => {
+                assert!(e.to_string().starts_with("<bytes>: found what this crate does not read: "), "{e}");
+                continue;
+            }
+            Err(e) => panic!("{}: {e}", case.name),
+        };
+        count += usize::from(only_read(&case.model));
         assert!(imported.notes.is_empty(), "{}: {:?}", case.name, imported.notes);
         let run = case.plain(3);
         let found = imported.model.predict(&run.inputs[0].1).unwrap();
         assert_eq!(found, run.outputs[0].1, "{}", case.name);
     }
+    assert!(count > 60, "{count} models");
     let model: Model<f64> = Model::builder(Shape::new(4, 3))
         .layer("a.b", Gru::new(5).last())
         .layer("c", Linear::new(2))
