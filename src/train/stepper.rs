@@ -461,7 +461,8 @@ impl<'a, R: Real> Stepper<'a, R> {
     /// bit, if gradients are not clipped by their norm, which is summed in another order, and nothing is dropped
     /// out. A unit that is dead without being pruned, such as one that
     /// [`GroupLasso`](super::GroupLasso) has emptied, might have come to life again; it is cut, if it is dead in the averages
-    /// too. In a [stateful](super::Trainer::stateful) run, states begin at 0 again.
+    /// too. In a [stateful](super::Trainer::stateful) run, states begin at 0 again. In a run of several ranks, every rank calls this
+    /// after the same step.
     ///
     /// # Errors
     /// Those of [`Model::compact`], and [`Error::Mismatch`] if the model is not the stepper's; nothing is changed then.
