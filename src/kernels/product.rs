@@ -275,6 +275,11 @@ impl<R: Num> Block<'_, R> {
 
     /// M rows and N vectors, all in registers.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        clippy::manual_memcpy,
+        reason = "constant bounds keep `acc` in registers"
+    )]
     fn tile<S: Simd, const M: usize, const N: usize>(self, s: S, first: usize, lane: usize, y: &mut [R]) {
         let Self { bias, w, line, xs, start, lanes } = self;
         let width = R::lanes::<S>();

@@ -16,6 +16,7 @@ use crate::{Model, Real, Result, Scalar};
 pub(super) const SLOTS: usize = 16;
 
 /// Lanes come in multiples of this, in either scalar type.
+#[allow(clippy::assertions_on_constants, clippy::eq_op, reason = "true as long as both are the same number")]
 const QUANTUM: usize = {
     assert!(f32::QUANTUM == f64::QUANTUM);
     f32::QUANTUM
