@@ -57,7 +57,7 @@ impl Plan {
         let table = |caption: String, rows: Vec<Row>| Table { caption, head: "patterns", rows };
         let mut tables = vec![table("All. Accuracy on the test images".into(), vec![all.clone()])];
         for equal_steps in [false, true] {
-            let equal = if equal_steps { "as many steps as on all patterns" } else { "20 epochs" };
+            let equal = if equal_steps { "as many steps as on all patterns" } else { "as many epochs" };
             for (caption, way) in WAYS {
                 let rows = self.shares().iter().map(|&share| {
                     let (way, percent) = (way(share), (100.0 * share).round());
@@ -98,9 +98,9 @@ impl Plan {
                    those of the choice and the training together, on one thread.",
             tables,
             figures: vec![
-                over_share("20 epochs", 1),
+                over_share("As many epochs", 1),
                 over_share("As many steps", 1 + WAYS.len()),
-                over_time("20 epochs: accuracy over time", 1),
+                over_time("As many epochs: accuracy over time", 1),
                 over_time("As many steps: accuracy over time", 1 + WAYS.len()),
             ],
         }
