@@ -1,10 +1,10 @@
 //! A training step allocates nothing, on any thread, once the first ones have warmed everything up; nor does a
 //! prediction by a `Predictor`, or a step of streams.
 //!
-//! One test at a time: the allocator counts what all threads of the process do.
+//! One test for all of them: the allocator counts what all threads of the process do, and while one test counts, the harness
+//! would start another or print its result.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::{Arrays, Batches, Dataset};
@@ -45,8 +45,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Only one of the tests may run at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+#[test]
+fn nothing_is_allocated() {
+    predictions_allocate_nothing();
+    pushes_allocate_nothing();
+    steps_with_labels_allocate_nothing();
+    steps_allocate_nothing();
+}
 
 /// A model of many layers, with three outputs at the last step.
 fn everything(input: Shape) -> Model {
@@ -71,9 +76,7 @@ fn everything(input: Shape) -> Model {
 }
 
 /// A server's predictions, once there is room for as many samples.
-#[test]
 fn predictions_allocate_nothing() {
-    let _alone = ALONE.lock().unwrap();
     let model: Model = Model::builder(Shape::new(5, 4))
         .layer("lstm", Lstm::new(7).layers(2).last())
         .layer("linear", Linear::new(3))
@@ -91,9 +94,7 @@ fn predictions_allocate_nothing() {
 }
 
 /// Streams: alone, side by side, and some of them.
-#[test]
 fn pushes_allocate_nothing() {
-    let _alone = ALONE.lock().unwrap();
     let model: Model = everything(Shape::new(5, 4));
     let x = Array2::<f32>::from_elem((100, 4), 0.5);
     let which: Vec<usize> = (0..100).rev().step_by(3).collect();
@@ -150,9 +151,7 @@ impl bptt::train::Callback<f32> for Rest {
 }
 
 /// CTC with labels and sequences of several lengths.
-#[test]
 fn steps_with_labels_allocate_nothing() {
-    let _alone = ALONE.lock().unwrap();
     let x = Array3::from_shape_fn((60, 9, 2), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
     let labels = (0..60).map(|i| vec![1 + i % 2; i % 4]);
     let data = Arrays::labels(x, labels, ["blank", "a", "b"]).unwrap();
@@ -177,9 +176,7 @@ fn steps_with_labels_allocate_nothing() {
 /// Three hundred steps with dropout, pruned, clipped, averaged and frozen weights, each tenth of them ragged, at 1, 2
 /// and 8 threads; and with a file of the run, but where that is written; and with
 /// states handed on.
-#[test]
 fn steps_allocate_nothing() {
-    let _alone = ALONE.lock().unwrap();
     let (samples, batch) = (930usize, 100);
     assert_eq!(samples.div_ceil(batch), STEPS);
     let x = Array3::from_shape_fn((samples, 5, 4), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
