@@ -98,6 +98,8 @@ mod names;
 pub mod nn;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+#[cfg(feature = "onnx")]
+mod onnx_graph;
 pub mod optim;
 mod par;
 pub mod params;

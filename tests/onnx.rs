@@ -4,7 +4,7 @@
 #[path = "common/onnx_models.rs"]
 mod models;
 #[allow(dead_code, missing_docs)]
-#[path = "../src/onnx/proto.rs"]
+#[path = "../src/onnx_graph/proto.rs"]
 mod proto;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backward, Build, Built, Description, Forward, Layer, Wiring};
 use crate::kernels::activation::Curve;
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::{Real, Result};
 
 /// An activation function, applied element by element.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
 use crate::kernels::{Band, Columns, Matrix, Start, packed_len};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Init, Real, Result, Seq, Shape};
 
 /// Reduces all time steps to their mean, weighted by how well each fits one learned query.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Description, Forward, Layer, Mode, Wiring};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::{Error, Real, Result, Shape};
 
 /// Sets values to 0 at random in training; otherwise it does nothing.

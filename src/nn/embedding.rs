@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer, Wiring};
 use crate::kernels::Lookup;
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Seq};
 

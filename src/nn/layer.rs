@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Wiring;
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::params::{Axis, Layout};
 use crate::shape::MAX_LANES;
 use crate::{Description, Init, Real, Result, Seq, SeqMut, Shape};

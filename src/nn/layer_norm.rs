@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backward, Build, Built, Description, Forward, Layer, Wiring};
 use crate::kernels::{Band, Norm};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Error, Init, Real, Result, Seq};
 
 /// Normalises the features of each time step of each sample.

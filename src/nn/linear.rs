@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backward, Build, Built, Description, Features, Forward, Layer, Wiring};
 use crate::kernels::{Band, Columns, Matrix, Start, packed_len};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Shape};
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Backward, Build, Built, Description, Forward, Layer, Wiring};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::shape::MAX_LANES;
 use crate::{Real, Result};
 

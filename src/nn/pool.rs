@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer, Wiring};
 use crate::kernels::pool::{self, Keep, Lane};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Real, Result, Seq, Shape};
 
 /// Reduces all time steps to one: the last, their mean, or the largest value of each feature.

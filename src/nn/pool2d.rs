@@ -9,7 +9,7 @@ use super::pool::Over;
 use super::{Backward, Build, Built, Description, Features, Forward, Layer};
 use crate::kernels::{Windows, pool};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Real, Result, Shape};
 
 /// Reduces what a window covers of each channel to its largest value or its mean; or all rows and columns, if it is

@@ -7,7 +7,7 @@ use super::conv::export;
 use super::conv::window;
 use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Error, Real, Result, Shape};
 
 /// Exchanges rows, which are time steps, and columns: a recurrent layer above reads the columns of an image.

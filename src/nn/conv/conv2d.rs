@@ -6,7 +6,7 @@ use super::window::{self, Window};
 use super::{Convolution, check_channels};
 use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Shape};
 

@@ -2,7 +2,7 @@
 
 use super::Convolution;
 use super::window::Window;
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Real, Result};
 
 impl Convolution {

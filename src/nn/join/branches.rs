@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Chain, ChainPlan};
 use crate::nn::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Real, Result, Seq, SeqMut, Shape, names};
 

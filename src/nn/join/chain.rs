@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::plans::Plans;
 use crate::nn::{Backward, Build, Context, Description, Features, Forward, Layer};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::shape::MAX_LANES;
 use crate::{Real, Result, Seq, SeqMut, Shape, names, rng};
 

@@ -6,8 +6,8 @@ use prost::Message;
 
 use super::Model;
 use crate::nn::{Build, Features};
-use crate::onnx::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::onnx::{Attribute, Dimension, Export, Graph, OPSET};
+use crate::onnx_graph::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
+use crate::onnx_graph::{Attribute, Dimension, Export, Graph, OPSET};
 use crate::params::Layout;
 use crate::{Error, Real, Result, Shape, atomic_write};
 

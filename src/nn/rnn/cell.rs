@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use crate::Error;
 use crate::kernels::activation::Curve;
 #[cfg(feature = "onnx")]
-use crate::onnx::Attribute;
+use crate::onnx_graph::Attribute;
 use crate::{Init, Real, Result};
 
 /// One time step of a cell, after a = b + W x + U h. Slices are `[H, lanes]` where nothing else is said.

@@ -4,7 +4,7 @@ use super::cell::{Cell, Operator};
 use super::layout::{Part, StackLayout};
 use super::packing::Weights;
 use super::recurrent::Recurrent;
-use crate::onnx::{Attribute, Graph, Value};
+use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Error, Real, Result};
 
 impl<C: Cell> Recurrent<C> {

@@ -11,7 +11,7 @@ use crate::Real;
 use crate::Result;
 use crate::kernels::{gru, gru_reset};
 #[cfg(feature = "onnx")]
-use crate::onnx::Attribute;
+use crate::onnx_graph::Attribute;
 
 /// The pointwise part of a GRU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

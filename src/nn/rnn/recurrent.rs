@@ -35,7 +35,7 @@ use super::passes::{Cache, Pass};
 use super::wiring::{group, projection};
 use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode, Plan, Step, Wiring};
 #[cfg(feature = "onnx")]
-use crate::onnx::{Graph, Value};
+use crate::onnx_graph::{Graph, Value};
 use crate::params::Axis;
 use crate::{Error, Init, Real, Result, Shape, memory};
 

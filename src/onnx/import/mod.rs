@@ -13,9 +13,9 @@ use std::path::Path;
 use prost::Message;
 use reader::Reader;
 
-use super::proto::ModelProto;
 use crate::data::Normalize;
 use crate::error::{BYTES, shorten};
+use crate::onnx_graph::proto::ModelProto;
 use crate::{Error, Model, Real, Result};
 
 /// The newest version of the operators whose definitions this module knows.

@@ -6,7 +6,7 @@ use super::axes::{self, Axis, Kind, index};
 use super::reader::{Data, Reader, Value, attribute, float, int};
 use super::stage::{Stage, StageKind};
 use super::tensor::Tensor;
-use crate::onnx::proto::NodeProto;
+use crate::onnx_graph::proto::NodeProto;
 
 /// The operators that are read.
 const KNOWN: [&str; 44] = [

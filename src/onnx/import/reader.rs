@@ -10,7 +10,7 @@ use super::stage::{Stage, StageKind};
 use super::tensor::Tensor;
 use crate::Shape;
 use crate::error::shorten;
-use crate::onnx::proto::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
+use crate::onnx_graph::proto::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 
 /// What is known about a value of the graph.
 #[derive(Clone, Debug)]

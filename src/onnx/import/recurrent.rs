@@ -7,7 +7,7 @@ use super::ops::{features, tensor};
 use super::reader::{Data, Piece, Reader, Value, attribute, int};
 use super::stage::{CellKind, Stage, StageKind};
 use super::tensor::Tensor;
-use crate::onnx::proto::NodeProto;
+use crate::onnx_graph::proto::NodeProto;
 
 /// How the fault of an input with other axes ends.
 pub(super) const EXPECTED_AXES: &str = ", expected time, batch and features";

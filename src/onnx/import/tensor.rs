@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::onnx::proto::TensorProto;
+use crate::onnx_graph::proto::TensorProto;
 use crate::params::halves;
 
 /// A constant: numbers of any type of the file, as f64, which holds all of them but large whole numbers.
