@@ -17,13 +17,13 @@ pub(super) fn recognise(bytes: &[u8], path: &Path) -> Option<String> {
                  torch.load('{file}', map_location='cpu', weights_only=True).items()}}, 'model.safetensors')"
             ),
         ),
-        Kind::Keras => (
-            "a file of Keras",
-            format!(
-                "import keras, safetensors.numpy as s; s.save_file({{w.path.replace('/', '.'): w.numpy() for w in \
-                 keras.saving.load_model('{file}').weights}}, 'model.safetensors')"
-            ),
-        ),
+        Kind::Keras => {
+            // A line does not do: gates have another order, kernels are transposed.
+            return Some(format!(
+                "it is a file of Keras; the script `scripts/keras_to_bptt.py` of bptt's repository converts it: python \
+                 keras_to_bptt.py '{file}' model.safetensors"
+            ));
+        }
         Kind::Numpy => (
             "a file of NumPy's `savez`",
             format!(
