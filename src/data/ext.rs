@@ -100,6 +100,43 @@ pub trait DatasetExt: Dataset {
         folds.into_iter().map(|parts| subsets(self, parts)).collect()
     }
 
+    /// Holds out whole groups at random for validation, as many as fit into `n_valid` samples: `groups` has a number for each
+    /// sample, that of a patient or a machine for example, and samples of one are never on both sides.
+    ///
+    /// # Errors
+    /// As for [`hold_out`](Self::hold_out); [`Error::Mismatch`] if there is not one group for each sample, or every group has
+    /// more than `n_valid` samples.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::{Arrays, DatasetExt};
+    /// use ndarray::Array3;
+    ///
+    /// let data = Arrays::classes(Array3::<f32>::zeros((6, 1, 1)), &[0; 6], ["a"])?;
+    /// let patients = [7, 7, 7, 8, 9, 9];
+    /// let (train, valid) = data.hold_out_groups(&patients, 2, 1)?;
+    /// let of = |i: &u32| patients[*i as usize];
+    /// assert!(valid.indices().iter().all(|i| !train.indices().iter().map(of).any(|group| group == of(i))));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    #[doc(alias = "GroupShuffleSplit")]
+    fn hold_out_groups(&self, groups: &[u64], n_valid: usize, seed: u64) -> Result<Split<'_, Self>> {
+        check_groups(self, groups)?;
+        subsets(self, split::hold_out_groups(groups, n_valid, seed)?)
+    }
+
+    /// Splits the samples into `k` folds of whole groups, of about the same size: `groups` has a number for each sample.
+    /// Each fold is the validation part once.
+    ///
+    /// # Errors
+    /// As for [`k_fold`](Self::k_fold); [`Error::Config`] if there are fewer than `k` groups; [`Error::Mismatch`] if there is
+    /// not one group for each sample.
+    #[doc(alias = "GroupKFold")]
+    fn k_fold_groups(&self, groups: &[u64], k: usize, seed: u64) -> Result<Vec<Split<'_, Self>>> {
+        check_groups(self, groups)?;
+        split::k_fold_groups(groups, k, seed)?.into_iter().map(|parts| subsets(self, parts)).collect()
+    }
+
     /// The samples that `rule` chooses: [`RandomSubset`](crate::data::RandomSubset) or a custom [`SelectionRule`].
     ///
     /// # Errors
@@ -184,6 +221,69 @@ pub trait DatasetExt: Dataset {
         Ok(classes)
     }
 
+    /// A weight for each class, in inverse proportion to how often it occurs: n / (k · n_c) for k classes, so that the mean
+    /// weight of all targets is 1. It is for [`CrossEntropy::weight`](crate::loss::CrossEntropy::weight).
+    ///
+    /// Steps without a class, which is negative, do not count. There are as many classes as names or, without names, as the
+    /// greatest class says.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the targets are not classes, or one never occurs.
+    ///
+    /// # Source
+    /// scikit-learn's `compute_class_weight("balanced")`; King & Zeng 2001, "Logistic regression in rare events data".
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::{Arrays, DatasetExt};
+    /// use bptt::loss::CrossEntropy;
+    /// use ndarray::Array3;
+    ///
+    /// let x = Array3::<f32>::zeros((4, 2, 1));
+    /// let data = Arrays::classes(x, &[0, 0, 0, 1], ["common", "rare"])?;
+    /// assert_eq!(data.class_weights()?, [4.0 / 6.0, 2.0]);
+    /// let loss = CrossEntropy::default().weight(data.class_weights()?);
+    ///
+    /// // Or weights of samples, by which losses are not divided:
+    /// assert_eq!(data.balanced_weights()?, [4.0 / 6.0, 4.0 / 6.0, 4.0 / 6.0, 2.0]);
+    /// let weights = data.balanced_weights()?;
+    /// let data = data.weights(weights)?;
+    /// # let _ = (loss, data);
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    fn class_weights(&self) -> Result<Vec<f64>> {
+        let classes = self.target_classes()?;
+        let known = || classes.iter().filter_map(|&class| usize::try_from(class).ok());
+        let names = self.class_names();
+        let count = if names.is_empty() { known().max().map_or(0, |class| class + 1) } else { names.len() };
+        let mut counts = vec![0_u32; count];
+        for class in known() {
+            let expected = || format!("less than {count}, the number of class names");
+            *counts.get_mut(class).ok_or_else(|| Error::mismatch("class", class, expected()))? += 1;
+        }
+        if let Some(class) = counts.iter().position(|&n| n == 0) {
+            let what =
+                names.get(class).map_or_else(|| format!("class {class}"), |name| format!("class `{name}`"));
+            return Err(Error::mismatch(what, "no target", "at least one, to weight it by"));
+        }
+        let n: f64 = counts.iter().map(|&n| f64::from(n)).sum();
+        Ok(counts.iter().map(|&of_class| n / (count as f64 * f64::from(of_class))).collect())
+    }
+
+    /// A weight for each sample, that of its class in [`class_weights`](Self::class_weights), for
+    /// [`Arrays::weights`](crate::data::Arrays::weights) or [`WeightedRandom`](crate::data::WeightedRandom): all classes weigh
+    /// the same in total.
+    ///
+    /// # Errors
+    /// As for `class_weights`; [`Error::Mismatch`] if samples do not have one class each.
+    fn balanced_weights(&self) -> Result<Vec<f64>> {
+        let weights = self.class_weights()?;
+        let classes = classes_to_stratify_by(self)?.into_iter();
+        let weight = |class: i64| usize::try_from(class).ok().and_then(|class| weights.get(class)).copied();
+        // A sample without a class has no loss to weight.
+        Ok(classes.map(|class| weight(class).unwrap_or(1.0)).collect())
+    }
+
     /// The values of all samples' targets, `[n, T', F']`.
     ///
     /// # Errors
@@ -202,6 +302,14 @@ pub trait DatasetExt: Dataset {
 }
 
 impl<D: Dataset + ?Sized> DatasetExt for D {}
+
+fn check_groups<D: Dataset + ?Sized>(data: &D, groups: &[u64]) -> Result<()> {
+    if groups.len() != data.len() {
+        let expected = format!("one for each of {} samples", data.len());
+        return Err(Error::mismatch("groups", groups.len(), expected));
+    }
+    Ok(())
+}
 
 fn subsets<D: Dataset + ?Sized>(data: &D, (train, valid): Parts) -> Result<Split<'_, D>> {
     Ok((Subset::new(data, train)?, Subset::new(data, valid)?))
@@ -276,6 +384,36 @@ mod tests {
         let images = Images::new(Array3::zeros((3, 1, 1)), vec![0; 3], ["a"]).unwrap();
         assert_eq!(images.first(2).unwrap().indices(), [0, 1]);
         assert!(images.first(4).unwrap_err().to_string().contains("found 3 samples, expected at least 4"));
+    }
+
+    #[test]
+    fn classes_weigh_the_same() {
+        let x = || Array3::<f32>::zeros((3, 4, 1));
+        let none = Arrays::<f32>::NO_CLASS;
+        // Of the second class there are 2 of 8: what is padded, and what has no class, does not count.
+        let y = ndarray::array![[0, 0, 0, 1], [0, 1, 1, 1], [0, 1, none, 0]];
+        let steps = Arrays::step_classes(x(), y, ["a", "b"]).unwrap().lengths([4, 1, 4]).unwrap();
+        assert_eq!(steps.class_weights().unwrap(), [8.0 / (2.0 * 6.0), 8.0 / (2.0 * 2.0)]);
+        assert!(steps.balanced_weights().unwrap_err().to_string().contains("one class for each sample"));
+        let missing = Arrays::classes(x(), &[0, 2, 2], ["a", "b", "c"]).unwrap();
+        let fault = missing.class_weights().unwrap_err().to_string();
+        assert_eq!(fault, "class `b`: found no target, expected at least one, to weight it by");
+        let all = Arrays::classes(x(), &[1, 0, 1], ["a", "b"]).unwrap();
+        assert_eq!(all.balanced_weights().unwrap(), [0.75, 1.5, 0.75]);
+        let values = Arrays::vectors(x(), ndarray::Array2::zeros((3, 1))).unwrap();
+        assert!(values.class_weights().is_err());
+    }
+
+    #[test]
+    fn every_sample_has_a_group() {
+        let images = Images::new(Array3::zeros((4, 1, 1)), vec![0; 4], ["a"]).unwrap();
+        for fault in
+            [images.hold_out_groups(&[1; 3], 1, 1).map(drop), images.k_fold_groups(&[1; 5], 2, 1).map(drop)]
+        {
+            let fault = fault.unwrap_err().to_string();
+            assert!(fault.ends_with("expected one for each of 4 samples"), "{fault}");
+        }
+        assert_eq!(images.k_fold_groups(&[1, 2, 2, 1], 2, 1).unwrap().len(), 2);
     }
 
     #[test]

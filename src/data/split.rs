@@ -1,4 +1,4 @@
-//! Hold-out and k-fold splits, both also stratified by class.
+//! Hold-out and k-fold splits, both also stratified by class, or by groups that stay together.
 //!
 //! Each function returns (training, validation) indices, both ascending: a trainer shuffles anyway, and reading in
 //! order is faster.
@@ -15,6 +15,8 @@ const HOLD_OUT: u64 = u64::from_be_bytes(*b"hold-out");
 const STRATIFIED: u64 = u64::from_be_bytes(*b"stratify");
 const K_FOLD: u64 = u64::from_be_bytes(*b"k-fold\0\0");
 const K_FOLD_STRATIFIED: u64 = u64::from_be_bytes(*b"k-strat\0");
+const HOLD_OUT_GROUPS: u64 = u64::from_be_bytes(*b"hold-grp");
+const K_FOLD_GROUPS: u64 = u64::from_be_bytes(*b"fold-grp");
 
 /// `n_valid` of `n` samples at random, and the others.
 pub(super) fn hold_out(n: usize, n_valid: usize, seed: u64) -> Result<Parts> {
@@ -74,11 +76,61 @@ pub(super) fn k_fold_stratified(classes: &[i64], k: usize, seed: u64) -> Result<
     Ok((0..k).map(fold).collect())
 }
 
-/// The samples of each class, in the order of the classes.
-pub(super) fn members(classes: &[i64]) -> Vec<(i64, Vec<u32>)> {
-    let mut members = BTreeMap::<i64, Vec<u32>>::new();
-    for (i, &class) in (0..).zip(classes) {
-        members.entry(class).or_default().push(i);
+/// Whole groups at random, as long as they are no more than `n_valid` samples together, and the others.
+pub(super) fn hold_out_groups(groups: &[u64], n_valid: usize, seed: u64) -> Result<Parts> {
+    check_n_valid(groups.len(), n_valid)?;
+    let mut valid = Vec::new();
+    for (_, samples) in shuffled_groups(groups, rng::key(&[seed, HOLD_OUT_GROUPS])) {
+        if valid.len() + samples.len() <= n_valid {
+            valid.extend(samples);
+        }
+    }
+    if valid.is_empty() {
+        let expected = format!("one of at most {n_valid}, `n_valid`");
+        return Err(Error::mismatch("groups", "only groups of more samples", expected));
+    }
+    Ok(with_rest(valid, groups.len()))
+}
+
+/// Each of `k` parts of whole groups in turn, and the others: from the largest group to the smallest, each goes to the part
+/// that has the fewest samples so far, as by scikit-learn's `GroupKFold`.
+pub(super) fn k_fold_groups(groups: &[u64], k: usize, seed: u64) -> Result<Vec<Parts>> {
+    check_k(groups.len(), k)?;
+    let mut by_size = shuffled_groups(groups, rng::key(&[seed, K_FOLD_GROUPS]));
+    if by_size.len() < k {
+        let fault = format!("found {k} folds, expected at most {}, the number of groups", by_size.len());
+        return Err(Error::config("k", fault));
+    }
+    // The sort is stable: the seed orders groups of one size.
+    by_size.sort_by_key(|(_, samples)| std::cmp::Reverse(samples.len()));
+    let mut folds = vec![Vec::new(); k];
+    for (_, samples) in by_size {
+        if let Some(fewest) = folds.iter_mut().min_by_key(|fold| fold.len()) {
+            fewest.extend(samples);
+        }
+    }
+    Ok(folds.into_iter().map(|valid| with_rest(valid, groups.len())).collect())
+}
+
+/// Those of `n` samples that are not in `valid`, and these.
+fn with_rest(mut valid: Vec<u32>, n: usize) -> Parts {
+    valid.sort_unstable();
+    let train = (0..n as u32).filter(|i| valid.binary_search(i).is_err()).collect();
+    (train, valid)
+}
+
+/// The samples of each group, the groups in an order that `key` gives.
+fn shuffled_groups(groups: &[u64], key: u64) -> Vec<(u64, Vec<u32>)> {
+    let members = members(groups);
+    let order = permutation(members.len(), key);
+    order.into_iter().map(|i| members[i as usize].clone()).collect()
+}
+
+/// The samples of each class or group, in ascending order of these.
+pub(super) fn members<K: Copy + Ord>(keys: &[K]) -> Vec<(K, Vec<u32>)> {
+    let mut members = BTreeMap::<K, Vec<u32>>::new();
+    for (i, &key) in (0..).zip(keys) {
+        members.entry(key).or_default().push(i);
     }
     members.into_iter().collect()
 }
@@ -142,6 +194,8 @@ pub(super) fn shares(counts: &[usize], total: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -204,6 +258,32 @@ mod tests {
             assert!(message(hold_out(n, 1, 0)).contains(&few));
             assert!(message(hold_out_stratified(&vec![0; n], 1, 0)).contains(&few));
         }
+    }
+
+    /// Groups of 1 to 7 samples: none is on both sides, and folds differ by no more than a group.
+    #[test]
+    fn groups_stay_together() {
+        let groups: Vec<u64> = (1..=7).flat_map(|group| vec![group * 100; group as usize]).collect();
+        let apart = |(train, valid): &Parts| {
+            let of = |part: &[u32]| part.iter().map(|&i| groups[i as usize]).collect::<BTreeSet<_>>();
+            of(train).is_disjoint(&of(valid))
+        };
+        for seed in 0..20 {
+            let parts = hold_out_groups(&groups, 8, seed).unwrap();
+            assert!(is_partition(&parts, 28) && apart(&parts), "{parts:?}");
+            // What is left out would not fit. Below 6 samples, groups 1 to 3 would, and they have 6.
+            assert!((6..=8).contains(&parts.1.len()), "{parts:?}");
+            let folds = k_fold_groups(&groups, 4, seed).unwrap();
+            assert!(folds.iter().all(|fold| is_partition(fold, 28) && apart(fold)));
+            let mut sizes: Vec<_> = folds.iter().map(|(_, valid)| valid.len()).collect();
+            sizes.sort_unstable();
+            assert_eq!(sizes, [7, 7, 7, 7]);
+        }
+        assert_ne!(hold_out_groups(&groups, 8, 1).unwrap(), hold_out_groups(&groups, 8, 2).unwrap());
+        let fault = k_fold_groups(&groups, 8, 1).unwrap_err().to_string();
+        assert_eq!(fault, "`k`: found 8 folds, expected at most 7, the number of groups");
+        let fault = hold_out_groups(&[3, 3, 5, 5], 1, 1).unwrap_err().to_string();
+        assert_eq!(fault, "groups: found only groups of more samples, expected one of at most 1, `n_valid`");
     }
 
     /// One sample in twenty is of class 1: five folds have one each, and a sixth would have none.
