@@ -75,7 +75,8 @@
 //! opt-level = 3
 //! ```
 //!
-//! The second unpacks gzipped data.
+//! The second unpacks gzipped data. A build without this says so once, on standard error, unless the variable `BPTT_QUIET` is
+//! set, or it runs tests.
 //!
 //! # What always holds
 //!
@@ -111,6 +112,7 @@ mod scalar;
 mod shape;
 pub mod train;
 pub mod tune;
+mod unoptimised;
 
 pub use atomic_write::atomic_write;
 pub use description::Description;

@@ -11,7 +11,7 @@ use super::{AllReduce, Callback, Clip, Group, GroupLasso, History, Stepper};
 use crate::data::{Dataset, Sampler, SequentialStreams, Shuffled};
 use crate::loss::Loss;
 use crate::optim::Optimizer;
-use crate::{Model, Real, Result};
+use crate::{Model, Real, Result, unoptimised};
 
 /// Trains any model with any loss.
 ///
@@ -401,6 +401,7 @@ impl<R: Real> Trainer<R> {
         train: &dyn Dataset<Elem = R>,
         valid: Option<&dyn Dataset<Elem = R>>,
     ) -> Result<History> {
+        unoptimised::advise();
         let mut default: Box<dyn Sampler> = match self.settings.stateful {
             true => Box::new(SequentialStreams::new()),
             false => Box::new(Shuffled::new()),

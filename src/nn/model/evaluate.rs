@@ -8,7 +8,7 @@ use crate::data::{Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
-use crate::{Error, Real, Result, Shape, memory, par};
+use crate::{Error, Real, Result, Shape, memory, par, unoptimised};
 
 /// The result of an evaluation on a dataset.
 #[derive(Clone, Debug)]
@@ -85,6 +85,7 @@ impl<R: Real> Model<R> {
     }
 
     fn outputs(&self, data: &dyn Dataset<Elem = R>) -> Result<Array3<R>> {
+        unoptimised::advise();
         self.check_samples(data)?;
         let n = data.len();
         let output = self.output_shape();
