@@ -47,11 +47,21 @@ pub struct Arrays<R = f32> {
 #[derive(Clone, Debug)]
 enum ArrayTargets<R> {
     /// `[n, t]`
-    Classes { t: usize, y: Vec<i64> },
+    Classes {
+        t: usize,
+        y: Vec<i64>,
+    },
     /// `[n, T', F']`
-    Values { shape: Shape, y: Vec<R> },
+    Values {
+        shape: Shape,
+        y: Vec<R>,
+    },
     /// `[n, most]`
-    Labels { most: usize, y: Vec<i64> },
+    Labels {
+        most: usize,
+        y: Vec<i64>,
+    },
+    None,
 }
 
 impl<R: Real> Arrays<R> {
@@ -157,7 +167,19 @@ impl<R: Real> Arrays<R> {
         Ok(Self { x, n, shape, targets, class_names, lens: Vec::new(), weights: Vec::new() })
     }
 
-    /// Sets the length of each sequence in steps; the steps after it are padding, which recurrent layers skip.
+    /// Sequences `x`, `[n, T, F]`, without targets, for [`Model::predict`](crate::Model::predict). An array is such a dataset,
+    /// too; this one can have [`lengths`](Self::lengths).
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if a sequence has no values, or a value is not finite.
+    pub fn unlabelled(x: Array3<R>) -> Result<Self> {
+        let (n, shape, x) = checked("x", x, "a finite number", R::is_finite)?;
+        let targets = ArrayTargets::None;
+        Ok(Self { x, n, shape, targets, class_names: Vec::new(), lens: Vec::new(), weights: Vec::new() })
+    }
+
+    /// Sets the length of each sequence in steps, as [`pad`](super::pad) returns it; the steps after it are padding, which
+    /// recurrent layers skip.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if there is not one length for each sequence, or one is not 1 to T.
@@ -270,6 +292,7 @@ impl<R: Real> Dataset for Arrays<R> {
             ArrayTargets::Classes { t, .. } => TargetShape::Classes { t },
             ArrayTargets::Values { shape, .. } => TargetShape::Values(shape),
             ArrayTargets::Labels { most, .. } => TargetShape::Labels { most },
+            ArrayTargets::None => TargetShape::None,
         }
     }
 
@@ -289,7 +312,7 @@ impl<R: Real> Dataset for Arrays<R> {
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {
         let (ArrayTargets::Classes { t, y } | ArrayTargets::Labels { most: t, y }) = &self.targets else {
-            panic!("these targets are values, not classes");
+            panic!("these targets are no classes");
         };
         assert_eq!(classes.len(), *t, "the classes of a sample");
         classes.copy_from_slice(self.row(y, *t, sample.index));
@@ -297,7 +320,7 @@ impl<R: Real> Dataset for Arrays<R> {
 
     fn values(&self, sample: Sample, values: &mut [R]) {
         let ArrayTargets::Values { shape, y } = &self.targets else {
-            panic!("these targets are classes, not values");
+            panic!("these targets are no values");
         };
         assert_eq!(values.len(), shape.size(), "a target of {shape}");
         values.copy_from_slice(self.row(y, shape.size(), sample.index));
@@ -425,13 +448,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "these targets are classes, not values")]
+    #[should_panic(expected = "these targets are no values")]
     fn classes_are_not_values() {
         Arrays::classes(x(), &[0, 0], ["a"]).unwrap().values(Sample::plain(0), &mut [0.0]);
     }
 
     #[test]
-    #[should_panic(expected = "these targets are values, not classes")]
+    #[should_panic(expected = "these targets are no classes")]
     fn values_are_not_classes() {
         Arrays::vectors(x(), array![[1.0], [2.0]]).unwrap().classes(Sample::plain(0), &mut [0]);
     }

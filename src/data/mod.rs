@@ -2,9 +2,9 @@
 //!
 //! - [`Dataset`]: samples of one shape with their targets. A trainer asks nothing else, so implement it for your own.
 //! - [`FashionMnist`] is read from its official files, any other IDX file by [`read_idx`]; [`Images`] holds grey
-//!   images, [`Arrays`] sequences of numbers.
-//! - [`DatasetExt`] holds out samples, cuts folds, selects samples by a rule and measures mean and sd. A part of a
-//!   dataset is a [`Subset`].
+//!   images, [`Arrays`] sequences of numbers, which [`pad`] brings to one length; [`Windows`] cuts one long series.
+//! - [`DatasetExt`] holds out samples, cuts folds, by class or by group, selects samples by a rule, weights classes and measures
+//!   mean and sd. A part of a dataset is a [`Subset`].
 //! - [`RandomSubset`] selects at random, or equally many of each class; [`ByLoss`] the hardest, the easiest, or those
 //!   between, by [`Model::sample_losses`](crate::Model::sample_losses) or any other score; [`Coverage`] those of all
 //!   degrees of difficulty, and [`BetaSampling`] the uncertain ones, by [`Dynamics`](crate::train::Dynamics) of a training.
@@ -31,7 +31,8 @@
 //!
 //! **Arrays.** [`Arrays`] takes sequences `[n, T, F]` with a class each ([`Arrays::classes`]), a class for each step
 //! ([`Arrays::step_classes`]), values for each step ([`Arrays::values`]) or a vector each ([`Arrays::vectors`]). Sequences
-//! that end before T have [`lengths`](Arrays::lengths): the steps after are padding, whose content does not matter. A step
+//! that end before T have [`lengths`](Arrays::lengths): the steps after are padding, whose content does not matter; [`pad`] makes
+//! both of arrays `[T, F]` of different lengths, and [`Arrays::unlabelled`] takes what is only to be predicted from. A step
 //! without a target has the class [`Arrays::NO_CLASS`] or the value NaN. [`weights`](Arrays::weights) multiply the losses
 //! of samples.
 //!
@@ -62,6 +63,9 @@
 //! # Ok::<(), bptt::Error>(())
 //! ```
 //!
+//! **One long series.** [`Windows`] takes it as `[time, columns]`: windows with a horizon, columns to read and columns to
+//! forecast, and a split in time.
+//!
 //! **Other sources.** Implement [`Dataset`] for data that are computed, read from a file on demand, or stored in another
 //! form. It is read from several threads at once and in any order, so what [`read`](Dataset::read) writes must depend on
 //! the [`Sample`] alone: its index, and its key where something is random.
@@ -79,11 +83,13 @@ mod forward;
 mod idx;
 mod images;
 mod moments;
+mod pad;
 mod row_major;
 mod sampler;
 mod select;
 mod split;
 mod subset;
+mod windows;
 
 pub use arrays::Arrays;
 pub use augment::{Augment, Augmented};
@@ -93,6 +99,7 @@ pub use ext::DatasetExt;
 pub use fashion_mnist::FashionMnist;
 pub use idx::{IdxElem, read_idx, read_idx_bytes};
 pub use images::Images;
+pub use pad::{pad, pad_classes};
 pub use sampler::{
     Balanced, Draw, HardestShare, InfoBatch, Population, RandomShare, Sampler, SequentialStreams, Shuffled,
     WeightedRandom,
@@ -100,3 +107,4 @@ pub use sampler::{
 use select::Amount;
 pub use select::{BetaSampling, ByLoss, Candidates, Coverage, RandomSubset, SelectionRule};
 pub use subset::Subset;
+pub use windows::Windows;
