@@ -35,6 +35,7 @@
 //! - It does not support `lengths` in a recurrent layer: "Non constant seq_len is not supported".
 //! - It does not read the activation of an RNN. One with ReLU is *silently* run with tanh: do not use
 //!   [`Rnn::relu`](crate::nn::Rnn::relu) there.
+//! - A [`Transpose`](crate::nn::Transpose) needs the number of steps, so an export with `states` fails.
 //! - A GRU of one feature fails with four or more steps, "xw not contiguous", unless the number of steps is left open, as
 //!   by `states`.
 //!

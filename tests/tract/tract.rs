@@ -1,4 +1,4 @@
-//! Exported models, run by tract, against what bptt itself hands out.
+//! Exported models, run by tract, against what bptt itself returns.
 #![cfg(test)]
 
 #[path = "../common/onnx_models.rs"]
@@ -40,6 +40,8 @@ enum Fault {
     Tanh,
     /// The fused GRU fails on one feature, from four steps on.
     OneFeature,
+    /// A transposition needs the number of steps: it fails where that is left open.
+    OpenSteps,
 }
 
 fn fault(case: &Case<f32>) -> Option<Fault> {
@@ -47,10 +49,18 @@ fn fault(case: &Case<f32>) -> Option<Fault> {
     if case.name.starts_with("rnn_relu") {
         return Some(Fault::Tanh);
     }
+    if ["branches", "transpose"].contains(&&*case.name) {
+        return Some(Fault::OpenSteps);
+    }
     (case.name.starts_with("gru") && input.f == 1 && input.t >= 4).then_some(Fault::OneFeature)
 }
 
-/// The largest difference of what comes out to what bptt hands out.
+/// Whether operators of the model take the lengths. The states of "causal" are those of convolutions.
+fn takes_lengths(case: &Case<f32>) -> bool {
+    case.recurrent() > 0 && case.name != "causal"
+}
+
+/// The largest difference of what comes out to what bptt returns.
 fn difference(what: &str, outputs: &[TValue], run: &Run<f32>) -> f32 {
     assert_eq!(outputs.len(), run.outputs.len(), "{what}: outputs");
     let mut largest = 0f32;
@@ -65,7 +75,7 @@ fn difference(what: &str, outputs: &[TValue], run: &Run<f32>) -> f32 {
     largest
 }
 
-/// Runs the model and asserts that it hands out what bptt does, or fails as is known; the largest difference.
+/// Runs the model and asserts that it returns what bptt does, or fails as is known; the largest difference.
 fn compare(
     what: &str,
     model: &Arc<TypedRunnableModel>,
@@ -111,13 +121,22 @@ fn states_go_in_and_out() {
     let (mut largest, mut count) = (0f32, 0);
     for case in cases::<f32>() {
         let onnx = Export::new().states().to_bytes(&case.model).unwrap();
-        let open = optimized(&onnx, &[]).unwrap_or_else(|e| panic!("{}: {e:?}", case.name));
+        let open = optimized(&onnx, &[]);
         for batch in [1, 64] {
             let (run, what) = (case.full(batch, false), format!("{}, batch of {batch}", case.name));
             let inputs = inputs(&run, false);
-            // Where tract does not know the number of steps, it takes the GRU apart, and can do it.
-            let fault_of_open = fault(&case).filter(|&fault| fault == Fault::Tanh);
-            largest = largest.max(compare(&what, &open, &run, inputs.clone(), fault_of_open));
+            match &open {
+                Err(e) if fault(&case) == Some(Fault::OpenSteps) => {
+                    assert!(format!("{e:?}").contains("Reshape volume mismatch"), "{what}: {e:?}");
+                }
+                Err(e) => panic!("{what}: {e:?}"),
+                Ok(open) => {
+                    assert_ne!(fault(&case), Some(Fault::OpenSteps), "{what}: tract can do it now");
+                    // Where tract does not know the number of steps, it takes the GRU apart, and can do it.
+                    let fault_of_open = fault(&case).filter(|&fault| fault == Fault::Tanh);
+                    largest = largest.max(compare(&what, open, &run, inputs.clone(), fault_of_open));
+                }
+            }
             let model = optimized(&onnx, &inputs).unwrap_or_else(|e| panic!("{what}: {e:?}"));
             largest = largest.max(compare(&what, &model, &run, inputs, fault(&case)));
             count += usize::from(fault(&case).is_none());
@@ -136,11 +155,11 @@ fn lengths_where_tract_takes_them() {
             let (run, what) = (case.full(batch, true), format!("{}, batch of {batch}", case.name));
             let inputs = inputs(&run, true);
             match optimized(&onnx, &inputs) {
-                Ok(model) if case.recurrent() == 0 => {
+                Ok(model) if !takes_lengths(&case) => {
                     compare(&what, &model, &run, inputs, None);
                     done += 1;
                 }
-                Err(e) if case.recurrent() > 0 => {
+                Err(e) if takes_lengths(&case) => {
                     let error = format!("{e:?}");
                     assert!(error.contains("Non constant seq_len is not supported"), "{what}: {error}");
                     refused += 1;
