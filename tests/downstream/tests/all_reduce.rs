@@ -68,25 +68,33 @@ fn a_custom_sampler_at_each_rank() -> Result<()> {
     Ok(())
 }
 
-/// A rank that is gone ends the run at all others, which would otherwise wait for it forever.
+/// A callback that stops at one rank ends the run of all ranks after the same epoch.
 #[test]
-fn a_lost_rank_is_an_error_at_the_others() {
-    /// Ends its rank's run after an epoch.
+fn a_stop_at_one_rank_is_one_at_all() -> Result<()> {
     struct Leaves(bool);
     impl Callback<f32> for Leaves {
         fn on_epoch(&mut self, _: EpochEnd<'_, f32>) -> Result<Flow> {
             Ok(if self.0 { Flow::Stop } else { Flow::Continue })
         }
     }
+    let expected = learn(trainer().callback(Leaves(true)))?;
+    for leaving in 0..4 {
+        let found = together(4, |i, rank| learn(trainer().callback(Leaves(i == leaving)).all_reduce(rank)));
+        for found in found {
+            assert!(found? == expected);
+        }
+    }
+    Ok(())
+}
+
+/// A rank that is gone ends the run at all others, which would otherwise wait for it forever.
+#[test]
+fn a_lost_rank_is_an_error_at_the_others() {
     for lost in 0..4 {
-        let results = together(4, |i, rank| learn(trainer().callback(Leaves(i == lost)).all_reduce(rank)));
-        for (i, result) in results.into_iter().enumerate() {
-            match result {
-                Ok(_) => assert_eq!(i, lost),
-                Err(error) => {
-                    assert!(error.to_string().starts_with("`team`: found rank"), "rank {i}: {error}")
-                }
-            }
+        let results = together(4, |i, rank| (i != lost).then(|| learn(trainer().all_reduce(rank))));
+        for (i, result) in results.into_iter().enumerate().filter(|&(i, _)| i != lost) {
+            let error = result.expect("a rank that trains").expect_err("a rank is gone").to_string();
+            assert!(error.starts_with("`team`: found rank"), "rank {i}: {error}");
         }
     }
 }
