@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bptt::data::{Arrays, Batches, Dataset};
 use bptt::loss::{CrossEntropy, Ctc};
 use bptt::nn::{
-    Activation, Branches, Chain, Conv1d, Conv2d, Dropout, Gru, LayerNorm, LayerNormLstm, Linear, Lstm,
-    PeepholeLstm, Pool2d, Rnn,
+    Activation, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Gru, LayerNorm, LayerNormLstm, Linear,
+    Lstm, PeepholeLstm, Pool2d, Rnn,
 };
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
@@ -57,6 +57,7 @@ fn nothing_is_allocated() {
 fn everything(input: Shape) -> Model {
     Model::builder(input)
         .layer("conv2d", Conv2d::new(2, 3, [5, 2]).causal())
+        .layer("batch_norm2d", BatchNorm::channels(3))
         .layer("pool2d", Pool2d::max(3, [1, 1]))
         .layer("conv1d", Conv1d::new(5, 3).causal())
         .layer("branches", Branches::residual("f", Chain::new().layer("linear", Linear::new(5))))

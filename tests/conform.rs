@@ -10,9 +10,9 @@ use bptt::loss::{
     BceWithLogits, CrossEntropy, Ctc, Huber, L1, Loss, Mse, MultiMargin, Nll, SmoothL1, Tile, WeightedMean,
 };
 use bptt::nn::{
-    Activation, AttentionPool, Backward, Branches, Build, Built, Chain, Conv1d, Conv2d, Description, Dropout,
-    Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, Mode, PeepholeLstm,
-    Pool, Pool2d, Rnn, Transpose,
+    Activation, AttentionPool, Backward, BatchNorm, Branches, Build, Built, Chain, Conv1d, Conv2d,
+    Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm,
+    Mode, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Real, Result, Shape};
@@ -89,6 +89,8 @@ fn other_layers() -> Result<()> {
     }
     conform(LayerNorm::new, INPUT)?;
     conform(|| LayerNorm::new().eps(0.1).elementwise_affine(false), INPUT)?;
+    conform(|| BatchNorm::new().eps(0.1), INPUT)?;
+    conform(|| BatchNorm::channels(2).eps(0.1).affine(false), INPUT)?;
     conform(Pool::last, INPUT)?;
     conform(Pool::mean, INPUT)?;
     Conform::default().kinks().layer(Pool::max, INPUT)?;

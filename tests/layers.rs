@@ -1,17 +1,19 @@
-//! Dropout, LayerNorm, Embedding and pooling: gradients, PyTorch's values, statistics, and files.
+//! Dropout, LayerNorm, BatchNorm, Embedding and pooling: gradients, PyTorch's values, statistics, and files.
 
 mod common;
 #[path = "common/simd_levels.rs"]
 mod simd_levels;
 
-use bptt::data::Arrays;
+use bptt::data::{Arrays, Batch, Draw};
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
 use bptt::nn::{
-    Backward, Context, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, Linear, Lstm, Mode, Pool, Rnn,
-    Workspace,
+    Activation, Backward, BatchNorm, Branches, Chain, Context, Conv2d, Dropout, Embedding, Forward, Gru,
+    Layer, LayerNorm, Linear, Lstm, Mode, Pool, Rnn, Workspace,
 };
-use bptt::optim::Sgd;
+use bptt::optim::{AdamW, Sgd};
+use bptt::params::StateDict;
+use bptt::prune::Magnitude;
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
 use common::{Fixture, assert_close};
 use ndarray::{Array1, Array3, Axis};
@@ -367,4 +369,169 @@ fn gradients_of_sequences_of_different_lengths() -> Result<()> {
         check.indices(6).batch(9).model(&mut model).assert_below(TOLERANCE);
     }
     Ok(())
+}
+
+// --- batch normalisation ---
+
+/// Two normalisations, of channels and of features, for sequences of different lengths.
+fn normalised(samples: usize) -> Result<(Model<f64>, Arrays<f64>)> {
+    let mut model = Model::builder(Shape::new(5, 6))
+        .layer("conv", Conv2d::new(1, 2, [2, 2]).padding([1, 0]))
+        .layer("norm", BatchNorm::channels(2).eps(1e-3))
+        .layer("tanh", Activation::tanh())
+        .layer("gru", Gru::new(3).last())
+        .layer("norm1", BatchNorm::new())
+        .layer("linear", Linear::new(3))
+        .build(5)?;
+    model.init("norm*.*", bptt::Init::Uniform(1.0), 3)?;
+    let x = Array3::from_shape_fn((samples, 5, 6), |(i, t, f)| ((7 * i + 3 * t + 5 * f) as f64).sin() + 0.5);
+    let y = Array1::from_shape_fn(samples, |i| (i * i) % 3);
+    let lens: Vec<usize> = (0..samples).map(|i| 1 + (2 * i) % 5).collect();
+    Ok((model, Arrays::classes(x, &y, ["a", "b", "c"])?.lengths(lens)?))
+}
+
+/// What trains is the derivative of the loss of the whole batch, in three tiles.
+#[test]
+fn gradients_of_batch_norm_over_several_tiles() -> Result<()> {
+    let (mut model, data) = normalised(11)?;
+    let trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).batch_size(11).tile(4);
+    let mut stepper = trainer.stepper(&model, &data)?;
+    let draws = Draw::all(0..11);
+    let mut loss = |model: &Model<f64>| {
+        let report = stepper.gradients(model, &data, Batch::new(&draws, 1, 0)).unwrap();
+        (report.tally.mean().unwrap(), stepper.grads().as_slice().to_vec())
+    };
+    let (_, grads) = loss(&model);
+    let layout = model.params().layout().clone();
+    for tensor in layout.tensors() {
+        for i in tensor.range() {
+            let mut at = |delta: f64| {
+                let before = model.params().as_slice()[i];
+                model.params_mut().as_mut_slice()[i] = before + delta;
+                let (loss, _) = loss(&model);
+                model.params_mut().as_mut_slice()[i] = before;
+                loss
+            };
+            let h = 1e-3;
+            let numeric = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+            let error = (numeric - grads[i]).abs() / numeric.abs().max(grads[i].abs()).max(1e-3);
+            assert!(error < 1e-6, "{}: found {}, expected {numeric}", tensor.name, grads[i]);
+            assert!(!tensor.name.contains("running") || grads[i] == 0.0, "{}", tensor.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_batch_norm_within_a_tile() -> Result<()> {
+    check(GradCheck::default(), || Box::new(BatchNorm::new().eps(0.1)))?;
+    check(GradCheck::default().ragged(), || Box::new(BatchNorm::new().eps(0.1).affine(false)))?;
+    let layer = BatchNorm::channels(3).eps(0.1);
+    GradCheck::default().ragged().batch(9).layer(layer, Shape::new(4, 6))?.assert_below(TOLERANCE);
+    Ok(())
+}
+
+/// 40 samples in tiles of one are more tiles than slots.
+#[test]
+fn batch_norm_does_not_show_threads_or_tiles() -> Result<()> {
+    let trained = |threads, tile| -> Result<Vec<f64>> {
+        let (mut model, data) = normalised(97)?;
+        let trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).batch_size(40).epochs(2);
+        trainer.tile(tile).threads(threads).fit(&mut model, &data, None)?;
+        Ok(model.params().as_slice().to_vec())
+    };
+    for tile in [1, 8] {
+        let one = trained(1, tile)?;
+        for threads in [2, 3] {
+            assert_eq!(trained(threads, tile)?, one, "{threads} threads, tiles of {tile}");
+        }
+        assert_close(&format!("tiles of {tile}"), &one, &trained(1, 40)?, 1e-10);
+    }
+    Ok(())
+}
+
+/// The mean and variance of two batches by hand, unbiased as PyTorch's; optimizer, decay and averages leave them out.
+#[test]
+fn running_statistics_are_not_trained() -> Result<()> {
+    let x = ndarray::array![[[1.0]], [[2.0]], [[6.0]], [[10.0]]];
+    let data = Arrays::classes(x, &Array1::from(vec![0, 1, 0, 1]), ["a", "b"])?;
+    let build = || {
+        let builder = Model::<f64>::builder(Shape::new(1, 1)).layer("norm", BatchNorm::new().momentum(0.5));
+        builder.layer("linear", Linear::new(2)).build(1)
+    };
+    let mut model = build()?;
+    let trainer =
+        Trainer::new(CrossEntropy::default(), AdamW::new(0.1).weight_decay(0.5)).batch_size(3).ema(0.9);
+    let mut stepper = trainer.stepper(&model, &data)?;
+    stepper.step(&mut model, &data, Batch::new(&Draw::all(0..3), 1, 0))?;
+    let statistics = |model: &Model<f64>| {
+        ["norm.running_mean", "norm.running_var"].map(|name| model.params().get(name).unwrap()[[0]])
+    };
+    // Mean 3, variance 7.
+    assert_close("first", &statistics(&model), &[1.5, 4.0], 1e-14);
+    // A batch of one value has no variance.
+    stepper.step(&mut model, &data, Batch::new(&Draw::all(3..4), 1, 3))?;
+    assert_close("one value", &statistics(&model), &[1.5, 4.0], 1e-14);
+    stepper.step(&mut model, &data, Batch::new(&Draw::all(1..4), 1, 0))?;
+    assert_close("second", &statistics(&model), &[3.75, 10.0], 1e-14);
+    let (trained, weight) = (statistics(&model), model.params().as_slice()[0]);
+    stepper.swap_average(&mut model);
+    assert_eq!(statistics(&model), trained);
+    assert_ne!(model.params().as_slice()[0], weight);
+
+    model.init("norm.*", bptt::Init::Constant(7.0), 1)?;
+    model.prune(Magnitude::share(1.0).with_biases())?;
+    assert_eq!(statistics(&model), trained);
+    assert_eq!(model.params().as_slice()[..2], [0.0; 2]);
+
+    let mut frozen = build()?;
+    let before = frozen.params().as_slice()[..4].to_vec();
+    let mut trainer = Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).freeze("norm.*").epochs(1);
+    trainer.fit(&mut frozen, &data, None)?;
+    assert_eq!(frozen.params().as_slice()[..4], before);
+    Ok(())
+}
+
+#[test]
+fn pytorchs_count_of_batches_is_ignored() -> Result<()> {
+    let build = || Model::<f32>::builder(Shape::new(1, 2)).layer("bn", BatchNorm::new()).build(1);
+    let bytes = |name: &str| {
+        let values: Vec<u8> = [0.5f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let count = 3i64.to_le_bytes();
+        let tensor = |kind, shape, data| safetensors::tensor::TensorView::new(kind, shape, data).unwrap();
+        let mut views: std::collections::BTreeMap<String, _> =
+            ["weight", "bias", "running_mean", "running_var"]
+                .into_iter()
+                .map(|name| (format!("bn.{name}"), tensor(safetensors::Dtype::F32, vec![2], &values[..])))
+                .collect();
+        views.insert(name.to_owned(), tensor(safetensors::Dtype::I64, vec![], &count[..]));
+        safetensors::serialize(views, None).unwrap()
+    };
+    let mut model = build()?;
+    model.load_state_dict_bytes(&bytes("bn.num_batches_tracked"), &StateDict::new())?;
+    assert_eq!(model.params().as_slice(), [0.5, 2.0].repeat(4));
+    // (x - mean) / sd * weight + bias
+    let y = model.predict(&ndarray::array![[[1.5, 4.0]]])?;
+    let expected = [0.5 / (0.5f64 + 1e-5).sqrt() + 0.5, 4.0 / (2.0f64 + 1e-5).sqrt() + 2.0];
+    assert_close("y", &y.iter().map(|&y| f64::from(y)).collect::<Vec<_>>(), &expected, 1e-6);
+    let error = build()?.load_state_dict_bytes(&bytes("other.num_batches_tracked"), &StateDict::new());
+    assert!(error.unwrap_err().to_string().contains("unexpected tensor `other.num_batches_tracked`"));
+    Ok(())
+}
+
+#[test]
+fn invalid_batch_norms() {
+    let message = |layer: BatchNorm| {
+        Model::<f32>::builder(Shape::new(2, 4)).layer("n", layer).build(1).unwrap_err().to_string()
+    };
+    assert_eq!(message(BatchNorm::new().eps(0.0)), "`n: eps`: found 0, expected a positive number");
+    let found = message(BatchNorm::new().momentum(1.5));
+    assert_eq!(found, "`n: momentum`: found 1.5, expected a number from 0 to 1");
+    assert_eq!(
+        message(BatchNorm::channels(3)),
+        "`n: channels`: found 3, expected a divisor of the 4 features of a step"
+    );
+    let within = Branches::residual("f", Chain::new().layer("norm", BatchNorm::new()));
+    let error = Model::<f32>::builder(Shape::new(2, 4)).layer("n", within).build(1).unwrap_err().to_string();
+    assert!(error.contains("expected a layer of the model itself"), "{error}");
 }

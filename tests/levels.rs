@@ -8,8 +8,8 @@ use std::process::Command;
 use bptt::data::{Arrays, Dataset};
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::nn::{
-    Activation, AttentionPool, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru, LayerNorm,
-    LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru,
+    LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
 use bptt::train::Clip;
@@ -36,7 +36,7 @@ fn a_trained_model_on_every_instruction_set() {
         (level, lines.collect::<Vec<_>>())
     });
     let runs: Vec<_> = runs.collect();
-    assert_eq!(runs[0].1.len(), 2 * 38, "{:?}", runs[0].1);
+    assert_eq!(runs[0].1.len(), 2 * 39, "{:?}", runs[0].1);
     for (level, lines) in &runs[1..] {
         assert_eq!(lines.len(), runs[0].1.len());
         for (found, expected) in lines.iter().zip(&runs[0].1) {
@@ -148,6 +148,7 @@ macro_rules! of_scalar {
                 each!(scalar, step_classes(), trainer(), {
                     "causal conv1d": Conv1d::new(6, 5).causal(), Conv1d::new(4, 2).causal();
                     "norm": LayerNorm::new();
+                    "batch norm": Linear::new(5), BatchNorm::new(), Activation::tanh();
                     "dropout": Dropout::new(0.3);
                     "tanh": Activation::tanh();
                     "sigmoid": Activation::sigmoid();

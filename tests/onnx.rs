@@ -410,7 +410,8 @@ fn difference<'a>(a: impl IntoIterator<Item = &'a f32>, b: impl IntoIterator<Ite
 
 /// Whether every layer of a model is of a kind that is read.
 fn only_read(model: &Model) -> bool {
-    const OTHERS: [&str; 6] = ["attention_pool", "branches", "transpose", "conv1d", "conv2d", "pool2d"];
+    const OTHERS: [&str; 7] =
+        ["attention_pool", "batch_norm", "branches", "transpose", "conv1d", "conv2d", "pool2d"];
     let summary = model.to_string();
     let mut kinds = summary.lines().filter_map(|row| row.split_whitespace().nth(1));
     !kinds.any(|kind| OTHERS.contains(&kind))

@@ -13,7 +13,8 @@ use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::rnn::{Cell, Recurrent};
 use bptt::nn::{
-    Conv1d, Conv2d, Gru, Layer, LayerNormLstm, Linear, Lstm, Mode, PeepholeLstm, Pool2d, Rnn, Workspace,
+    Activation, BatchNorm, Conv1d, Conv2d, Gru, Layer, LayerNormLstm, Linear, Lstm, Mode, PeepholeLstm,
+    Pool2d, Rnn, Workspace,
 };
 use bptt::optim::{Adam, Optimizer};
 use bptt::{Model, Real, Shape, Trainer};
@@ -231,24 +232,62 @@ fn trajectory() {
     trajectory_in::<f32>(Adam::new(0.01), 1e-4);
 }
 
-/// Three epochs in order, the last batch ragged: the loss before each step, and the parameters after the last.
 fn trajectory_in<R: Real>(adam: impl Optimizer<R> + 'static, tolerance: f64) {
-    let case = Fixture::open("trajectory");
-    let y: Array1<usize> = case.get("y").mapv(|class: f64| class as usize);
-    let data = Arrays::<R>::classes(real(&case.get("x")), &y, ["0", "1", "2", "3"]).unwrap();
     let mut model = Model::<R>::builder(Shape::new(4, 6))
         .layer("lstm", Lstm::new(7).layers(2).last())
         .layer("linear", Linear::new(4))
         .build(0)
         .unwrap();
-    set_params(&mut model, &case, "param0.", "");
-    let trainer = Trainer::new(CrossEntropy::default(), adam).batch_size(5);
-    let mut stepper = trainer.stepper(&model, &data).unwrap();
+    let trainer = Trainer::new(CrossEntropy::default(), adam);
+    run_in(&Fixture::open("trajectory"), &mut model, (trainer, 3), tolerance);
+}
+
+/// Twenty steps, in tiles that are smaller than a batch.
+#[test]
+fn batch_norm() {
+    batch_norm_in::<f64>(1e-10);
+    batch_norm_in::<f32>(1e-3);
+}
+
+fn batch_norm_in<R: Real>(tolerance: f64)
+where
+    Adam: Optimizer<R>,
+{
+    let case = Fixture::open("batch_norm_trajectory");
+    for tile in [1, 2, 5] {
+        let mut model = Model::<R>::builder(Shape::new(4, 6))
+            .layer("conv", Conv2d::new(1, 3, [3, 2]).padding([1, 0]).bias(false))
+            .layer("norm", BatchNorm::channels(3))
+            .layer("relu", Activation::relu())
+            .layer("lstm", Lstm::new(4).last())
+            .layer("norm1", BatchNorm::new().eps(1e-3).momentum(0.3))
+            .layer("linear", Linear::new(4))
+            .build(0)
+            .unwrap();
+        let trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).tile(tile);
+        run_in(&case, &mut model, (trainer, 5), tolerance);
+        let y = model.predict(&real::<R, _>(&case.get::<Ix3>("x"))).unwrap();
+        assert_close("in inference", &values(&y), &case.values("inference"), tolerance);
+    }
+}
+
+/// Some epochs in order, the last batch ragged: the loss before each step, and the parameters after the last.
+fn run_in<R: Real>(
+    case: &Fixture,
+    model: &mut Model<R>,
+    (trainer, epochs): (Trainer<R>, usize),
+    tolerance: f64,
+) {
+    let y: Array1<usize> = case.get("y").mapv(|class: f64| class as usize);
+    let data = Arrays::<R>::classes(real(&case.get("x")), &y, ["0", "1", "2", "3"]).unwrap();
+    set_params(model, case, "param0.", "");
+    let trainer = trainer.batch_size(5);
+    let mut stepper = trainer.stepper(model, &data).unwrap();
     let order = Draw::all(0..17);
     let mut losses = Vec::new();
-    for epoch in 1..=3 {
+    for epoch in 1..=epochs {
         for (i, batch) in order.chunks(5).enumerate() {
-            let report = stepper.step(&mut model, &data, Batch::new(batch, epoch, 5 * i)).unwrap();
+            let report = stepper.step(model, &data, Batch::new(batch, epoch, 5 * i)).unwrap();
             losses.push(report.tally.mean().unwrap());
         }
     }

@@ -10,7 +10,7 @@ use super::Wiring;
 use crate::onnx_graph::{Graph, Value};
 use crate::params::{Axis, Layout};
 use crate::shape::MAX_LANES;
-use crate::{Description, Init, Real, Result, Seq, SeqMut, Shape};
+use crate::{Description, Error, Init, Real, Result, Seq, SeqMut, Shape};
 
 /// What a pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,16 @@ pub struct Context<'a, R> {
     pub lens: Option<&'a [u32]>,
     /// One key for each lane, from which it draws random numbers in this layer and training step.
     pub keys: &'a [u64],
+    /// The layer's sums over all tiles of the batch, in training: those of [`Layer::forward_sums`], followed, in the
+    /// backward pass, by those of [`Layer::backward_sums`]. Empty elsewhere.
+    pub sums: &'a [f64],
 }
 
 impl<'a, R> Context<'a, R> {
     /// The context of a layer with these parameters and `valid` samples, all of full length, without packed weights or
     /// keys.
     pub fn new(params: &'a [R], mode: Mode, valid: usize) -> Self {
-        Self { params, packed: &[], mode, valid, lens: None, keys: &[] }
+        Self { params, packed: &[], mode, valid, lens: None, keys: &[], sums: &[] }
     }
 }
 
@@ -264,6 +267,8 @@ pub struct Sizes {
     pub state: usize,
     /// Values of packed weights, which all lanes share.
     pub packed: usize,
+    /// Sums over the whole batch that each pass waits for in training.
+    pub sums: usize,
 }
 
 /// What [`Layer::build`] returns.
@@ -305,6 +310,12 @@ impl Built {
         self.sizes.packed = values;
         self
     }
+
+    /// Sets how many sums over the whole batch each pass waits for in training; see [`Layer::forward_sums`].
+    pub fn sums(mut self, sums: usize) -> Self {
+        self.sizes.sums = sums;
+        self
+    }
 }
 
 /// A layer under construction: its input, and the record of the tensors that it declares.
@@ -313,12 +324,14 @@ pub struct Build<'a> {
     input: &'a Features,
     layout: &'a mut Layout,
     prefix: Cow<'a, str>,
+    /// Whether the layer is within another one.
+    within: bool,
 }
 
 impl<'a> Build<'a> {
     /// A layer whose tensors are recorded in `layout` under `prefix`, or without a prefix if it is empty.
     pub(crate) fn new(input: &'a Features, layout: &'a mut Layout, prefix: &'a str) -> Self {
-        Self { input, layout, prefix: prefix.into() }
+        Self { input, layout, prefix: prefix.into(), within: false }
     }
 
     /// What the layer reads.
@@ -333,6 +346,20 @@ impl<'a> Build<'a> {
     pub fn tensor(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
         let name = self.full_name(name);
         self.layout.push(name, axes.into_iter().collect(), init)
+    }
+
+    /// Declares a statistic of the layer: a tensor that [`Layer::track`] computes from the batches, rather than an optimizer.
+    ///
+    /// # Errors
+    /// As for [`tensor`](Self::tensor), or if the layer is within another one, which does not pass on the sums over a batch.
+    pub fn statistic(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
+        let name = self.full_name(name);
+        if self.within {
+            let fault =
+                "found statistics of a layer within another one, expected a layer of the model itself";
+            return Err(Error::config(name, fault));
+        }
+        self.layout.push_statistic(name, axes.into_iter().collect(), init)
     }
 
     /// Says that none of these units can be cut, because the layer depends on all of them together, as a normalisation
@@ -351,7 +378,7 @@ impl<'a> Build<'a> {
     /// their [`build`](Layer::build).
     pub fn child<'b>(&'b mut self, input: &'b Features, name: &str) -> Build<'b> {
         let prefix = self.full_name(name).into();
-        Build { input, layout: self.layout, prefix }
+        Build { input, layout: self.layout, prefix, within: true }
     }
 
     /// The number of parameters declared so far, of this layer and of those before it.
@@ -415,6 +442,21 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// Computes y = f(x), and the final state from the initial one.
     fn forward(&self, pass: Forward<'_, R>);
 
+    /// Adds the tile's share of the sums that the forward pass needs of the whole batch in training, as many as
+    /// [`Built::sums`] said; their total is in [`Context::sums`] when [`forward`](Layer::forward) is called.
+    ///
+    /// A layer with sums waits until all tiles of the batch have come as far. Its statistics then are those of the batch,
+    /// however it is cut into tiles.
+    fn forward_sums(&self, _cx: &Context<'_, R>, _x: Seq<'_, R>, _sums: &mut [f64]) {}
+
+    /// Adds the tile's share of the sums that the backward pass needs of the whole batch, as many again, given the input and
+    /// the gradient with respect to the output; [`Context::sums`] has those of the forward pass.
+    fn backward_sums(&self, _cx: &Context<'_, R>, _x: Seq<'_, R>, _dy: Seq<'_, R>, _sums: &mut [f64]) {}
+
+    /// Moves the layer's [statistics](Build::statistic), which are among its parameters, towards those of the batch whose
+    /// forward sums these are: once for each update.
+    fn track(&self, _sums: &[f64], _params: &mut [R]) {}
+
     /// Computes once what each [`step`](Layer::step) needs and only the layer and the number of its features decide;
     /// nothing by default.
     fn plan(&self, _features: usize) -> Plan {
@@ -455,7 +497,7 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     fn wiring(&self, _name: &str) -> Result<Wiring<R>> {
         let kind = self.describe().kind;
         let fault = format!("found a layer of kind `{kind}`, expected one that has `Layer::wiring`");
-        Err(crate::Error::config("compact", fault))
+        Err(Error::config("compact", fault))
     }
 
     /// Writes what the layer does in inference into an ONNX graph: from `x`, `[T, batch, F]`, to the output, which it
@@ -468,6 +510,6 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     fn export_onnx(&self, _graph: &mut Graph<'_, R>, _x: Value) -> Result<Value> {
         let kind = self.describe().kind;
         let fault = format!("found a layer of kind `{kind}`, expected one that has `Layer::export_onnx`");
-        Err(crate::Error::config("onnx", fault))
+        Err(Error::config("onnx", fault))
     }
 }

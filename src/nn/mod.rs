@@ -156,6 +156,7 @@
 
 mod activation;
 mod attention_pool;
+mod batch_norm;
 mod conv;
 mod dropout;
 mod embedding;
@@ -175,6 +176,7 @@ mod wiring;
 pub use crate::description::Description;
 pub use activation::Activation;
 pub use attention_pool::AttentionPool;
+pub use batch_norm::BatchNorm;
 pub use conv::{Conv1d, Conv2d};
 pub use dropout::Dropout;
 pub use embedding::Embedding;

@@ -2,8 +2,8 @@
 
 use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
 use super::{
-    AttentionPool, Branches, Conv1d, Conv2d, Dropout, Embedding, LayerNorm, LayerNormLstm, PeepholeLstm,
-    Pool, Pool2d, Transpose,
+    AttentionPool, BatchNorm, Branches, Conv1d, Conv2d, Dropout, Embedding, LayerNorm, LayerNormLstm,
+    PeepholeLstm, Pool, Pool2d, Transpose,
 };
 use crate::{Error, Real, Result};
 
@@ -30,6 +30,7 @@ pub(crate) fn layer<R: Real>(
         "layer_norm" => Box::new(serde_json::from_value::<LayerNorm>(config).map_err(bad)?),
         "pool" => Box::new(serde_json::from_value::<Pool>(config).map_err(bad)?),
         "attention_pool" => Box::new(serde_json::from_value::<AttentionPool>(config).map_err(bad)?),
+        "batch_norm" => Box::new(serde_json::from_value::<BatchNorm>(config).map_err(bad)?),
         "branches" => Box::new(Branches::from_config(config, load)?),
         "transpose" => Box::new(serde_json::from_value::<Transpose>(config).map_err(bad)?),
         "conv1d" => Box::new(serde_json::from_value::<Conv1d>(config).map_err(bad)?),

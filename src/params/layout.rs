@@ -73,6 +73,17 @@ impl From<usize> for Axis {
     }
 }
 
+/// What a tensor is to training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Optimizers update it.
+    Weight,
+    /// The layer computes it from the batches, as a running mean: it is saved and loaded as a weight is, but has no gradient,
+    /// and is neither decayed, pruned nor averaged, nor initialised by a pattern.
+    Statistic,
+}
+
 /// One tensor of a layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -84,6 +95,8 @@ pub struct Tensor {
     pub offset: usize,
     /// How it is initialised.
     pub init: Init,
+    /// What it is to training.
+    pub role: Role,
 }
 
 impl Tensor {
@@ -139,9 +152,24 @@ impl Layout {
             ));
         };
         self.indices.insert(name.clone(), self.tensors.len());
-        self.tensors.push(Tensor { name, axes, offset: self.len, init });
+        self.tensors.push(Tensor { name, axes, offset: self.len, init, role: Role::Weight });
         self.len = end;
         Ok(())
+    }
+
+    /// Appends a statistic.
+    ///
+    /// # Errors
+    /// As for [`push`](Self::push).
+    pub(crate) fn push_statistic(&mut self, name: String, axes: Vec<Axis>, init: Init) -> Result<()> {
+        self.push(name, axes, init)?;
+        self.tensors.iter_mut().next_back().into_iter().for_each(|tensor| tensor.role = Role::Statistic);
+        Ok(())
+    }
+
+    /// The ranges of the statistics.
+    pub(crate) fn statistics(&self) -> impl Iterator<Item = Range<usize>> {
+        self.tensors.iter().filter(|tensor| tensor.role == Role::Statistic).map(Tensor::range)
     }
 
     /// Says that the groups of these units keep all of them.

@@ -17,7 +17,7 @@ pub use arena::Arena;
 pub(crate) use checked::{NamedTensor, read_checked, write_checked};
 pub use groups::{UnitGroup, UnitGroups};
 pub use init::Init;
-pub use layout::{Axis, Layout, Run, Tensor};
+pub use layout::{Axis, Layout, Role, Run, Tensor};
 pub(crate) use pattern::matches;
 pub(crate) use state_dict::tensors_to_bytes;
 pub use state_dict::{IncompatibleKeys, StateDict};

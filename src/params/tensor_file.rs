@@ -169,7 +169,7 @@ impl TensorFile<'_> {
         let (mut found, mut unexpected) = (BTreeMap::new(), Vec::new());
         for key in keys {
             let ours = names.ours(key);
-            if !ours.is_empty() && !ours.iter().any(|name| has(name)) {
+            if !ours.is_empty() && !ours.iter().any(|name| has(name) || is_count(name, &has)) {
                 unexpected.push(key);
             }
             for name in ours.into_iter().filter(|name| has(name)) {
@@ -183,6 +183,13 @@ impl TensorFile<'_> {
         }
         (found, unexpected)
     }
+}
+
+/// Whether this is PyTorch's count of the batches of a normalisation that the model has. No setting here depends on it, and
+/// PyTorch does not require it in what it loads.
+fn is_count(name: &str, has: impl Fn(&str) -> bool) -> bool {
+    let module = name.strip_suffix("num_batches_tracked");
+    module.is_some_and(|module| has(&format!("{module}running_mean")))
 }
 
 /// Why a tensor of the file cannot be loaded as that of the model.

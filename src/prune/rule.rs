@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use rand::RngCore;
 
 use super::Mask;
-use crate::params::{Layout, Tensor, matches};
+use crate::params::{Layout, Role, Tensor, matches};
 use crate::{Arena, Error, Real, Result, rng};
 
 const RANDOM: u64 = u64::from_be_bytes(*b"prune\0\0\0");
@@ -85,7 +85,7 @@ impl Scope {
     /// # Errors
     /// [`Error::Config`] if a pattern matches none.
     pub(super) fn tensors<'a>(&self, layout: &'a Layout) -> Result<Vec<(usize, &'a Tensor)>> {
-        let may = |tensor: &&Tensor| self.biases || tensor.axes.len() > 1;
+        let may = |tensor: &&Tensor| tensor.role == Role::Weight && (self.biases || tensor.axes.len() > 1);
         let like = |pattern: &String, tensor: &&Tensor| matches(pattern, &tensor.name);
         for pattern in &self.patterns {
             if !layout.tensors().iter().filter(may).any(|tensor| like(pattern, &tensor)) {

@@ -1,7 +1,7 @@
 //! Averaged weights.
 
 use crate::prune::Mask;
-use crate::{Model, Real};
+use crate::{Arena, Model, Real};
 
 /// The exponential moving average of a model's parameters.
 ///
@@ -21,10 +21,13 @@ impl<R: Real> Average<R> {
         Self { weight: R::from_f64(1.0 - decay), values: vec![R::ZERO; parameters], started: false }
     }
 
-    /// Adds the parameters after a step.
-    pub(super) fn update(&mut self, params: &[R]) {
+    /// Adds the parameters after a step. Statistics are those of the last step, as PyTorch's buffers are: they are averages
+    /// already.
+    pub(super) fn update(&mut self, params: &Arena<R>) {
+        let (layout, params) = (params.layout(), params.as_slice());
         if self.started {
             R::lerp(&mut self.values, params, self.weight);
+            layout.statistics().for_each(|own| self.values[own.clone()].copy_from_slice(&params[own]));
         } else {
             self.values.copy_from_slice(params);
             self.started = true;

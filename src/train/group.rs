@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::optim::Optimizer;
-use crate::params::{Layout, matches};
+use crate::params::{Layout, Role, matches};
 use crate::{Description, Error, Real, Result};
 
 /// How a group of parameters differs from the others; see [`Trainer::group`](super::Trainer::group).
@@ -112,6 +112,10 @@ impl<R: Real> Groups<R> {
         for tensor in layout.tensors() {
             let frozen = self.frozen.iter().any(|pattern| matches(pattern, &tensor.name));
             let group = self.groups.iter().position(|(pattern, _)| matches(pattern, &tensor.name));
+            if tensor.role == Role::Statistic && !frozen {
+                last = None;
+                continue;
+            }
             let this = Some((frozen, group));
             let same = std::mem::replace(&mut last, this) == this;
             let range = tensor.range();

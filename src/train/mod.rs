@@ -150,6 +150,7 @@ mod run;
 pub mod schedule;
 mod settings;
 mod slot;
+mod staged;
 mod stepper;
 mod trainer;
 

@@ -3,7 +3,7 @@
 use std::ops::{AddAssign, Range};
 
 use super::{Hits, Outcome};
-use crate::data::{Batch, Dataset, Sample, TargetShape};
+use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::nn::{Mode, Workspace};
 use crate::{Model, Real, Result, Scalar};
@@ -36,6 +36,11 @@ pub(super) struct Cut {
 impl Cut {
     fn tiles(self, draws: usize) -> usize {
         draws.div_ceil(self.tile)
+    }
+
+    /// The most tiles of a slot in a batch of at most this many draws.
+    pub(super) fn most_tiles(self, draws: usize) -> usize {
+        self.tiles(draws).div_ceil(SLOTS).max(1)
     }
 
     /// How many slots a batch of this many draws uses, at all ranks.
@@ -102,7 +107,8 @@ impl AddAssign for Sums {
 
 /// A slot: a workspace, and the sums over the tiles that pass through it.
 pub(super) struct Slot<R> {
-    ws: Workspace<R>,
+    /// One workspace, or one for each tile where layers wait for all of them.
+    tiles: Vec<Workspace<R>>,
     grads: Vec<R>,
     sums: Sums,
     /// The tally of each draw, tile after tile, if there is room for them.
@@ -125,8 +131,8 @@ pub(super) struct Work<'a, R: Real> {
 }
 
 impl<R: Real> Slot<R> {
-    /// A slot for tiles of `tile` samples with targets of this shape and their loss, which carries the states of `streams`
-    /// tiles.
+    /// A slot for tiles of `tile` samples with targets of this shape and their loss, with `count` workspaces, which carries the
+    /// states of `streams` tiles.
     ///
     /// # Errors
     /// If there is not enough memory.
@@ -134,14 +140,19 @@ impl<R: Real> Slot<R> {
         model: &Model<R>,
         targets: TargetShape,
         loss: &dyn Loss<R>,
-        tile: usize,
+        (tile, count): (usize, usize),
         streams: usize,
     ) -> Result<Self> {
-        let mut ws = Workspace::try_new(model, tile, Mode::Train)?;
-        ws.expect_targets(targets, Some(loss));
-        let states = vec![R::ZERO; streams * ws.state_len()];
+        let workspace = |_| -> Result<_> {
+            let mut ws = Workspace::try_new(model, tile, Mode::Train)?;
+            ws.expect_targets(targets, Some(loss));
+            Ok(ws)
+        };
+        let tiles = (0..count).map(workspace).collect::<Result<Vec<_>>>()?;
+        let states = vec![R::ZERO; streams * tiles[0].state_len()];
         let grads = vec![R::ZERO; model.parameter_count()];
-        Ok(Self { ws, grads, sums: Sums::default(), draws: Vec::new(), outcomes: Vec::new(), states })
+        let (sums, draws, outcomes) = (Sums::default(), Vec::new(), Vec::new());
+        Ok(Self { tiles, grads, sums, draws, outcomes, states })
     }
 
     /// A slot like this one for a smaller model, with states of 0.
@@ -155,8 +166,8 @@ impl<R: Real> Slot<R> {
         loss: &dyn Loss<R>,
         tile: usize,
     ) -> Result<Self> {
-        let streams = self.states.len() / self.ws.state_len().max(1);
-        let mut slot = Self::new(model, targets, loss, tile, streams)?;
+        let streams = self.states.len() / self.tiles[0].state_len().max(1);
+        let mut slot = Self::new(model, targets, loss, (tile, self.tiles.len()), streams)?;
         slot.draws.reserve_exact(self.draws.capacity());
         slot.outcomes.reserve_exact(self.outcomes.capacity());
         Ok(slot)
@@ -164,7 +175,18 @@ impl<R: Real> Slot<R> {
 
     /// Sums the losses and gradients of the tiles of slot `i`, in order.
     pub(super) fn run(&mut self, i: usize, work: Work<'_, R>) -> Result<()> {
-        let Work { batch, cut, seed, .. } = work;
+        self.clear(work.batch);
+        for (k, tile) in work.cut.of_slot(i, work.batch.len()).enumerate() {
+            self.open((0, k), tile, work)?;
+            work.model.forward(&mut self.tiles[0]);
+            self.measure((0, k), work.loss);
+            work.model.backward(&mut self.tiles[0], &mut self.grads, false);
+        }
+        Ok(())
+    }
+
+    /// Begins a batch.
+    fn clear(&mut self, batch: Batch<'_>) {
         self.grads.fill(R::ZERO);
         self.sums = Sums::default();
         self.draws.clear();
@@ -172,29 +194,25 @@ impl<R: Real> Slot<R> {
         if batch.first == 0 {
             self.states.fill(R::ZERO);
         }
-        for (k, tile) in cut.of_slot(i, batch.len()).enumerate() {
-            let draws = cut.draws(tile..tile + 1, batch.len());
-            self.tile(k, work, batch.part(draws).samples(seed))?;
+    }
+
+    /// Gathers a tile of the batch, which is the slot's `k`-th, into workspace `w`.
+    fn open(&mut self, (w, k): (usize, usize), tile: usize, work: Work<'_, R>) -> Result<()> {
+        let Work { model, data, loss, batch, seed, cut } = work;
+        let draws = cut.draws(tile..tile + 1, batch.len());
+        let ws = &mut self.tiles[w];
+        ws.gather(model, data, Some(loss), batch.part(draws).samples(seed))?;
+        if let Some(states) = self.states.chunks_exact_mut(ws.state_len().max(1)).nth(k) {
+            ws.load_states(states);
         }
         Ok(())
     }
 
-    /// Passes the slot's `k`-th tile of the batch forward and backward.
-    fn tile(
-        &mut self,
-        k: usize,
-        Work { model, data, loss, .. }: Work<'_, R>,
-        samples: impl ExactSizeIterator<Item = Sample>,
-    ) -> Result<()> {
-        let ws = &mut self.ws;
-        ws.gather(model, data, Some(loss), samples)?;
-        match self.states.chunks_exact_mut(ws.state_len().max(1)).nth(k) {
-            None => model.forward(ws),
-            Some(states) => {
-                ws.load_states(states);
-                model.forward(ws);
-                ws.save_states(states);
-            }
+    /// Measures the slot's `k`-th tile, in workspace `w`, after its forward pass, and keeps its states.
+    fn measure(&mut self, (w, k): (usize, usize), loss: &dyn Loss<R>) {
+        let ws = &mut self.tiles[w];
+        if let Some(states) = self.states.chunks_exact_mut(ws.state_len().max(1)).nth(k) {
+            ws.save_states(states);
         }
         let hits = &mut self.sums.hits;
         ws.each_class(Some(loss), |_, truth, predicted| {
@@ -211,39 +229,64 @@ impl<R: Real> Slot<R> {
                 Some(Outcome::of(outputs, class, tally.mean()?))
             }));
         }
-        model.backward(ws, &mut self.grads, false);
-        Ok(())
+    }
+
+    /// The slot's tiles of this batch, each with its workspace, and the gradients to which their backward passes add.
+    pub(super) fn tiles_of(&mut self, i: usize, work: Work<'_, R>) -> (&mut [Workspace<R>], &mut [R]) {
+        let count = work.cut.of_slot(i, work.batch.len()).len();
+        (&mut self.tiles[..count], &mut self.grads)
+    }
+
+    /// The sums of a layer in the first workspace.
+    pub(super) fn first_sums(&mut self, layer: usize) -> &mut [f64] {
+        self.tiles[0].sums_mut(layer)
+    }
+
+    /// Begins a batch and gathers all tiles of slot `i`, each into its workspace.
+    pub(super) fn open_all(&mut self, i: usize, work: Work<'_, R>) -> Result<()> {
+        self.clear(work.batch);
+        let tiles = work.cut.of_slot(i, work.batch.len());
+        tiles.enumerate().try_for_each(|(k, tile)| self.open((k, k), tile, work))
+    }
+
+    /// Measures all tiles of slot `i` after their forward pass.
+    pub(super) fn measure_all(&mut self, i: usize, work: Work<'_, R>) {
+        let count = work.cut.of_slot(i, work.batch.len()).len();
+        (0..count).for_each(|k| self.measure((k, k), work.loss));
     }
 }
 
-/// Sums all slots, by a tree that depends only on their number: neighbours, then neighbouring pairs, and so on; one without
-/// a neighbour waits for the next level.
+/// The tree by which `count` slots are summed, as pairs of which the second is added to the first: neighbours, then
+/// neighbouring pairs, and so on; one without a neighbour waits for the next level.
 ///
 /// ```text
 /// stride 1:  0+1  2+3  4        stride 2:  01+23  4        stride 4:  0123+4
 /// ```
+pub(super) fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let strides = std::iter::successors(Some(1), |stride| Some(2 * stride)).take_while(move |&s| s < count);
+    strides.flat_map(move |stride| (0..count - stride).step_by(2 * stride).map(move |i| (i, i + stride)))
+}
+
+/// Sums all slots, by a tree that depends only on their number; see [`pairs`].
 ///
 /// The gradients are returned as two summands, of which the second may be empty: the last addition is left to the code that
 /// writes the sum elsewhere, which saves a pass over them.
 pub(super) fn add<R: Real>(slots: &mut [Slot<R>]) -> (Sums, [&[R]; 2]) {
-    let (count, mut stride) = (slots.len(), 1);
-    while stride < count {
-        for i in (0..count - stride).step_by(2 * stride) {
-            let (left, right) = slots.split_at_mut(i + stride);
-            let (into, from) = (&mut left[i], &right[0]);
-            into.sums += from.sums;
-            let last = 2 * stride >= count;
-            if !last {
-                R::accumulate(&mut into.grads, &from.grads);
-            }
+    let count = slots.len();
+    for (into, from) in pairs(count) {
+        let (left, right) = slots.split_at_mut(from);
+        let (own, other) = (&mut left[into], &right[0]);
+        own.sums += other.sums;
+        let last = into == 0 && 2 * from >= count;
+        if !last {
+            R::accumulate(&mut own.grads, &other.grads);
         }
-        stride *= 2;
     }
     match slots {
         [] => (Sums::default(), [&[], &[]]),
         [one] => (one.sums, [&one.grads, &[]]),
-        // The last level added slot `stride / 2` to slot 0.
-        _ => (slots[0].sums, [&slots[0].grads, &slots[stride / 2].grads]),
+        // The last level added this slot to slot 0.
+        _ => (slots[0].sums, [&slots[0].grads, &slots[count.next_power_of_two() / 2].grads]),
     }
 }
 

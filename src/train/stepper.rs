@@ -15,10 +15,10 @@ use super::ranks::Ranks;
 use super::schedule::{Clock, Schedule};
 use super::settings::Settings;
 use super::slot::{Cut, Slot, Sums, Work, add};
-use super::{Clip, Hits, Outcome};
+use super::{Clip, Hits, Outcome, staged};
 use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
-use crate::nn::{Compacted, same_mask};
+use crate::nn::{Compacted, Mode, same_mask};
 use crate::optim::{self, MAX_MOMENTS, Optimizer};
 use crate::par::{self, Pool};
 use crate::prune::Mask;
@@ -110,6 +110,8 @@ pub struct Stepper<'a, R: Real> {
     /// The other ranks, if there are any.
     ranks: Option<Ranks<'a, R>>,
     average: Option<Average<R>>,
+    /// For each layer, its sums over the last batch: of the forward pass, and of the backward pass.
+    sums: Vec<Vec<f64>>,
     lasso: Option<LassoGroups>,
     /// The loss of each draw of the last batch, if losses are kept.
     losses: Vec<Option<f64>>,
@@ -153,11 +155,18 @@ impl<'a, R: Real> Stepper<'a, R> {
         let lasso = lasso.map(|lasso| lasso.groups(model.params().layout(), &plan.frozen)).transpose()?;
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
         let ranks = settings.ranks();
+        let waits = model.waiting(Mode::Train).next().is_some();
+        if ranks.is_some() && waits {
+            let fault =
+                "found a layer that normalises over the whole batch, expected none in a run of several ranks";
+            return Err(Error::config("all_reduce", fault));
+        }
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
         let cut = Cut { tile, rank: ranks.map_or(0, |r| r.rank()), ranks: ranks.map_or(1, |r| r.size()) };
+        let workspaces = if waits { cut.most_tiles(batch) } else { 1 };
         let slots = (0..cut.most(batch)).map(|i| {
             let streams = if settings.stateful { cut.of_slot(i, batch).len() } else { 0 };
-            Slot::new(model, data.target_shape(), loss, tile, streams)
+            Slot::new(model, data.target_shape(), loss, (tile, workspaces), streams)
         });
         let params = model.parameter_count();
         Ok(Self {
@@ -179,6 +188,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             total: Arena::zeros(model.params().layout().clone()),
             ranks: ranks.map(|ranks| Ranks::new(ranks, params)),
             average: settings.ema.map(|decay| Average::new(decay, params)),
+            sums: sums(model),
             lasso,
             losses: Vec::new(),
             outcomes: Vec::new(),
@@ -323,7 +333,10 @@ impl<'a, R: Real> Stepper<'a, R> {
     fn sum(&mut self, fits: Result<()>, work: Work<'_, R>) -> Result<Sums> {
         let own = self.cut.own(work.batch.len());
         let slots = self.slots.get_mut(..own.len()).unwrap_or(&mut []);
-        let done = fits.and_then(|()| par::for_each(slots, |i, slot| slot.run(own.start + i, work)));
+        let done = fits.and_then(|()| match work.model.waiting(Mode::Train).next() {
+            None => par::for_each(slots, |i, slot| slot.run(own.start + i, work)),
+            Some(_) => staged::run(slots, own.start, work, &mut self.sums),
+        });
         self.losses.clear();
         self.outcomes.clear();
         let (observed, all) = (self.losses.capacity() > 0, self.outcomes.capacity() > 0);
@@ -418,6 +431,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         self.steps += 1;
         let n = self.total.as_slice().len();
+        model.track(&self.sums, &self.plan.frozen);
         let mut params = model.params_mut();
         for UpdateRange { range, optimizer, lr, .. } in &self.plan.updates {
             let mut own = self.moments.chunks_exact_mut(n.max(1)).take(optimizer.moments());
@@ -434,7 +448,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             mask.apply(params.as_mut_slice());
         }
         if let Some(average) = &mut self.average {
-            average.update(params.as_slice());
+            average.update(&params);
         }
     }
 
@@ -517,6 +531,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         self.plan.follow(model.params().layout(), smaller.params().layout());
         self.total = Arena::zeros(smaller.params().layout().clone());
+        self.sums = sums(&smaller);
         self.mask = smaller.shared_mask().cloned();
         *model = smaller;
         Ok(())
@@ -578,6 +593,11 @@ impl<'a, R: Real> Stepper<'a, R> {
             advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
         }
     }
+}
+
+/// For each layer of a model, its sums over a batch, of both passes.
+fn sums<R: Real>(model: &Model<R>) -> Vec<Vec<f64>> {
+    model.slots().iter().map(|slot| vec![0.0; 2 * slot.sizes.sums]).collect()
 }
 
 /// What a sum is divided by; 1 where nothing was counted, since the sum is 0 then.

@@ -4,8 +4,9 @@
 
 use bptt::data::Normalize;
 use bptt::nn::{
-    Activation, AttentionPool, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru, Layer, LayerNorm,
-    Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Transpose, Workspace,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru, Layer,
+    LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
+    Workspace,
 };
 use bptt::prune::Units;
 use bptt::{Init, Model, Real, Shape, rng};
@@ -70,6 +71,7 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     alone(&mut cases, "dropout", Dropout::new(0.5).locked());
     alone(&mut cases, "layer_norm", LayerNorm::new());
     alone(&mut cases, "layer_norm_plain", LayerNorm::new().eps(1e-3).elementwise_affine(false));
+    normalised(&mut cases);
     alone(&mut cases, "log_softmax", LogSoftmax);
     alone(&mut cases, "pool_last", Pool::last());
     alone(&mut cases, "pool_mean", Pool::mean());
@@ -114,6 +116,21 @@ fn convolutions<R: Real>(cases: &mut Vec<Case<R>>) {
         .layer("above", Conv2d::new(2, 3, [2, 2]).causal());
     let stacks = [("conv", 0, 3, 5, false), ("above", 1, 1, 4, false)].map(stack).to_vec();
     cases.push(case("causal", causal, stacks));
+}
+
+/// With statistics that are not those of a new model.
+fn normalised<R: Real>(cases: &mut Vec<Case<R>>) {
+    let images = builder(Shape::new(4, 6))
+        .layer("norm", BatchNorm::channels(2))
+        .layer("plain", BatchNorm::new().affine(false).eps(1e-3))
+        .layer("gru", Gru::new(3));
+    let mut case = case("batch_norm", images, vec![stack(("gru", 2, 1, 3, false))]);
+    for (name, value) in [("norm", 0.4), ("plain", 0.7)] {
+        let mut params = case.model.params_mut();
+        params.get_mut(&format!("{name}.running_mean")).unwrap().fill(R::from_f64(value - 0.5));
+        params.get_mut(&format!("{name}.running_var")).unwrap().fill(R::from_f64(value));
+    }
+    cases.push(case);
 }
 
 /// Layers that hold layers.

@@ -1,7 +1,7 @@
 //! Initialising chosen tensors of a model again.
 
 use super::Model;
-use crate::params::matches;
+use crate::params::{Role, Tensor, matches};
 use crate::{Arena, Error, Init, Real, Result, rng};
 
 impl<R: Real> Model<R> {
@@ -27,8 +27,8 @@ impl<R: Real> Model<R> {
     /// ```
     pub fn init(&mut self, pattern: &str, init: Init, seed: u64) -> Result<()> {
         let layout = self.params().layout().clone();
-        let chosen =
-            || layout.tensors().iter().enumerate().filter(|(_, tensor)| matches(pattern, &tensor.name));
+        let fits = |tensor: &Tensor| tensor.role == Role::Weight && matches(pattern, &tensor.name);
+        let chosen = || layout.tensors().iter().enumerate().filter(|(_, tensor)| fits(tensor));
         chosen().try_for_each(|(_, tensor)| init.check(&tensor.name, &tensor.axes))?;
         if chosen().next().is_none() {
             let names: Vec<_> = layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect();

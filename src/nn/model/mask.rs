@@ -40,6 +40,7 @@ impl<R: Real> Model<R> {
             let found = format!("one of {} parameters", mask.as_slice().len());
             return Err(Error::mismatch("mask", found, format!("the model's own, of {}", layout.len())));
         }
+        layout.statistics().for_each(|range| mask.as_mut_slice()[range].fill(false));
         if let Some(old) = &old {
             mask.join(old);
         }

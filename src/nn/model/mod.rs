@@ -152,6 +152,11 @@ impl<R: Real> Model<R> {
         &self.layers
     }
 
+    /// The number of layers.
+    pub(crate) fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
     fn pack(&mut self) {
         for slot in self.layers.iter() {
             let params = &self.params.as_slice()[slot.params.clone()];

@@ -59,6 +59,8 @@ pub struct Workspace<R> {
     pub(super) states: Vec<Aligned<R>>,
     pub(super) dstates: Vec<Aligned<R>>,
     pub(super) caches: Vec<Aligned<R>>,
+    /// For each layer, its sums over the whole batch: of the forward pass, and of the backward pass. Only in training.
+    pub(super) sums: Vec<Vec<f64>>,
     pub(super) samples: Vec<Sample>,
     /// How often an input was set by hand, so that each has its own random numbers.
     inputs: u64,
@@ -95,6 +97,11 @@ impl Lengths {
     pub(super) fn at(&self, i: usize, valid: usize) -> Option<&[u32]> {
         self.short[i].then(|| &self.steps[i][..valid])
     }
+}
+
+/// How many sums a layer has in both passes together.
+fn sums(mode: Mode, sizes: Sizes) -> usize {
+    if mode == Mode::Train { 2 * sizes.sums } else { 0 }
 }
 
 /// The bytes of a workspace's buffers; `None` if they are too many to be addressed.
@@ -213,6 +220,7 @@ impl<R: Real> Workspace<R> {
             states: room(|s| s.state),
             dstates: room(|s| s.state),
             caches: if back { room(|s| s.cache) } else { room(|s| s.infer_cache) },
+            sums: layers.iter().map(|(_, sizes)| vec![0.0; sums(mode, *sizes)]).collect(),
             samples: vec![Sample::plain(0); lanes],
             inputs: 0,
             lengths: Lengths::new(layers.len(), lanes),
@@ -560,6 +568,11 @@ impl<R: Real> Workspace<R> {
     fn has_step(&self, t: usize, lane: usize) -> bool {
         let last = self.lengths.short.len() - 1;
         !self.lengths.short[last] || t < self.lengths.steps[last][lane] as usize
+    }
+
+    /// The sums of a layer that waits for those of the whole batch: of the forward pass, and of the backward pass.
+    pub(crate) fn sums_mut(&mut self, layer: usize) -> &mut [f64] {
+        &mut self.sums[layer]
     }
 
     /// How many samples are in the tile.
