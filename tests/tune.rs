@@ -171,8 +171,8 @@ fn a_study_in_shards_is_the_whole_study() {
 fn what_cannot_be_merged() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    Study::new().file(path("a")).run([1, 2], |&n: &i64| Ok::<_, String>(n)).unwrap();
-    Study::new().file(path("b")).run([2, 3], |&n: &i64| Ok::<_, String>(-n)).unwrap();
+    Study::new().workers(1).file(path("a")).run([1, 2], |&n: &i64| Ok::<_, String>(n)).unwrap();
+    Study::new().workers(1).file(path("b")).run([2, 3], |&n: &i64| Ok::<_, String>(-n)).unwrap();
     fs::write(path("other"), "{\"weights\": []}\n").unwrap();
     let refused = |into: &str, from: [&str; 2]| merge(path(into), from.map(path)).unwrap_err().to_string();
     let named = |fault: &str, name: &str| fault.starts_with(&format!("{}: ", path(name).display()));

@@ -99,7 +99,7 @@ impl<C: DeserializeOwned, S: DeserializeOwned> Table<C, S> {
     /// # let folder = tempfile::tempdir().unwrap();
     /// # let path = folder.path().join("1.jsonl");
     ///
-    /// Study::new().file(&path).shard(1, 2).run(0..5, |n: &u64| Ok::<_, bptt::Error>(n * n))?;
+    /// Study::new().file(&path).workers(1).shard(1, 2).run(0..5, |n: &u64| Ok::<_, bptt::Error>(n * n))?;
     /// let table: Table<u64, u64> = Table::read([&path])?;
     /// assert_eq!(table.results()?, [(&0, &0), (&2, &4), (&4, &16)]);
     /// # Ok::<(), bptt::Error>(())
