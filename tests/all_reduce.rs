@@ -1,10 +1,13 @@
 //! A run shared out among ranks is the run of one process, to the bit; here the ranks are threads.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+#[path = "common/spoiled.rs"]
+mod spoiled;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use bptt::data::{Arrays, Batch, Dataset, Draw, Population, Sample, Sampler, TargetShape};
+use bptt::data::{Arrays, Batch, Dataset, Draw, Population, Sampler};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{Dropout, Linear, Lstm};
 use bptt::optim::{Adam, Optimizer};
@@ -14,6 +17,7 @@ use bptt::train::{
 };
 use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
+use spoiled::Spoiled;
 
 /// What each rank brings to a sum.
 type Parts<R> = Mutex<Vec<(Vec<R>, Vec<f64>)>>;
@@ -157,45 +161,10 @@ fn dynamics_are_those_of_one_process() {
     }
 }
 
-/// A dataset whose samples have a class that there is not, once all have been read: before the first step, ranks compare them.
-struct Spoiled {
-    data: Arrays<f32>,
-    spoils: bool,
-    read: AtomicUsize,
-}
-
-impl Spoiled {
-    fn new(spoils: bool) -> Self {
-        Self { data: data(93), spoils, read: AtomicUsize::new(0) }
-    }
-}
-
-impl Dataset for Spoiled {
-    type Elem = f32;
-    fn len(&self) -> usize {
-        self.data.len()
-    }
-    fn shape(&self) -> bptt::Shape {
-        self.data.shape()
-    }
-    fn target_shape(&self) -> TargetShape {
-        self.data.target_shape()
-    }
-    fn read(&self, sample: Sample, x: &mut [f32]) {
-        self.data.read(sample, x);
-    }
-    fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        self.data.classes(sample, classes);
-        if self.spoils && self.read.fetch_add(1, Ordering::Relaxed) >= 93 {
-            classes[0] = 99;
-        }
-    }
-}
-
 #[test]
 fn an_error_at_one_rank_ends_all() {
     let errors = at_all(4, |rank| {
-        let spoiled = Spoiled::new(rank.rank == 2);
+        let spoiled = Spoiled::new(data(93), rank.rank == 2);
         let before = model::<f32>();
         let mut model = before.clone();
         let error = trainer().all_reduce(rank).fit(&mut model, &spoiled, None).unwrap_err();
@@ -309,7 +278,7 @@ fn ranks_that_differ_are_found() {
 #[test]
 fn validation_and_losses_that_fail() {
     let errors = at_all(3, |rank| {
-        let spoiled = Spoiled::new(rank.rank == 2);
+        let spoiled = Spoiled::new(data(93), rank.rank == 2);
         trainer().all_reduce(rank).fit(&mut model(), &data(93), Some(&spoiled)).unwrap_err().to_string()
     });
     assert!(errors[2].contains("class: found 99") && errors[0].contains("at rank"), "{errors:?}");

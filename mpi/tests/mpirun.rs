@@ -1,13 +1,16 @@
 //! Ranks as processes: this program starts itself under `mpirun`, and compares what comes of it with one process.
 
+#[path = "../../tests/common/spoiled.rs"]
+mod spoiled;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bptt::data::{Arrays, Dataset, Sample, TargetShape};
+use bptt::data::{Arrays, Dataset};
 use bptt::ndarray::{Array1, Array3};
 use bptt::optim::Optimizer;
 use bptt::prelude::*;
@@ -17,6 +20,7 @@ use bptt::train::{Callback, Checkpoint, Clip, Epoch, EpochEnd, Flow};
 use bptt::tune::Study;
 use bptt::{Error, Init, Real, rng};
 use bptt_mpi::Mpi;
+use spoiled::Spoiled;
 
 /// No start of a few small processes takes as long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,35 +39,6 @@ fn main() -> ExitCode {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What a rank does.
-
-/// A dataset whose samples have a class that there is not, once all have been read.
-struct Spoiled {
-    data: Arrays<f32>,
-    spoils: bool,
-    read: AtomicUsize,
-}
-
-impl Dataset for Spoiled {
-    type Elem = f32;
-    fn len(&self) -> usize {
-        self.data.len()
-    }
-    fn shape(&self) -> Shape {
-        self.data.shape()
-    }
-    fn target_shape(&self) -> TargetShape {
-        self.data.target_shape()
-    }
-    fn read(&self, sample: Sample, x: &mut [f32]) {
-        self.data.read(sample, x);
-    }
-    fn classes(&self, sample: Sample, classes: &mut [i64]) {
-        self.data.classes(sample, classes);
-        if self.spoils && self.read.fetch_add(1, Ordering::Relaxed) >= self.len() {
-            classes[0] = 99;
-        }
-    }
-}
 
 /// Something that happens at the end of an epoch.
 struct After(usize, fn());
@@ -147,7 +122,7 @@ fn at_rank(mpi: &Mpi, what: &str, out: &Path) -> Result<ExitCode> {
         "f64" => train(trainer::<f64>().all_reduce(mpi.ranks()), mpi.rank(), out)?,
         "run" => run(mpi, out, |trainer| trainer)?,
         "error" => {
-            let train = Spoiled { data: data(93), spoils: second, read: AtomicUsize::new(0) };
+            let train = Spoiled::new(data(93), second);
             trainer().all_reduce(mpi.ranks()).fit(&mut model()?, &train, None)?;
         }
         "early" if second => return Err("found no data here".into()),

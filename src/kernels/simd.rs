@@ -104,11 +104,11 @@ pub fn dispatch_len<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
 }
 
 /// As [`dispatch`], for an `op` over rows of `lanes` values of `R`: on AVX2 rather than AVX-512 if long vectors do not fill
-/// a row.
+/// a row. Of one sample alone, the rows lie in the vectors.
 #[inline(always)]
 pub fn dispatch_lanes<R, Op: WithSimd>(lanes: usize, op: Op) -> Op::Output {
     let [(arch, _), (last, rest)] = parts::<R>(lanes);
-    if rest.is_empty() { arch.dispatch(op) } else { last.dispatch(op) }
+    if rest.is_empty() || lanes == 1 { arch.dispatch(op) } else { last.dispatch(op) }
 }
 
 /// Cuts `len` values of `R` side by side into those for the chosen instruction set, and those for AVX2, which are at

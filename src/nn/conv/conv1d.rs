@@ -2,13 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Convolution;
 use super::window::{self, Window};
-use super::{Convolution, check_channels};
 use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Graph, Value};
-use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Shape};
+use crate::{Error, Real, Result, Shape};
 
 /// Convolution over time: all features of some steps make those of one.
 ///
@@ -107,14 +106,8 @@ impl<R: Real> Layer<R> for Conv1d {
             return Err(Error::config("padding", fault));
         }
         window::check_fit(self.windows(), [shape.t, 1])?;
-        let convolution = self.on(*shape);
-        let fan = check_channels(&convolution)?;
-        let out = Axis::units(build.prefix(), self.out_channels, 1);
-        build.tensor("weight", [out.clone(), units.clone(), self.kernel_size.into()], Init::pytorch(fan))?;
-        if self.bias {
-            build.tensor("bias", [out], Init::pytorch(fan))?;
-        }
-        Ok(convolution.built::<R>(build.prefix()))
+        let axes = [units.clone(), self.kernel_size.into()];
+        self.on(*shape).declare::<R>(build, axes, self.bias)
     }
 
     fn length(&self, _input: Shape, len: usize) -> usize {

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Convolution;
 use super::window::{self, Window};
-use super::{Convolution, check_channels};
 use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Graph, Value};
 use crate::params::Axis;
-use crate::{Error, Init, Real, Result, Shape};
+use crate::{Error, Real, Result, Shape};
 
 /// Convolution over rows, which are time steps, and columns.
 ///
@@ -117,16 +117,9 @@ impl<R: Real> Layer<R> for Conv2d {
             return Err(Error::config("padding", fault));
         }
         window::check_fit(self.windows(), [shape.t, columns])?;
-        let convolution = self.on(*shape);
-        let fan = check_channels(&convolution)?;
-        let out = Axis::units(build.prefix(), self.out_channels, 1);
-        let kernel = self.kernel_size.map(Axis::from);
-        let axes = [out.clone(), window::channels(units, self.in_channels)].into_iter().chain(kernel);
-        build.tensor("weight", axes, Init::pytorch(fan))?;
-        if self.bias {
-            build.tensor("bias", [out], Init::pytorch(fan))?;
-        }
-        Ok(convolution.built::<R>(build.prefix()))
+        let [rows, columns] = self.kernel_size.map(Axis::from);
+        let axes = [window::channels(units, self.in_channels), rows, columns];
+        self.on(*shape).declare::<R>(build, axes, self.bias)
     }
 
     fn length(&self, _input: Shape, len: usize) -> usize {

@@ -18,14 +18,14 @@ pub use conv1d::Conv1d;
 pub use conv2d::Conv2d;
 use window::Window;
 
-use super::{Backward, Built, Context, Features, Forward};
+use super::{Backward, Build, Built, Context, Features, Forward};
 use crate::kernels::{Band, Columns, Matrix, Start, packed_len};
 use crate::params::Axis;
-use crate::{Error, Real, Result, Seq, Shape};
+use crate::shape::MAX_VALUES;
+use crate::{Error, Init, Real, Result, Seq, Shape};
 
-/// The most channels of an output, and the most values of a window; more is a mistake, or a malicious file.
+/// The most channels of an output; more is a mistake, or a malicious file.
 const MAX_CHANNELS: usize = 1 << 20;
-const MAX_VALUES: usize = 1 << 28;
 
 /// How many rows of a window one product takes: the parts that it has.
 const ROWS: usize = 3;
@@ -84,6 +84,25 @@ impl Convolution {
     /// Whether single steps can be passed: each gives one, of which the state knows what came before.
     fn streams(&self) -> bool {
         self.carries || (self.windows[0] == Window::new(1, 1))
+    }
+
+    /// Declares the weight, `[out]` and then `axes`, and the bias if there is one, and returns the output and the buffers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for channels or a window of absurd sizes.
+    fn declare<R: Real>(
+        &self,
+        build: &mut Build<'_>,
+        axes: impl IntoIterator<Item = Axis>,
+        bias: bool,
+    ) -> Result<Built> {
+        let fan = check_channels(self)?;
+        let out = Axis::units(build.prefix(), self.channels[1], 1);
+        build.tensor("weight", std::iter::once(out.clone()).chain(axes), Init::pytorch(fan))?;
+        if bias {
+            build.tensor("bias", [out], Init::pytorch(fan))?;
+        }
+        Ok(self.built::<R>(build.prefix()))
     }
 
     /// The output of a layer called `prefix`, and its buffers.
