@@ -263,6 +263,30 @@ fn numbers_of_16_bits_are_widened() {
     }
 }
 
+/// `bias=False` in PyTorch: there are no tensors for it, and both sides must say so.
+#[test]
+fn modules_without_biases() {
+    let (_folder, path) = place();
+    let plain = |seed| -> Model {
+        let builder = Model::builder(Shape::new(4, 3)).layer("lstm", Lstm::new(5).bias(false).last());
+        builder.layer("linear", Linear::new(2).bias(false)).build(seed).unwrap()
+    };
+    plain(1).save_state_dict(&path, &names()).unwrap();
+    let mut model = plain(2);
+    model.load_state_dict(&path, &names()).unwrap();
+    assert_eq!(model.params().as_slice(), plain(1).params().as_slice());
+    let message = chain::<f32>(2).load_state_dict(&path, &names()).unwrap_err().to_string();
+    let faults = [
+        "missing tensor `module.encoder.bias_ih_l0` (here `lstm.bias_ih_l0`) [20]",
+        "missing tensor `module.encoder.bias_hh_l0` (here `lstm.bias_hh_l0`) [20]",
+        "missing tensor `module.fc.bias` (here `linear.bias`) [2]",
+    ];
+    assert_eq!(message, format!("{}: {}", path.display(), faults.join("; ")));
+    chain::<f32>(1).save_state_dict(&path, &names()).unwrap();
+    let message = plain(2).load_state_dict(&path, &names()).unwrap_err().to_string();
+    assert!(message.contains("unexpected tensor `module.encoder.bias_ih_l0`"), "{message}");
+}
+
 #[test]
 fn values_that_are_not_finite_or_do_not_fit_are_refused() {
     for (value, fault) in [
