@@ -1,17 +1,24 @@
 //! Models from ONNX files that others wrote: the graph is followed from the input to the first output, and each operator
 //! becomes a layer, or changes what is known about the axes of the value that passes through.
 
+mod arrange;
 mod axes;
+mod fold;
+mod image;
+mod joins;
+mod links;
 mod ops;
 mod reader;
 mod recurrent;
+mod select;
 mod stage;
 mod tensor;
 
 use std::path::Path;
 
+use links::Links;
 use prost::Message;
-use reader::Reader;
+use reader::{Order, Reader};
 
 use crate::data::Normalize;
 use crate::error::{BYTES, shorten};
@@ -22,23 +29,35 @@ use crate::{Error, Model, Real, Result};
 const NEWEST_OPSET: i64 = 25;
 /// The most faults that an error lists.
 const SHOWN: usize = 20;
+/// How the fault of a layer begins that expects other axes.
+const AXES: &str = "the axes [";
 
 /// Reads a model from an ONNX file: of PyTorch (both exporters), Keras (by tf2onnx), [`Export`](super::Export), or of
-/// anything else that is a chain of the following operators.
+/// anything else that consists of the following operators.
 ///
 /// | operators | become |
 /// |---|---|
 /// | LSTM, GRU, RNN | [`Lstm`](crate::nn::Lstm), [`PeepholeLstm`](crate::nn::PeepholeLstm), [`Gru`](crate::nn::Gru) with either reset, [`Rnn`](crate::nn::Rnn) with tanh or ReLU; forward or in both directions, layout 0 or 1. `sequence_lens` and initial states that are inputs of the graph are a matter of the data here |
 /// | Gemm, MatMul, Add | [`Linear`](crate::nn::Linear) |
+/// | Conv, with one group, after Pad or not | [`Conv1d`](crate::nn::Conv1d), [`Conv2d`](crate::nn::Conv2d) |
+/// | MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool | [`Pool2d`](crate::nn::Pool2d), [`Pool`](crate::nn::Pool) |
+/// | BatchNormalization; arithmetic with constants | [`BatchNorm`](crate::nn::BatchNorm) |
 /// | Relu, Tanh, Sigmoid, LogSoftmax | [`Activation`](crate::nn::Activation), [`LogSoftmax`](crate::nn::LogSoftmax) |
 /// | LayerNormalization | [`LayerNorm`](crate::nn::LayerNorm) |
 /// | Gather from a table | [`Embedding`](crate::nn::Embedding) |
-/// | Gather or Slice of the last step, ReduceMean and ReduceMax over time | [`Pool`](crate::nn::Pool) |
+/// | Gather or Slice of the last step, ReduceMean and ReduceMax over steps, pixels, or both | [`Pool`](crate::nn::Pool), [`Pool2d`](crate::nn::Pool2d) |
+/// | Add, Sum or Concat of several values | [`Branches`](crate::nn::Branches) |
+/// | MatMul, Softmax over the steps, and the sum of the steps by these weights | [`AttentionPool`](crate::nn::AttentionPool) |
+/// | Transpose, Reshape or Flatten that make features of steps | [`Transpose`](crate::nn::Transpose) |
 /// | Sub and Div of the input by constants | the model's normalisation |
 /// | Softmax at the end | nothing, with a [note](Imported::notes): [`predict_proba`](Model::predict_proba) applies it |
 /// | Transpose, Squeeze, Unsqueeze, Reshape, Flatten, Concat, Slice, Gather, Identity, Cast, Dropout, and what computes shapes | nothing: they rearrange |
 ///
-/// PyTorch's dynamo exporter writes an `nn.RNN` step by step, which is not read; `dynamo=False` writes the operator.
+/// An image is `[batch, rows, columns · channels]` here, channels last. Where a file flattens it in another order, the columns of
+/// the weights that follow are put into this one.
+///
+/// PyTorch's dynamo exporter writes an `nn.RNN` step by step, which is not read; `dynamo=False` writes the operator. tf2onnx
+/// writes Keras's GRU and SimpleRNN as loops, which are not read either; `scripts/keras_to_bptt.py` converts these models.
 ///
 /// What is not understood is an error that names it, all of it at once. Layers have the names of the nodes' scopes; stacked
 /// layers become one layer each. The numbers that come out are those of the file's graph up to rounding, and of an
@@ -117,40 +136,44 @@ impl Import {
             Some(other) => return Err(format!("found opset {other}, expected at most {NEWEST_OPSET}")),
             None => return Err("found no opset, and so no ONNX model".into()),
         }
-        // Whether samples or steps come first is said nowhere, but only one of them fits recurrent layers.
-        let read = |time_first| Reader::read(&file.graph, folder, self.steps, time_first);
-        let reader = read(false).or_else(|first| {
-            read(true).map_err(|second| if second.is_better(&first) { second } else { first })
-        });
-        let reader = reader.map_err(|faults| faults.to_string())?;
-        build(reader, &file).map_err(|e| format!("found a graph that makes no model: {e}"))
+        // What order the axes of the input have is said nowhere, but only one of them fits the layers.
+        let mut best: Option<Faults> = None;
+        for order in [Order::Samples, Order::Steps, Order::Channels] {
+            match Reader::read(&file.graph, folder, self.steps, order) {
+                Ok(reader) => return built(reader, &file),
+                Err(faults) if best.as_ref().is_none_or(|best| faults.is_better(best)) => best = Some(faults),
+                Err(_) => {}
+            }
+        }
+        Err(best.map_or_else(String::new, |faults| faults.to_string()))
     }
 }
 
-/// Builds the model that a reader found, and sets its parameters.
+/// The model that a reader found.
+fn built<R: Real>(reader: Reader<'_>, file: &ModelProto) -> Result<Imported<R>, String> {
+    build(reader, file).map_err(|e| format!("found a graph that makes no model: {e}"))
+}
+
 fn build<R: Real>(reader: Reader<'_>, file: &ModelProto) -> Result<Imported<R>> {
+    let Links { layers, mean, sd, .. } = reader.links;
     let mut builder = Model::<R>::builder(reader.input);
-    for stage in &reader.stages {
-        builder = builder.boxed(&stage.name, stage.layer());
+    for link in &layers {
+        builder = builder.boxed(&link.name, link.layer());
     }
-    if let Some(mean) = reader.mean.clone().or(reader.sd.as_ref().map(|sd| vec![0.0; sd.len()])) {
-        let sd = reader.sd.clone().unwrap_or_else(|| vec![1.0; mean.len()]);
+    if let Some(size) = mean.as_ref().or(sd.as_ref()).map(Vec::len) {
+        let (mean, sd) = (mean.unwrap_or_else(|| vec![0.0; size]), sd.unwrap_or_else(|| vec![1.0; size]));
         builder = builder.normalize(Normalize::per_feature(mean, sd)?);
     }
     let classes = file.metadata_props.iter().find(|entry| entry.key == "classes");
     let classes: Option<Vec<String>> = classes.and_then(|entry| serde_json::from_str(&entry.value).ok());
     let mut model = builder.classes(classes.unwrap_or_default()).build(1)?;
     let mut params = model.params_mut();
-    for stage in &reader.stages {
-        for (name, values) in &stage.tensors {
-            let name = format!("{}.{name}", stage.name);
-            let mut to =
-                params.get_mut(&name).ok_or_else(|| Error::config(&name, "found no such parameter"))?;
-            if to.len() != values.len() {
-                return Err(Error::mismatch(name, format!("{} values", values.len()), to.len()));
-            }
-            to.iter_mut().zip(values).for_each(|(to, &value)| *to = R::from_f64(value));
+    for (name, values) in layers.iter().flat_map(|link| link.tensors("")) {
+        let mut to = params.get_mut(&name).ok_or_else(|| Error::config(&name, "found no such parameter"))?;
+        if to.len() != values.len() {
+            return Err(Error::mismatch(name, format!("{} values", values.len()), to.len()));
         }
+        to.iter_mut().zip(values).for_each(|(to, &value)| *to = R::from_f64(value));
     }
     drop(params);
     Ok(Imported { model, notes: reader.notes })
@@ -158,21 +181,29 @@ fn build<R: Real>(reader: Reader<'_>, file: &ModelProto) -> Result<Imported<R>> 
 
 /// What was not understood.
 #[derive(Debug)]
-struct Faults(Vec<String>);
+struct Faults {
+    list: Vec<String>,
+    /// Whether it is the input, so that nothing else was read.
+    of_input: bool,
+}
 
 impl Faults {
-    /// Whether this is of an input that steps come first in, and only that made a difference: in `other`, where samples come
-    /// first, a recurrent layer had the wrong axes.
+    /// Whether these are the ones to name, rather than `other`, of a more common order of the input's axes: there are fewer. An
+    /// order that the input cannot have is never better, nor one that has the axes of a layer wrong.
     fn is_better(&self, other: &Self) -> bool {
-        let axes = |faults: &Self| faults.0.iter().any(|fault| fault.ends_with(recurrent::EXPECTED_AXES));
-        axes(other) && !axes(self)
+        let axes = self.list.iter().any(|fault| fault.contains(AXES));
+        !self.of_input && if other.of_input { !axes } else { self.list.len() < other.list.len() }
     }
 }
 
 impl std::fmt::Display for Faults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "found what this crate does not read: {}", self.0[..self.0.len().min(SHOWN)].join("; "))?;
-        match self.0.len().saturating_sub(SHOWN) {
+        write!(
+            f,
+            "found what this crate does not read: {}",
+            self.list[..self.list.len().min(SHOWN)].join("; ")
+        )?;
+        match self.list.len().saturating_sub(SHOWN) {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),
         }

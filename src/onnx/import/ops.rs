@@ -1,68 +1,26 @@
 //! What each operator does to a value.
 
-use std::rc::Rc;
-
-use super::axes::{self, Axis, Kind, index};
-use super::reader::{Data, Reader, Value, attribute, float, int};
-use super::stage::{Stage, StageKind};
-use super::tensor::Tensor;
+use super::axes::{self, Atom, index};
+use super::fold::{constant, ints, tensor};
+use super::reader::{Data, Reader, Value, Weights, attribute, float, int};
+use super::stage::{Operation, StageKind};
+use super::tensor::{Tensor, moved};
 use crate::onnx_graph::proto::NodeProto;
 
-/// The operators that are read.
-const KNOWN: [&str; 44] = [
-    "LSTM",
-    "GRU",
-    "RNN",
-    "Gemm",
-    "MatMul",
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Relu",
-    "Tanh",
-    "Sigmoid",
-    "Softmax",
-    "LogSoftmax",
-    "LayerNormalization",
-    "Gather",
-    "Slice",
-    "Concat",
-    "ReduceMean",
-    "ReduceMax",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Reshape",
-    "Flatten",
-    "Identity",
-    "Cast",
-    "Dropout",
-    "Constant",
-    "ConstantOfShape",
-    "Shape",
-    "Expand",
-    "Size",
-    "Range",
-    "Equal",
-    "Less",
-    "Where",
-    "Min",
-    "Max",
-    "ReduceProd",
-    "Floor",
-    "Neg",
-    "Split",
-    "CastLike",
-];
+/// The operators that are read, of which those of the second line only compute constants, shapes and zeros.
+const KNOWN: &str = " LSTM GRU RNN Gemm MatMul Add Sub Mul Div Sum Relu Tanh Sigmoid Softmax LogSoftmax LayerNormalization \
+     Conv BatchNormalization MaxPool AveragePool GlobalMaxPool GlobalAveragePool Pad ReduceMean ReduceMax ReduceSum Gather Slice \
+     Concat Transpose Squeeze Unsqueeze Reshape Flatten Identity Cast CastLike Dropout \
+     Constant ConstantOfShape Shape Expand Size Range Equal Less Where Min Max ReduceProd Floor Neg Split ";
 
-type Outcome = Result<Vec<Value>, String>;
+pub(super) type Outcome = Result<Vec<Value>, String>;
 
 impl Reader<'_> {
     /// The outputs of a node; an empty error if an input was not understood.
     pub(super) fn apply(&mut self, node: &NodeProto) -> Outcome {
         let op = node.op_type.as_str();
-        if !KNOWN.contains(&op) || !["", "ai.onnx"].contains(&node.domain.as_str()) {
+        let known = !op.is_empty() && KNOWN.contains(&format!(" {op} "));
+        if !known || !["", "ai.onnx"].contains(&node.domain.as_str()) {
             return Err("an operator that is not read".into());
         }
         let inputs: Vec<Value> = node.input.iter().map(|name| self.value(name)).collect();
@@ -79,19 +37,27 @@ impl Reader<'_> {
         if let Some(value) = constant(node, &inputs)? {
             return Ok(vec![value]);
         }
-        let one = |value: Value| Ok(vec![value]);
         match op {
-            "Identity" | "Cast" | "CastLike" | "Dropout" => one(first),
+            "Identity" | "Cast" | "CastLike" | "Dropout" => Ok(vec![first]),
             "Concat" => self.concat(node, &inputs),
             "Gather" => self.gather(node, &inputs),
             "Gemm" | "MatMul" => self.linear(node, &inputs),
-            "Add" | "Sub" | "Div" => self.arithmetic(node, &inputs),
+            "Sum" => self.sum(node, &inputs),
+            "Add" => self.arithmetic(node, &inputs, Operation::Add),
+            "Sub" => self.arithmetic(node, &inputs, Operation::Sub),
+            "Mul" => self.arithmetic(node, &inputs, Operation::Mul),
+            "Div" => self.arithmetic(node, &inputs, Operation::Div),
             "Relu" => self.plain(node, &first, StageKind::Relu),
             "Tanh" => self.plain(node, &first, StageKind::Tanh),
             "Sigmoid" => self.plain(node, &first, StageKind::Sigmoid),
             "LogSoftmax" | "Softmax" => self.softmax(node, &first),
             "LayerNormalization" => self.layer_norm(node, &inputs),
-            "ReduceMean" | "ReduceMax" => self.pool(node, &inputs),
+            "Conv" => self.conv(node, &inputs),
+            "BatchNormalization" => self.batch_norm(node, &inputs),
+            "MaxPool" | "AveragePool" => self.pool_windows(node, &first),
+            "GlobalMaxPool" | "GlobalAveragePool" => self.pool_all(node, &first),
+            "Pad" => self.pad(node, &inputs),
+            "ReduceMean" | "ReduceMax" | "ReduceSum" => self.reduce(node, &inputs),
             "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => self.rearrange(node, &inputs),
             "Slice" => self.slice(node, &inputs),
             _ => Err(format!("{} in it", first.what())),
@@ -99,375 +65,170 @@ impl Reader<'_> {
     }
 
     fn rearrange(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
-        let mut data = self.data(&inputs[0])?;
-        let own = &data.axes;
-        data.axes = match node.op_type.as_str() {
-            "Transpose" => axes::transpose(own, attribute(node, "perm").map_or(&[][..], |perm| &perm.ints))?,
-            "Squeeze" => axes::squeeze(own, &ints(node, "axes", inputs.get(1))?)?,
-            "Unsqueeze" => axes::unsqueeze(own, &ints(node, "axes", inputs.get(1))?)?,
-            "Flatten" if int(node, "axis", 1) == 1 => axes::reshape(own, &[0, -1])?,
-            "Reshape" => axes::reshape(own, &ints(node, "shape", inputs.get(1))?)?,
-            _ => return Err("an axis other than 1".into()),
+        let own = |own: &[axes::Axis]| match node.op_type.as_str() {
+            "Transpose" => axes::transpose(own, attribute(node, "perm").map_or(&[][..], |perm| &perm.ints)),
+            "Squeeze" => axes::squeeze(own, &ints(node, "axes", inputs.get(1))?),
+            "Unsqueeze" => axes::unsqueeze(own, &ints(node, "axes", inputs.get(1))?),
+            "Flatten" => {
+                let axis = index(int(node, "axis", 1), own.len())?;
+                Ok(axes::merge(&axes::merge(own, axis, own.len()), 0, axis))
+            }
+            _ => {
+                let shape = ints(node, "shape", inputs.get(1))?;
+                if int(node, "allowzero", 0) != 0 && shape.contains(&0) {
+                    return Err("an axis of size 0".into());
+                }
+                axes::reshape(own, &shape)
+            }
         };
-        Ok(vec![Value::Data(data)])
+        match &inputs[0] {
+            Value::Weights(weights) => {
+                let axes = own(&weights.axes)?;
+                return Ok(vec![Value::Weights(Box::new(Weights { axes, ..Weights::clone(weights) }))]);
+            }
+            Value::Direction(data, direction) => {
+                let axes = own(&data.axes)?;
+                let data = Data { axes, ..Data::clone(data) };
+                return Ok(vec![Value::Direction(Box::new(data), *direction)]);
+            }
+            Value::Pieces(pieces, units) if pieces.len() == 1 && node.op_type == "Squeeze" => {
+                return match ints(node, "axes", inputs.get(1))?[..] {
+                    [0] => Ok(vec![Value::Piece(pieces[0], *units)]),
+                    _ => Err("an axis of a final state removed".into()),
+                };
+            }
+            _ => {}
+        }
+        let data = self.data(&inputs[0])?;
+        Ok(vec![Value::Data(Data { axes: own(&data.axes)?, ..data })])
     }
 
-    /// A layer that keeps the shape.
+    /// A layer that works on each value alone, or on a step in any order.
     fn plain(&mut self, node: &NodeProto, value: &Value, kind: StageKind) -> Outcome {
         let data = self.data(value)?;
-        let features = features(&data)?;
-        self.layer(node, data, (kind, features), Vec::new())
-    }
-
-    fn layer(
-        &mut self,
-        node: &NodeProto,
-        data: Data,
-        (kind, features): (StageKind, usize),
-        tensors: Vec<(String, Vec<f64>)>,
-    ) -> Outcome {
-        let name = match kind {
-            StageKind::Linear { .. } => "linear",
-            StageKind::LayerNorm { .. } => "norm",
-            StageKind::Embedding { .. } => "embedding",
-            _ => "activation",
-        };
-        let stage = Stage { name: self.layer_name(node, name), kind, last: false, tensors };
-        Ok(vec![Value::Data(self.push(data, stage, features)?)])
+        Ok(vec![Value::Data(self.push(node, data, (kind, "activation"), Vec::new())?)])
     }
 
     fn softmax(&mut self, node: &NodeProto, value: &Value) -> Outcome {
         let data = self.data(value)?;
         let axis = index(int(node, "axis", -1), data.axes.len())?;
-        if data.axes[axis].kind != Kind::Feature {
-            return Err("an axis other than that of the features".into());
+        let over_steps = match data.axes[axis][..] {
+            [Atom::Time(_)] => true,
+            [] => axis + 1 != data.axes.len(),
+            _ => false,
+        };
+        if over_steps && node.op_type == "Softmax" {
+            return self.weights(data);
         }
-        if node.op_type == "LogSoftmax" {
-            return self.plain(node, value, StageKind::LogSoftmax);
-        }
-        self.softmax = true;
-        Ok(vec![Value::Data(data)])
+        let data = self.arranged(node, data, axis)?;
+        let kind = match node.op_type.as_str() {
+            "LogSoftmax" => StageKind::LogSoftmax,
+            _ => StageKind::Softmax,
+        };
+        Ok(vec![Value::Data(self.push(node, data, (kind, "softmax"), Vec::new())?)])
     }
 
     fn linear(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
         let [x, weight, ..] = inputs else { return Err("too few inputs".into()) };
-        let data = self.data(x)?;
-        let mut weight = tensor(weight, "weights")?;
+        if let Value::Weights(weights) = x {
+            return self.attend(node, weights, weight);
+        }
+        let (data, mut weight) = (self.data(x)?, Tensor::clone(&*tensor(weight, "weights")?));
+        let whole = weight.dims.len() == 2;
+        if weight.dims.len() == 1 {
+            weight.dims.insert(0, 1);
+        } else if node.op_type == "MatMul" || int(node, "transB", 0) == 0 {
+            weight = weight.transposed(&[])?;
+        }
         if node.op_type == "Gemm" {
             let scaled = [float(node, "alpha", 1.0), float(node, "beta", 1.0)] != [1.0; 2];
-            if scaled || int(node, "transA", 0) != 0 {
-                return Err("alpha, beta or transA".into());
+            if scaled || int(node, "transA", 0) != 0 || !whole || data.axes.len() != 2 {
+                return Err("alpha, beta, transA, or other than two axes".into());
             }
         }
-        if node.op_type == "MatMul" || int(node, "transB", 0) == 0 {
-            weight = Rc::new(weight.transposed()?);
-        }
+        let last = data.axes.len().checked_sub(1).ok_or("a number alone")?;
+        let mut data = self.arranged(node, data, last)?;
         let [outputs, columns] = weight.dims[..] else {
             return Err(format!("weights of shape {:?}", weight.dims));
         };
-        if features(&data)? != columns {
-            return Err(format!("weights of shape {:?} for {} features", weight.dims, features(&data)?));
+        if data.shape.f != columns || outputs == 0 {
+            return Err(format!("weights of shape {:?} for {} features", weight.dims, data.shape.f));
         }
-        let mut tensors = vec![("weight".to_owned(), weight.values.clone())];
+        let order = axes::order(&data.axes[last]);
+        let mut tensors = vec![("weight".to_owned(), moved(&weight.values, &order, 1))];
         let bias = match inputs.get(2) {
             None | Some(Value::Absent) => None,
             Some(bias) => Some(vector(bias, outputs)?),
         };
         let kind = StageKind::Linear { outputs, bias: bias.is_some() };
         tensors.extend(bias.map(|bias| ("bias".to_owned(), bias)));
-        self.layer(node, data, (kind, outputs), tensors)
+        data = self.push(node, data, (kind, "linear"), tensors)?;
+        data.shape.f = outputs;
+        data.axes[last] = axes::features(outputs, 1);
+        if !whole {
+            data.axes.pop();
+        }
+        Ok(vec![Value::Data(data)])
     }
 
-    /// A bias after a product, or the normalisation of the input.
-    fn arithmetic(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
-        let [a, b] = inputs else { return Err("other than two inputs".into()) };
-        let (x, constant) = match (a, b) {
-            (Value::Tensor(_), x) if node.op_type == "Add" => (x, a),
-            _ => (a, b),
+    /// Arithmetic with constants; the sum of two values; steps times their weights.
+    fn arithmetic(&mut self, node: &NodeProto, inputs: &[Value], operation: Operation) -> Outcome {
+        let (x, by) = match (inputs, operation) {
+            ([x, Value::Tensor(by)], _) | ([Value::Tensor(by), x], Operation::Add | Operation::Mul) => {
+                (x, by)
+            }
+            ([Value::Weights(weights), x] | [x, Value::Weights(weights)], Operation::Mul) => {
+                return self.weighted(weights, x);
+            }
+            ([_, _], Operation::Add) => return self.sum(node, inputs),
+            ([a, b], _) => return Err(format!("{} with {}", a.what(), b.what())),
+            _ => return Err("other than two inputs".into()),
         };
         let data = self.data(x)?;
-        let size = features(&data)?;
-        let values = vector(constant, size)?;
-        match (node.op_type.as_str(), self.stages.last_mut()) {
-            ("Add", Some(Stage { kind: StageKind::Linear { bias: bias @ false, .. }, tensors, .. })) => {
-                *bias = true;
-                tensors.push(("bias".into(), values));
-            }
-            ("Sub", None) if self.mean.is_none() && self.sd.is_none() => self.mean = Some(values),
-            ("Div", None) if self.sd.is_none() => self.sd = Some(values),
-            _ => {
-                return Err(
-                    "arithmetic other than a bias after a product, or a normalisation of the input".into()
-                );
-            }
-        }
+        let by = per_feature(&data, by)?;
+        let data =
+            self.push(node, data, (StageKind::Arithmetic(operation), "scale"), vec![("by".into(), by)])?;
         Ok(vec![Value::Data(data)])
     }
 
     fn layer_norm(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
         let data = self.data(&inputs[0])?;
-        let size = features(&data)?;
         let axis = index(int(node, "axis", -1), data.axes.len())?;
         if axis + 1 != data.axes.len() {
             return Err("an axis other than the last".into());
         }
+        let data = self.arranged(node, data, axis)?;
+        let (size, order) = (data.shape.f, axes::order(&data.axes[axis]));
         let scale = inputs.get(1).map_or(Ok(vec![1.0; size]), |scale| vector(scale, size))?;
         let shift = match inputs.get(2) {
             None | Some(Value::Absent) => vec![0.0; size],
             Some(shift) => vector(shift, size)?,
         };
         let affine = scale.iter().any(|&x| x != 1.0) || shift.iter().any(|&x| x != 0.0);
-        // As decimal digits say it: 1e-5 in f32 is 1e-5 and not its neighbour in f64.
-        let eps = float(node, "epsilon", 1e-5).to_string().parse().map_err(|e| format!("epsilon: {e}"))?;
+        let eps = decimal(float(node, "epsilon", 1e-5));
         let tensors = match affine {
-            true => vec![("weight".to_owned(), scale), ("bias".to_owned(), shift)],
+            true => vec![
+                ("weight".to_owned(), moved(&scale, &order, 1)),
+                ("bias".to_owned(), moved(&shift, &order, 1)),
+            ],
             false => Vec::new(),
         };
-        self.layer(node, data, (StageKind::LayerNorm { eps, affine }, size), tensors)
-    }
-
-    fn pool(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
-        let data = self.data(&inputs[0])?;
-        let over = ints(node, "axes", inputs.get(1))?;
-        let [axis] = over[..] else { return Err(format!("axes {over:?}")) };
-        let axis = index(axis, data.axes.len())?;
-        let kind = if node.op_type == "ReduceMean" { StageKind::Mean } else { StageKind::Max };
-        self.over_time(node, data, (axis, kind), int(node, "keepdims", 1) != 0)
-    }
-
-    /// Pools over the axis of time, and removes it or leaves it with one step.
-    fn over_time(
-        &mut self,
-        node: &NodeProto,
-        data: Data,
-        (axis, kind): (usize, StageKind),
-        keep: bool,
-    ) -> Outcome {
-        let own = data.axes[axis];
-        let mut out = if own.is_idle() {
-            data
-        } else if own.kind == Kind::Time {
-            let features = features(&data)?;
-            let stage = Stage { name: self.layer_name(node, "pool"), kind, last: false, tensors: Vec::new() };
-            self.push(data, stage, features)?
-        } else {
-            return Err(format!("the axis {own:?} reduced"));
-        };
-        if keep {
-            out.axes[axis] = Axis::new(Kind::Time, 1);
-        } else {
-            out.axes.remove(axis);
-        }
-        Ok(vec![Value::Data(out)])
-    }
-
-    fn gather(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
-        let [from, at] = inputs else { return Err("other than two inputs".into()) };
-        let axis = int(node, "axis", 0);
-        match (from, at) {
-            (Value::Tensor(table), Value::Data(_)) if axis == 0 => {
-                let mut data = self.data(at)?;
-                let [rows, width] = table.dims[..] else {
-                    return Err(format!("a table of shape {:?}", table.dims));
-                };
-                data.axes.push(Axis::new(Kind::Feature, 1));
-                let tensors = vec![("weight".to_owned(), table.values.clone())];
-                self.layer(node, data, (StageKind::Embedding { rows, width }, width), tensors)
-            }
-            (Value::Pieces(pieces, units), Value::Tensor(at)) if axis == 0 && at.values.len() == 1 => {
-                let piece = pieces[index(at.ints()[0], pieces.len())?];
-                match at.dims.len() {
-                    0 => Ok(vec![Value::Piece(piece, *units)]),
-                    _ => Ok(vec![Value::Pieces(vec![piece], *units)]),
-                }
-            }
-            (_, Value::Tensor(at)) if at.dims.is_empty() && at.values.len() == 1 => {
-                let mut data = self.data(from)?;
-                let axis = index(axis, data.axes.len())?;
-                let own = data.axes[axis];
-                let last = |size: usize| at.ints()[0].saturating_add(1) == size as i64 || at.ints()[0] == -1;
-                if own.size == Some(1) && own.kind != Kind::Batch {
-                    data.axes.remove(axis);
-                    return Ok(vec![Value::Data(data)]);
-                }
-                if !last(own.size.unwrap_or(0)) {
-                    return Err(format!("element {} of the axis {own:?}", at.ints()[0]));
-                }
-                self.over_time(node, data, (axis, StageKind::LastStep), false)
-            }
-            _ => Err(format!("{} at {}", from.what(), at.what())),
-        }
-    }
-
-    fn slice(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
-        let starts = ints(node, "starts", inputs.get(1))?;
-        let ends = ints(node, "ends", inputs.get(2))?;
-        let axes = ints(node, "axes", inputs.get(3)).unwrap_or_else(|_| (0..starts.len() as i64).collect());
-        let steps = ints(node, "steps", inputs.get(4)).unwrap_or_else(|_| vec![1; starts.len()]);
-        let ([start], [end], [axis], [1]) = (&starts[..], &ends[..], &axes[..], &steps[..]) else {
-            return Err("other than a range of one axis".into());
-        };
-        if let (Value::Pieces(pieces, units), 0) = (&inputs[0], *axis) {
-            let count = pieces.len() as i64;
-            let place = |at: i64| (if at < 0 { at + count } else { at }).clamp(0, count) as usize;
-            let part = pieces.get(place(*start)..place(*end)).unwrap_or_default();
-            return Ok(vec![Value::Pieces(part.to_vec(), *units)]);
-        }
-        let data = self.data(&inputs[0])?;
-        let axis = index(*axis, data.axes.len())?;
-        let size = data.axes[axis].size.map_or(i64::MAX, |size| size as i64);
-        match (*start, *end) {
-            (0, end) if end >= size => Ok(vec![Value::Data(data)]),
-            (start, end) if (start == -1 || start == size - 1) && end >= size => {
-                self.over_time(node, data, (axis, StageKind::LastStep), true)
-            }
-            _ => Err(format!("the range {start} to {end} of the axis {:?}", data.axes[axis])),
-        }
-    }
-
-    /// Final states joined: those of several layers, or of both directions of one.
-    fn concat(&mut self, node: &NodeProto, inputs: &[Value]) -> Outcome {
-        let (mut pieces, mut units, mut whole) = (Vec::new(), 0, true);
-        for value in inputs {
-            match value {
-                Value::Pieces(own, size) => (units, _) = (*size, pieces.extend(own)),
-                Value::Piece(piece, size) => {
-                    whole = false;
-                    (units, _) = (*size, pieces.push(*piece));
-                }
-                other => return Err(format!("{} joined with others: a branch", other.what())),
-            }
-        }
-        let axis = int(node, "axis", 0);
-        match whole {
-            true if axis == 0 => Ok(vec![Value::Pieces(pieces, units)]),
-            false if axis == 1 || axis == -1 => Ok(vec![Value::Data(self.both(&pieces, units)?)]),
-            _ => Err(format!("final states joined along axis {axis}")),
-        }
+        Ok(vec![Value::Data(self.push(
+            node,
+            data,
+            (StageKind::LayerNorm { eps, affine }, "norm"),
+            tensors,
+        )?)])
     }
 }
 
-/// What a node makes that depends on no data; `None` if it depends on them.
-fn constant(node: &NodeProto, inputs: &[Value]) -> Result<Option<Value>, String> {
-    let any = |which: fn(&Value) -> bool| inputs.iter().any(which);
-    let op = node.op_type.as_str();
-    if op == "Constant" {
-        return constant_of(node).map(Some);
-    }
-    if op == "ConstantOfShape" {
-        let zero = match attribute(node, "value").and_then(|value| value.t.as_ref()) {
-            Some(value) => Tensor::read(value, None)?.is_zero(),
-            None => true,
-        };
-        return Ok(Some(if zero { Value::Zeros } else { Value::Shape }));
-    }
-    if matches!(op, "Shape" | "Size") {
-        return Ok(Some(Value::Shape));
-    }
-    let zeros =
-        |value: &Value| matches!(value, Value::Zeros) || matches!(value, Value::Tensor(t) if t.is_zero());
-    if op == "Expand" && inputs.first().is_some_and(zeros) {
-        return Ok(Some(Value::Zeros));
-    }
-    if any(|value| {
-        matches!(value, Value::Data(_) | Value::Pieces(..) | Value::Piece(..) | Value::Unusable(_))
-    }) {
-        return Ok(None);
-    }
-    if any(|value| matches!(value, Value::Zeros)) && !matches!(op, "Add" | "Sub" | "Where" | "Equal" | "Less")
-    {
-        return Ok(Some(Value::Zeros));
-    }
-    if any(|value| matches!(value, Value::Input)) {
-        return Ok(Some(Value::Input));
-    }
-    if any(|value| matches!(value, Value::Shape)) {
-        return Ok(Some(Value::Shape));
-    }
-    fold(node, inputs).map(|tensor| Some(Value::Tensor(Rc::new(tensor))))
-}
-
-/// The value of a node of constants.
-fn fold(node: &NodeProto, inputs: &[Value]) -> Result<Tensor, String> {
-    let first = tensor(inputs.first().unwrap_or(&Value::Absent), "input")?;
-    let which = || ints(node, "axes", inputs.get(1));
-    match node.op_type.as_str() {
-        "Identity" | "Cast" => Ok(Tensor::clone(&first)),
-        "Transpose" => first.transposed(),
-        "Squeeze" | "Unsqueeze" | "Reshape" => {
-            let dims = match node.op_type.as_str() {
-                "Reshape" => {
-                    let shape = ints(node, "shape", inputs.get(1))?;
-                    let sizes =
-                        shape.iter().filter_map(|&size| usize::try_from(size).ok().filter(|&size| size > 0));
-                    let known = sizes.fold(1_usize, usize::saturating_mul);
-                    let open = first.values.len().checked_div(known).unwrap_or(0);
-                    shape.iter().map(|&size| usize::try_from(size).unwrap_or(open)).collect()
-                }
-                "Squeeze" => first.dims.iter().copied().filter(|&size| size != 1).collect(),
-                _ => {
-                    let mut dims = first.dims.clone();
-                    for axis in which()? {
-                        dims.insert(index(axis, dims.len() + 1)?, 1);
-                    }
-                    dims
-                }
-            };
-            let size = dims.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
-            if size != Some(first.values.len()) {
-                return Err(format!("{dims:?} made of {:?}", first.dims));
-            }
-            Ok(first.with_dims(dims))
-        }
-        "Concat" => {
-            let parts = inputs.iter().map(|value| tensor(value, "part")).collect::<Result<Vec<_>, _>>()?;
-            if parts.iter().any(|part| part.dims.len() != 1) {
-                return Err("constants of several axes joined".into());
-            }
-            Ok(Tensor::vector(parts.iter().flat_map(|part| part.values.iter().copied()).collect()))
-        }
-        _ => Err("constants only: fold them before the import".into()),
-    }
-}
-
-fn constant_of(node: &NodeProto) -> Result<Value, String> {
-    let vector = |values: Vec<f64>| Ok(Value::Tensor(Rc::new(Tensor::vector(values))));
-    let [attribute] = &node.attribute[..] else { return Err("other than one attribute".into()) };
-    match (attribute.name.as_str(), &attribute.t) {
-        ("value", Some(value)) => Ok(Value::Tensor(Rc::new(Tensor::read(value, None)?))),
-        ("value_ints", _) => vector(attribute.ints.iter().map(|&x| x as f64).collect()),
-        ("value_int", _) => {
-            let values = vec![attribute.i.unwrap_or(0) as f64];
-            Ok(Value::Tensor(Rc::new(Tensor { dims: Vec::new(), values })))
-        }
-        ("value_float", _) => {
-            let values = vec![f64::from(attribute.f.unwrap_or(0.0))];
-            Ok(Value::Tensor(Rc::new(Tensor { dims: Vec::new(), values })))
-        }
-        (other, _) => Err(format!("the attribute `{other}`")),
-    }
-}
-
-/// Whole numbers that are an attribute, or in newer opsets a constant input.
-fn ints(node: &NodeProto, name: &str, input: Option<&Value>) -> Result<Vec<i64>, String> {
-    match (attribute(node, name), input) {
-        (Some(attribute), _) => Ok(attribute.ints.clone()),
-        (None, Some(Value::Tensor(tensor))) => Ok(tensor.ints()),
-        (None, found) => {
-            Err(format!("`{name}` is {}, expected a constant", found.map_or("nothing", Value::what)))
-        }
-    }
-}
-
-pub(super) fn tensor(value: &Value, what: &str) -> Result<Rc<Tensor>, String> {
-    match value {
-        Value::Tensor(tensor) => Ok(Rc::clone(tensor)),
-        other => Err(format!("{what}: {}, expected a constant", other.what())),
-    }
+/// As decimal digits say it: 1e-5 in f32 is 1e-5 and not its neighbour in f64.
+pub(super) fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
 }
 
 /// A constant for each of `size` features; one number is repeated.
-fn vector(value: &Value, size: usize) -> Result<Vec<f64>, String> {
+pub(super) fn vector(value: &Value, size: usize) -> Result<Vec<f64>, String> {
     let tensor = tensor(value, "operand")?;
     let outer = tensor.dims.split_last().is_none_or(|(_, outer)| outer.iter().all(|&size| size == 1));
     match tensor.values.len() {
@@ -477,10 +238,23 @@ fn vector(value: &Value, size: usize) -> Result<Vec<f64>, String> {
     }
 }
 
-/// The size of the last axis, which holds the features.
-pub(super) fn features(data: &Data) -> Result<usize, String> {
-    match data.axes.last() {
-        Some(Axis { kind: Kind::Feature, size: Some(size) }) => Ok(*size),
-        _ => Err(format!("features that are not the last axis: {:?}", data.axes)),
+/// A constant that arithmetic takes to each feature, or each channel, in the order that they have here.
+fn per_feature(data: &Data, constant: &Tensor) -> Result<Vec<f64>, String> {
+    let fault = || format!("a constant of shape {:?} for {}", constant.dims, axes::show(&data.axes));
+    if let [value] = constant.values[..] {
+        return Ok(vec![value; data.shape.f]);
+    }
+    let from_end = constant.dims.iter().rev().position(|&size| size != 1).ok_or_else(fault)?;
+    let place = data.axes.len().checked_sub(from_end + 1).ok_or_else(fault)?;
+    let size = constant.dims[constant.dims.len() - 1 - from_end];
+    if size != constant.values.len() || axes::width(&data.axes[place]) != Some(size) {
+        return Err(fault());
+    }
+    let order = axes::order(&data.axes[place]);
+    let channels = order.iter().copied().eq(0..size) && data.shape.f.is_multiple_of(size);
+    match size == data.shape.f {
+        true => Ok(moved(&constant.values, &order, 1)),
+        false if channels => Ok(constant.values.clone()),
+        false => Err(fault()),
     }
 }

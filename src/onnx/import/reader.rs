@@ -5,8 +5,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::Faults;
-use super::axes::{Axis, Kind};
-use super::stage::{Stage, StageKind};
+use super::axes::{self, Atom, Axis};
+use super::links::Links;
+use super::stage::{Stage, StageKind, Tensors};
 use super::tensor::Tensor;
 use crate::Shape;
 use crate::error::shorten;
@@ -16,12 +17,20 @@ use crate::onnx_graph::proto::{AttributeProto, GraphProto, NodeProto, ValueInfoP
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Tensor(Rc<Tensor>),
-    /// The output of the layers so far.
+    /// What a layer returns, or the input.
     Data(Data),
     /// Final states h of recurrent layers, `[pieces, batch, H]`.
     Pieces(Vec<Piece>, usize),
     /// One of them, `[batch, H]`.
     Piece(Piece, usize),
+    /// All steps of one direction of a recurrent layer, whose axes and shape are otherwise as given.
+    Direction(Box<Data>, usize),
+    /// Softmax over the steps of the scores that a query gives them.
+    Weights(Box<Weights>),
+    /// The steps, each times the weight that this query gives it.
+    Weighted(Box<Data>, Rc<Vec<f64>>),
+    /// Sizes of axes; `None` is that of the batch.
+    Sizes(Vec<Option<i64>>),
     /// Computed from shapes.
     Shape,
     /// Zeros, of whatever shape.
@@ -36,13 +45,24 @@ pub(super) enum Value {
 }
 
 /// A value that flows through the layers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Data {
     pub(super) axes: Vec<Axis>,
-    /// How many layers it has passed.
+    /// As it is here.
+    pub(super) shape: Shape,
+    /// The stage that it comes from, as in [`Stage::from`].
     pub(super) at: usize,
     /// Whether it is the last step of the recurrent layer that made it.
     pub(super) last: bool,
+}
+
+/// The weights of steps.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    pub(super) axes: Vec<Axis>,
+    /// The stage that the steps come from.
+    pub(super) at: usize,
+    pub(super) query: Rc<Vec<f64>>,
 }
 
 /// The final state of a recurrent layer in one direction.
@@ -52,16 +72,24 @@ pub(super) struct Piece {
     pub(super) direction: usize,
 }
 
+/// What comes first among the axes of the input, which the file does not say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Order {
+    /// Samples, then steps and features, or rows, columns and channels.
+    Samples,
+    /// Steps, then samples and features.
+    Steps,
+    /// Channels of a sample, then its rows and columns.
+    Channels,
+}
+
 /// What was found on the way.
 pub(super) struct Reader<'a> {
     values: HashMap<&'a str, Value>,
     pub(super) stages: Vec<Stage>,
     pub(super) input: Shape,
-    pub(super) mean: Option<Vec<f64>>,
-    pub(super) sd: Option<Vec<f64>>,
+    pub(super) links: Links,
     pub(super) notes: Vec<String>,
-    /// Whether a softmax was the last operator.
-    pub(super) softmax: bool,
     faults: Vec<String>,
     /// The names of the layers.
     names: HashSet<String>,
@@ -72,20 +100,19 @@ impl<'a> Reader<'a> {
         graph: &'a GraphProto,
         folder: Option<&Path>,
         steps: Option<usize>,
-        time_first: bool,
+        order: Order,
     ) -> Result<Self, Faults> {
         let mut reader = Self {
             values: HashMap::new(),
             stages: Vec::new(),
             input: Shape::new(0, 0),
-            mean: None,
-            sd: None,
+            links: Links::default(),
             notes: Vec::new(),
-            softmax: false,
             faults: Vec::new(),
             names: HashSet::new(),
         };
-        let Some(output) = graph.output.first() else { return Err(Faults(vec!["no output".into()])) };
+        let faults = |fault: String| Faults { list: vec![fault], of_input: true };
+        let output = graph.output.first().ok_or_else(|| faults("no output".into()))?;
         let needed = needed(graph, &output.name);
         for tensor in graph.initializer.iter().filter(|tensor| needed.contains(tensor.name.as_str())) {
             let value = match Tensor::read(tensor, folder) {
@@ -94,9 +121,7 @@ impl<'a> Reader<'a> {
             };
             reader.values.insert(&tensor.name, value);
         }
-        if let Err(fault) = reader.inputs(graph, steps, time_first) {
-            return Err(Faults(vec![fault]));
-        }
+        reader.inputs(graph, steps, order).map_err(faults)?;
         for node in graph.node.iter().filter(|node| node.output.iter().any(|o| needed.contains(o.as_str()))) {
             reader.node(node);
         }
@@ -106,7 +131,10 @@ impl<'a> Reader<'a> {
         {
             reader.fault(format!("output `{}`: {fault}", shorten(&output.name)));
         }
-        if reader.faults.is_empty() { Ok(reader) } else { Err(Faults(reader.faults)) }
+        match reader.faults.is_empty() {
+            true => Ok(reader),
+            false => Err(Faults { list: reader.faults, of_input: false }),
+        }
     }
 
     fn fault(&mut self, fault: String) -> Value {
@@ -115,37 +143,47 @@ impl<'a> Reader<'a> {
     }
 
     /// The first input is the data; others are states or lengths.
-    fn inputs(
-        &mut self,
-        graph: &'a GraphProto,
-        steps: Option<usize>,
-        time_first: bool,
-    ) -> Result<(), String> {
+    fn inputs(&mut self, graph: &'a GraphProto, steps: Option<usize>, order: Order) -> Result<(), String> {
         // Old files list initializers among the inputs.
         let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         let mut inputs = graph.input.iter().filter(|input| !constants.contains(input.name.as_str()));
         let first = inputs.next().ok_or("no input")?;
         let (sizes, whole_numbers) =
             sizes(first).ok_or_else(|| format!("input `{}`", shorten(&first.name)))?;
-        let [batch, time] = if time_first { [1, 0] } else { [0, 1] };
-        let (t, features) = match (sizes.len(), whole_numbers) {
-            (3, false) => (sizes[time], sizes[2]),
-            (2, true) => (sizes[time], Some(1)),
-            (2, false) => (Some(1), sizes[1]),
-            _ => return Err(format!("an input of {} axes", sizes.len())),
+        // Where samples, steps, columns and features are.
+        let places = match (sizes.len(), whole_numbers, order) {
+            (4, false, Order::Samples) => [Some(0), Some(1), Some(2), Some(3)],
+            (4, false, Order::Channels) => [Some(0), Some(2), Some(3), Some(1)],
+            (3, false, Order::Samples) => [Some(0), Some(1), None, Some(2)],
+            (3, false, Order::Steps) => [Some(1), Some(0), None, Some(2)],
+            (2, true, Order::Samples) => [Some(0), Some(1), None, None],
+            (2, true, Order::Steps) => [Some(1), Some(0), None, None],
+            (2, false, Order::Samples) => [Some(0), None, None, Some(1)],
+            (n, ..) => return Err(format!("an input of {n} axes")),
         };
-        let t = steps.or(t).ok_or("an open number of steps: set it by `Import::steps`")?;
-        let features = features.ok_or("an open number of features")?;
-        self.input = Shape::new(t, features);
-        let mut axes =
-            vec![Axis::new(Kind::Batch, sizes[if sizes.len() == 2 && !whole_numbers { 0 } else { batch }])];
-        if sizes.len() == 3 || whole_numbers {
-            axes.insert(time, Axis::new(Kind::Time, t));
+        let known = |place: Option<usize>| place.map_or(Some(1), |i| sizes[i]);
+        let [_, t, columns, channels] = places.map(known);
+        let t = steps.filter(|_| places[1].is_some()).or(t);
+        let t = t.ok_or("an open number of steps: set it by `Import::steps`")?;
+        let (columns, channels) = columns.zip(channels).ok_or("an open number of features")?;
+        self.input = Shape::new(t, columns.checked_mul(channels).ok_or("too many features")?);
+        let mut axes = vec![Axis::new(); sizes.len()];
+        let own = [
+            vec![Atom::Batch(places[0].and_then(|i| sizes[i]))],
+            axes::time(t),
+            axes::features(columns, channels),
+            axes::features(channels, 1),
+        ];
+        for (place, axis) in places.into_iter().zip(own) {
+            place.into_iter().for_each(|i| axes[i].clone_from(&axis));
         }
-        if !whole_numbers {
-            axes.push(Axis::new(Kind::Feature, features));
+        if order == Order::Channels && channels > 1 {
+            self.notes.push(format!(
+                "The input is [batch, {channels} channels, {t} rows, {columns} columns] in the file, and [batch, {t}, {columns} · \
+                 {channels}], channels last, here."
+            ));
         }
-        self.values.insert(&first.name, Value::Data(Data { axes, at: 0, last: false }));
+        self.values.insert(&first.name, Value::Data(Data { axes, shape: self.input, at: 0, last: false }));
         for input in inputs {
             self.values.insert(&input.name, Value::Input);
         }
@@ -179,77 +217,109 @@ impl<'a> Reader<'a> {
 
     /// The value as data that the next layer can take.
     pub(super) fn data(&self, value: &Value) -> Result<Data, String> {
-        match value {
-            Value::Data(data) if data.at == self.stages.len() => Ok(data.clone()),
-            Value::Data(_) => Err("a branch: the value was used by an earlier layer, too".into()),
-            Value::Pieces(pieces, units) => self.last_step(pieces, *units, true),
-            Value::Piece(piece, units) => self.last_step(&[*piece], *units, false),
-            Value::Unusable(what) => Err((*what).into()),
-            Value::Failed => Err(String::new()),
-            other => Err(format!("{} in place of data", other.what())),
+        let data = match value {
+            Value::Data(data) => data.clone(),
+            Value::Pieces(pieces, units) => self.last_step(pieces, *units, true)?,
+            Value::Piece(piece, units) => self.last_step(&[*piece], *units, false)?,
+            Value::Unusable(what) => return Err((*what).into()),
+            Value::Failed => return Err(String::new()),
+            other => return Err(format!("{} in place of data", other.what())),
+        };
+        match data.at.checked_sub(1).map(|i| &self.stages[i]) {
+            Some(stage) if stage.within => {
+                Err(format!("a use of `{}`, which is within a branch", stage.name))
+            }
+            Some(stage) if stage.kind == StageKind::Softmax => Err("a layer after a softmax".into()),
+            _ => Ok(data),
         }
     }
 
-    /// All directions of the newest layer's final state as data, with an axis of directions or without.
+    /// All directions of a recurrent layer's final state as data, with an axis of directions or without.
     fn last_step(&self, pieces: &[Piece], units: usize, directions: bool) -> Result<Data, String> {
-        let stage = self.stages.len().wrapping_sub(1);
-        let count = match self.stages.last().map(|stage| stage.kind) {
-            Some(StageKind::Recurrent { both, .. }) => 1 + usize::from(both),
+        let stage = pieces.first().map_or(0, |piece| piece.stage);
+        let count = match self.stages.get(stage).map(|stage| &stage.kind) {
+            Some(StageKind::Recurrent { both, .. }) => 1 + usize::from(*both),
             _ => 0,
         };
         if !pieces.iter().copied().eq((0..count).map(|direction| Piece { stage, direction })) {
-            return Err("final states other than all directions of the last recurrent layer".into());
+            return Err("final states other than all directions of one recurrent layer".into());
         }
-        let mut axes = vec![Axis::new(Kind::Batch, None), Axis::new(Kind::Feature, units)];
+        let mut axes = vec![vec![Atom::Batch(None)], axes::features(units, 1)];
         if directions {
-            axes.insert(0, Axis::new(Kind::Direction, count));
+            axes.insert(0, axes::features(count, units));
         }
-        Ok(Data { axes, at: self.stages.len(), last: true })
+        Ok(Data { axes, shape: Shape::new(1, count * units), at: stage + 1, last: true })
     }
 
-    /// Both directions of the newest layer, side by side.
+    /// Both directions of a recurrent layer, side by side.
     pub(super) fn both(&self, pieces: &[Piece], units: usize) -> Result<Data, String> {
-        self.last_step(pieces, units, true)?;
-        let axes = vec![Axis::new(Kind::Batch, None), Axis::new(Kind::Feature, pieces.len() * units)];
-        Ok(Data { axes, at: self.stages.len(), last: true })
+        let data = self.last_step(pieces, units, true)?;
+        let axes = vec![vec![Atom::Batch(None)], axes::features(data.shape.f, 1)];
+        Ok(Data { axes, ..data })
     }
 
-    /// Appends a layer that takes `data`; its output has `features` features, which come last.
-    pub(super) fn push(&mut self, data: Data, stage: Stage, features: usize) -> Result<Data, String> {
-        let Data { mut axes, last, .. } = data;
-        match axes.last_mut() {
-            Some(axis) if axis.kind == Kind::Feature => axis.size = Some(features),
-            _ => return Err(format!("features that are not the last axis: {axes:?}")),
-        }
-        if self.softmax {
-            return Err("a layer after a softmax".into());
-        }
-        self.settle(last);
-        self.names.insert(stage.name.clone());
-        self.stages.push(stage);
-        Ok(Data { axes, at: self.stages.len(), last: false })
+    /// Appends a layer that takes `data`, and returns its output as if it had the same axes and shape.
+    pub(super) fn push(
+        &mut self,
+        node: &NodeProto,
+        data: Data,
+        (kind, what): (StageKind, &str),
+        tensors: Tensors,
+    ) -> Result<Data, String> {
+        self.settle(&data)?;
+        let at = self.append(node, data.at, (kind, what), tensors);
+        Ok(Data { at, last: false, ..data })
     }
 
-    /// Notes whether the newest layer's last step is all that is used.
-    pub(super) fn settle(&mut self, last: bool) {
-        if let Some(stage) = self.stages.last_mut() {
-            stage.last |= last;
+    /// Appends a layer whose input is the output of `from`; returns where its own is, as in [`Stage::from`].
+    pub(super) fn append(
+        &mut self,
+        node: &NodeProto,
+        from: usize,
+        (kind, what): (StageKind, &str),
+        tensors: Tensors,
+    ) -> usize {
+        let name = self.layer_name(node, what);
+        self.names.insert(name.clone());
+        self.stages.push(Stage { name, kind, tensors, from, last: None, within: false });
+        self.stages.len()
+    }
+
+    /// Notes whether a recurrent layer's last step is all that is used.
+    pub(super) fn settle(&mut self, data: &Data) -> Result<(), String> {
+        let Some(stage) = data.at.checked_sub(1).map(|i| &mut self.stages[i]) else { return Ok(()) };
+        match *stage.last.get_or_insert(data.last) == data.last {
+            true => Ok(()),
+            false => Err(format!("both all steps and the final state of `{}` used", stage.name)),
         }
     }
 
     fn end(&mut self, value: &Value) -> Result<(), String> {
-        let data = self.data(value)?;
-        if data.axes.last().is_none_or(|axis| axis.kind != Kind::Feature)
-            || data.axes.iter().filter(|axis| axis.kind == Kind::Direction && axis.size != Some(1)).count()
-                > 0
-        {
-            return Err(format!("the axes {:?}", data.axes));
+        let data = match value {
+            Value::Data(data) => data.clone(),
+            other => self.data(other)?,
+        };
+        // Steps, and features in the order that they have here.
+        let mut features = data.axes.iter().flatten().filter(|atom| matches!(atom, Atom::Feature { .. }));
+        let in_order = axes::order(&features.by_ref().copied().collect::<Vec<_>>());
+        if !in_order.into_iter().eq(0..data.shape.f) {
+            return Err(format!("the axes {}", axes::show(&data.axes)));
         }
-        self.settle(data.last);
-        if self.stages.is_empty() {
+        let split =
+            data.axes.iter().filter(|axis| axis.iter().any(|a| matches!(a, Atom::Feature { .. }))).count();
+        if split > 1 {
+            let Shape { t, f } = data.shape;
+            self.notes.push(format!(
+                "The output is {} in the file, and [batch, {t}, {f}] here.",
+                axes::show(&data.axes)
+            ));
+        }
+        self.settle(&data)?;
+        self.links = Links::new(&self.stages, data.at)?;
+        if self.links.layers.is_empty() {
             return Err("no layer".into());
         }
-        if self.softmax {
+        if self.links.softmax {
             self.notes.push("The softmax at the end is left out: `predict_proba` applies it.".into());
         }
         Ok(())
@@ -280,7 +350,9 @@ impl Value {
             Self::Tensor(_) => "a constant",
             Self::Data(_) => "data",
             Self::Pieces(..) | Self::Piece(..) => "a final state",
-            Self::Shape => "something computed from shapes",
+            Self::Direction(..) => "one direction of a recurrent layer",
+            Self::Weights(_) | Self::Weighted(..) => "weights of steps",
+            Self::Sizes(_) | Self::Shape => "something computed from shapes",
             Self::Zeros => "zeros",
             Self::Input => "another input of the graph",
             Self::Unusable(what) => what,

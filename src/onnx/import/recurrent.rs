@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
-use super::axes::{Axis, Kind};
-use super::ops::{features, tensor};
+use super::axes::{self, Atom, Axis};
+use super::fold::tensor;
 use super::reader::{Data, Piece, Reader, Value, attribute, int};
-use super::stage::{CellKind, Stage, StageKind};
-use super::tensor::Tensor;
+use super::stage::{CellKind, StageKind};
+use super::tensor::{Tensor, moved};
+use crate::Shape;
 use crate::onnx_graph::proto::NodeProto;
-
-/// How the fault of an input with other axes ends.
-pub(super) const EXPECTED_AXES: &str = ", expected time, batch and features";
 
 impl Reader<'_> {
     pub(super) fn recurrent(&mut self, node: &NodeProto, inputs: &[Value]) -> Result<Vec<Value>, String> {
@@ -24,8 +22,12 @@ impl Reader<'_> {
         let cell = cell(node, both, peepholes.is_some())?;
         let batch_first = int(node, "layout", 0) != 0;
         let [b, t] = if batch_first { [0, 1] } else { [1, 0] };
-        in_order(&data.axes, b, t)?;
-        self.beginnings(node, inputs)?;
+        in_order(&data.axes, b)?;
+        let data = self.arranged(node, data, 2)?;
+        if data.axes[t] != axes::time(data.shape.t) {
+            return Err(format!("the axes {}, expected steps along axis {t}", axes::show(&data.axes)));
+        }
+        self.beginnings(node, inputs, data.shape.t)?;
         let weights = Weights {
             w: tensor(input(1), "W")?,
             r: tensor(input(2), "R")?,
@@ -33,38 +35,44 @@ impl Reader<'_> {
             p: peepholes,
         };
         let (directions, units) = (1 + usize::from(both), weights.r.dims.last().copied().unwrap_or(0));
-        weights.check(directions, cell.gates() * units, features(&data)?)?;
+        weights.check(directions, cell.gates() * units, data.shape.f)?;
+        let columns = axes::order(&data.axes[2]);
         let mut tensors = Vec::new();
         for (direction, suffix) in ["_l0", "_l0_reverse"].into_iter().take(directions).enumerate() {
-            let own = weights.of(direction, directions, cell.order());
+            let own = weights.of(direction, directions, cell.order(), &columns);
             tensors.extend(own.into_iter().map(|(name, values)| (format!("{name}{suffix}"), values)));
         }
         let kind = StageKind::Recurrent { cell, units, both, bias: weights.b.is_some() };
-        let name = self.layer_name(node, &node.op_type.to_lowercase());
-        let Data { axes: before, .. } = data.clone();
-        let at = self.stages.len();
-        let Data { at: after, .. } =
-            self.push(data, Stage { name, kind, last: false, tensors }, directions * units)?;
-        let (batch, time) = (before[b], before[t]);
-        let (pair, out) = (Axis::new(Kind::Direction, directions), Axis::new(Kind::Feature, units));
-        let y = if batch_first { vec![batch, time, pair, out] } else { vec![time, pair, batch, out] };
-        let pieces = (0..directions).map(|direction| Piece { stage: at, direction }).collect();
-        let h = match batch_first {
-            false => Value::Pieces(pieces, units),
-            true => Value::Data(Data { axes: vec![batch, pair, out], at: after, last: true }),
+        let data = self.push(node, data, (kind, &node.op_type.to_lowercase()), tensors)?;
+        let (batch, time) = (data.axes[b].clone(), data.axes[t].clone());
+        let (pair, out) = (axes::features(directions, units), axes::features(units, 1));
+        let axes = match batch_first {
+            true => vec![batch.clone(), time, pair.clone(), out.clone()],
+            false => vec![time, pair.clone(), batch.clone(), out.clone()],
         };
-        let y = Value::Data(Data { axes: y, at: after, last: false });
+        let shape = Shape::new(data.shape.t, directions * units);
+        let y = Value::Data(Data { axes, shape, ..data });
+        let stage = data.at - 1;
+        let h = match batch_first {
+            false => {
+                Value::Pieces((0..directions).map(|direction| Piece { stage, direction }).collect(), units)
+            }
+            true => {
+                let (axes, shape) = (vec![batch, pair, out], Shape::new(1, directions * units));
+                Value::Data(Data { axes, shape, at: data.at, last: true })
+            }
+        };
         Ok(vec![y, h, Value::Unusable("the final state c")])
     }
 
     /// Lengths and initial states: inputs of the graph, or as if they were not there.
-    fn beginnings(&mut self, node: &NodeProto, inputs: &[Value]) -> Result<(), String> {
+    fn beginnings(&mut self, node: &NodeProto, inputs: &[Value], steps: usize) -> Result<(), String> {
         for (i, what) in [(4, "lengths"), (5, "initial state h"), (6, "initial state c")] {
             match inputs.get(i) {
                 None | Some(Value::Absent | Value::Zeros) => {}
                 Some(Value::Tensor(state)) if i > 4 && state.is_zero() => {}
                 Some(Value::Tensor(lengths))
-                    if i == 4 && lengths.ints().iter().all(|&t| t == self.input.t as i64) => {}
+                    if i == 4 && lengths.ints().iter().all(|&t| t == steps as i64) => {}
                 Some(Value::Input) => {
                     self.notes
                         .push(format!("`{}`: {what} come from outside, with each batch.", node.input[i]));
@@ -98,19 +106,26 @@ impl Weights {
         Err(format!("W of shape {:?} and R of shape {:?} for {columns} features", self.w.dims, self.r.dims))
     }
 
-    /// The parameters of one direction.
-    fn of(&self, direction: usize, directions: usize, order: &[usize]) -> Vec<(&'static str, Vec<f64>)> {
+    /// The parameters of one direction: gates in our `order`, and of W the columns where they are here.
+    fn of(
+        &self,
+        direction: usize,
+        directions: usize,
+        order: &[usize],
+        columns: &[usize],
+    ) -> Vec<(&'static str, Vec<f64>)> {
         let part = |tensor: &Tensor| {
             let size = tensor.values.len() / directions;
             tensor.values[direction * size..][..size].to_vec()
         };
+        let gates = |theirs: &[f64]| moved(theirs, order, theirs.len() / order.len());
         let mut own = vec![
-            ("weight_ih", reorder(&part(&self.w), order)),
-            ("weight_hh", reorder(&part(&self.r), order)),
+            ("weight_ih", moved(&gates(&part(&self.w)), columns, 1)),
+            ("weight_hh", gates(&part(&self.r))),
         ];
         if let Some(biases) = self.b.as_deref().map(part) {
             let (ih, hh) = biases.split_at(biases.len() / 2);
-            own.extend([("bias_ih", reorder(ih, order)), ("bias_hh", reorder(hh, order))]);
+            own.extend([("bias_ih", gates(ih)), ("bias_hh", gates(hh))]);
         }
         if let Some(peepholes) = self.p.as_deref().map(part) {
             let of_gates = peepholes.chunks_exact(peepholes.len() / 3).map(<[f64]>::to_vec);
@@ -127,14 +142,12 @@ fn bias(value: &Value) -> Result<Option<Rc<Tensor>>, String> {
     }
 }
 
-/// Checks that the axes are a batch at `b`, steps at `t`, and features.
-fn in_order(axes: &[Axis], b: usize, t: usize) -> Result<(), String> {
-    let kinds: Vec<_> = axes.iter().map(|axis| axis.kind).collect();
-    let three = matches!(kinds[..], [_, _, Kind::Feature]);
-    if three && kinds[b] == Kind::Batch && (kinds[t] == Kind::Time || axes[t].is_idle()) {
-        return Ok(());
+/// Checks that there are three axes, the batch along that at `b`.
+fn in_order(axes: &[Axis], b: usize) -> Result<(), String> {
+    match (axes.len(), axes.get(b).map(Vec::as_slice)) {
+        (3, Some([Atom::Batch(_)])) => Ok(()),
+        _ => Err(format!("the axes {}, expected time, batch and features", axes::show(axes))),
     }
-    Err(format!("axes {kinds:?}{EXPECTED_AXES}"))
 }
 
 /// Whether a node works in both directions.
@@ -172,14 +185,4 @@ fn cell(node: &NodeProto, both: bool, peepholes: bool) -> Result<CellKind, Strin
         "RNN" if fits(&["relu"]) => Ok(CellKind::RnnRelu),
         _ => Err(format!("activations {names:?}")),
     }
-}
-
-/// Blocks of gates in our order: block k of theirs is block `order[k]` of ours.
-fn reorder(theirs: &[f64], order: &[usize]) -> Vec<f64> {
-    let block = theirs.len() / order.len();
-    let mut ours = vec![0.0; theirs.len()];
-    for (&to, gate) in order.iter().zip(theirs.chunks_exact(block)) {
-        ours[to * block..][..block].copy_from_slice(gate);
-    }
-    ours
 }

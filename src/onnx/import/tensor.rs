@@ -45,14 +45,38 @@ impl Tensor {
         Self { dims, values: self.values.clone() }
     }
 
-    /// A matrix with rows and columns exchanged.
-    pub(super) fn transposed(&self) -> Result<Self, String> {
-        let [rows, columns] = self.dims[..] else {
-            return Err(format!("a constant of shape {:?} transposed", self.dims));
-        };
-        let values = (0..rows * columns).map(|i| self.values[i % rows * columns + i / rows]).collect();
-        Ok(Self { dims: vec![columns, rows], values })
+    /// With its axes in another order.
+    pub(super) fn transposed(&self, perm: &[i64]) -> Result<Self, String> {
+        let axes: Vec<usize> = (0..self.dims.len()).collect();
+        let axes = super::axes::transpose(&axes, perm)?;
+        let dims: Vec<usize> = axes.iter().map(|&axis| self.dims[axis]).collect();
+        let mut strides = vec![1; dims.len()];
+        for i in (1..dims.len()).rev() {
+            strides[i - 1] = strides[i] * self.dims[i];
+        }
+        // Where the values of each index along the axes begin, axis after axis.
+        let mut places = vec![0];
+        for (&axis, &size) in axes.iter().zip(&dims) {
+            places = places
+                .iter()
+                .flat_map(|&at| (0..size).map(move |i| (at, i)))
+                .map(|(at, i)| at + i * strides[axis])
+                .collect();
+        }
+        Ok(Self { dims, values: places.into_iter().map(|at| self.values[at]).collect() })
     }
+}
+
+/// Runs of `run` values moved, in each row of as many as there are in `order`: run k goes to place `order[k]`.
+pub(super) fn moved(values: &[f64], order: &[usize], run: usize) -> Vec<f64> {
+    let mut ours = vec![0.0; values.len()];
+    for (theirs, ours) in values.chunks_exact(order.len() * run).zip(ours.chunks_exact_mut(order.len() * run))
+    {
+        for (from, &to) in theirs.chunks_exact(run).zip(order) {
+            ours[to * run..][..run].copy_from_slice(from);
+        }
+    }
+    ours
 }
 
 fn values(proto: &TensorProto, raw: &[u8]) -> Option<Vec<f64>> {
