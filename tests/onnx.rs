@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use bptt::data::Arrays;
 use bptt::nn::{
-    Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm,
-    Linear, Lstm,
+    Backward, Branches, Build, Built, Chain, Conv2d, Description, Dropout, Embedding, Forward, Gru, Layer,
+    LayerNorm, LayerNormLstm, Linear, Lstm, Pool2d,
 };
 use bptt::onnx::{Export, Graph, Import, OPSET, Value};
 use bptt::prune::Magnitude;
@@ -406,6 +406,7 @@ fn what_onnx_cannot_say_is_refused() {
 
 #[test]
 fn our_own_exports_come_back_to_the_bit() {
+    let mut count = 0;
     // A dropout alone leaves nothing in the graph.
     for case in cases::<f32>().into_iter().filter(|case| case.name != "dropout") {
         let bytes = Export::new().to_bytes(&case.model).unwrap();
@@ -415,7 +416,9 @@ fn our_own_exports_come_back_to_the_bit() {
         let run = case.plain(3);
         let found = imported.model.predict(&run.inputs[0].1).unwrap();
         assert_eq!(found, run.outputs[0].1, "{}", case.name);
+        count += 1;
     }
+    assert_eq!(count, 80, "as the documentation of `Import` says");
     let model: Model<f64> = Model::builder(Shape::new(4, 3))
         .layer("a.b", Gru::new(5).last())
         .layer("c", Linear::new(2))
@@ -505,7 +508,7 @@ fn compare_models(folder: &Path, tolerance: f32) -> (Makers, usize) {
 fn models_of_others() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
     let (makers, refused) = compare_models(&folder, 2e-6);
-    assert_eq!(makers.values().map(|(count, _)| count).sum::<usize>(), 50, "{makers:?}");
+    assert_eq!(makers.values().map(|(count, _)| count).sum::<usize>(), 60, "{makers:?}");
     assert_eq!(refused, 3, "the three operators backwards only");
 }
 
@@ -517,6 +520,22 @@ fn models_in_a_folder() {
     assert!(!compare_models(&folder, 1e-5).0.is_empty());
 }
 
+/// The fault of a file that is changed like this.
+fn fault_of(file: &ModelProto, change: impl Fn(&mut ModelProto)) -> String {
+    let mut file = file.clone();
+    change(&mut file);
+    let error = Import::new().from_bytes::<f32>(&file.encode_to_vec()).unwrap_err().to_string();
+    error.strip_prefix("<bytes>: ").unwrap_or(&error).to_owned()
+}
+
+/// Sets an attribute of the nodes of an operator.
+fn set(file: &mut ModelProto, op: &str, name: &str, value: proto::AttributeProto) {
+    for node in file.graph.node.iter_mut().filter(|node| node.op_type == op) {
+        node.attribute.retain(|attribute| attribute.name != name);
+        node.attribute.push(proto::AttributeProto { name: name.to_owned(), ..value.clone() });
+    }
+}
+
 #[test]
 fn all_that_is_not_understood_is_named() {
     let model: Model = Model::builder(Shape::new(4, 3))
@@ -525,35 +544,21 @@ fn all_that_is_not_understood_is_named() {
         .build(3)
         .unwrap();
     let file = decoded(&Export::new(), &model);
-    let fault = |change: &dyn Fn(&mut ModelProto)| {
-        let mut file = file.clone();
-        change(&mut file);
-        let error = Import::new().from_bytes::<f32>(&file.encode_to_vec()).unwrap_err().to_string();
-        error.strip_prefix("<bytes>: ").unwrap_or(&error).to_owned()
-    };
-    let lstm = |file: &mut ModelProto, change: &dyn Fn(&mut proto::NodeProto)| {
-        change(file.graph.node.iter_mut().find(|node| node.op_type == "LSTM").unwrap());
-    };
-    let set = |name: &str, value: proto::AttributeProto| {
-        let name = name.to_owned();
-        move |node: &mut proto::NodeProto| {
-            node.attribute.retain(|attribute| attribute.name != name);
-            node.attribute.push(proto::AttributeProto { name: name.clone(), ..value.clone() });
-        }
-    };
+    let fault = |change: &dyn Fn(&mut ModelProto)| fault_of(&file, change);
     let clip = proto::AttributeProto { f: Some(3.0), ..Default::default() };
-    let clipped = fault(&|file| lstm(file, &set("clip", clip.clone())));
+    let clipped = fault(&|file| set(file, "LSTM", "clip", clip.clone()));
     assert!(clipped.contains("LSTM `") && clipped.contains("`: clip 3"), "{clipped}");
     let reverse = proto::AttributeProto { s: Some(b"reverse".to_vec()), ..Default::default() };
-    assert!(fault(&|file| lstm(file, &set("direction", reverse.clone()))).contains("direction `reverse`"));
+    assert!(fault(&|file| set(file, "LSTM", "direction", reverse.clone())).contains("direction `reverse`"));
     let hard = vec![b"HardSigmoid".to_vec(), b"Tanh".to_vec(), b"Tanh".to_vec()];
     let hard = proto::AttributeProto { strings: hard, ..Default::default() };
     assert!(
-        fault(&|file| lstm(file, &set("activations", hard.clone()))).contains("activations [\"hardsigmoid\"")
+        fault(&|file| set(file, "LSTM", "activations", hard.clone()))
+            .contains("activations [\"hardsigmoid\"")
     );
     // The first node that fails, and every unknown operator after it.
     let both = fault(&|file| {
-        lstm(file, &set("clip", clip.clone()));
+        set(file, "LSTM", "clip", clip.clone());
         file.graph.node.iter_mut().filter(|n| n.op_type == "Add").for_each(|n| n.op_type = "Erf".into());
     });
     assert!(both.contains("clip 3") && both.contains("Erf `"), "{both}");
@@ -565,4 +570,71 @@ fn all_that_is_not_understood_is_named() {
     let away = fault(&|file| file.graph.initializer[0].data_location = 1);
     assert!(away.contains("data in the file ``"), "{away}");
     assert!(Import::new().from_bytes::<f32>(b"no model").is_err());
+}
+
+#[test]
+fn convolutions_and_pools_that_do_not_fit_are_named() {
+    let model: Model = Model::builder(Shape::new(8, 6))
+        .layer("conv", Conv2d::new(2, 3, [3, 2]).padding([1, 0]))
+        .layer("pool", Pool2d::max(3, [2, 1]))
+        .layer("gru", Gru::new(4).last())
+        .layer("both", Branches::residual("f", Chain::new().layer("linear", Linear::new(4))))
+        .build(3)
+        .unwrap();
+    let file = decoded(&Export::new(), &model);
+    let ints = |ints: &[i64]| proto::AttributeProto { ints: ints.to_vec(), ..Default::default() };
+    let int = |i| proto::AttributeProto { i: Some(i), ..Default::default() };
+    let fault = |op: &str, name: &str, value: proto::AttributeProto| {
+        let fault = fault_of(&file, |file| set(file, op, name, value.clone()));
+        assert!(fault.contains(&format!("{op} `")), "{fault}");
+        fault
+    };
+    assert!(fault("Conv", "group", int(2)).ends_with("group 2"));
+    assert!(fault("Conv", "dilations", ints(&[2, 1])).ends_with("dilations [2, 1]"));
+    let uneven = fault("Conv", "pads", ints(&[0, 0, 1, 0]));
+    assert!(uneven.contains("pads [0, 0, 1, 0], expected as many zeros on both sides"), "{uneven}");
+    assert!(fault("Conv", "pads", ints(&[1, 0])).ends_with("pads [1, 0]"));
+    assert!(fault("Conv", "strides", ints(&[0, 1])).contains("windows larger than the input"));
+    assert!(fault("MaxPool", "pads", ints(&[1, 0, 1, 0])).ends_with("a pool with padding"));
+    // What is after a fault is looked at as well.
+    let all = fault_of(&file, |file| {
+        set(file, "Conv", "group", int(3));
+        file.graph
+            .node
+            .iter_mut()
+            .filter(|node| node.op_type == "Sum")
+            .for_each(|n| n.op_type = "Erf".into());
+    });
+    assert!(all.contains("group 3; Erf `"), "{all}");
+    // A layer whose output a branch has already added.
+    let again = fault_of(&file, |file| {
+        let nodes = &mut file.graph.node;
+        let within = nodes.iter().rfind(|node| node.op_type == "Add").unwrap().output[0].clone();
+        let last = nodes.last_mut().unwrap();
+        (last.op_type, last.attribute) = ("Sum".into(), Vec::new());
+        last.input.push(within);
+    });
+    assert!(again.contains("which is within a branch"), "{again}");
+}
+
+/// Bytes changed at random, a few at a time: an error or another model, but no panic.
+#[test]
+fn damaged_files_are_read_or_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "onnx"));
+    files.sort();
+    let mut refused = 0;
+    for (i, file) in files.iter().enumerate() {
+        let whole = std::fs::read(file).unwrap();
+        for round in 0..40 {
+            let mut bytes = whole.clone();
+            for change in 0..1 + round % 4 {
+                let key = bptt::rng::key(&[i as u64, round, change]);
+                bytes[key as usize % whole.len()] = (key >> 40) as u8;
+            }
+            refused += usize::from(Import::new().from_bytes::<f32>(&bytes).is_err());
+        }
+    }
+    assert!(refused > files.len(), "{refused} of {}", 40 * files.len());
 }

@@ -41,6 +41,11 @@ pub(super) fn features(size: usize, stride: usize) -> Axis {
     if size == 1 { Vec::new() } else { vec![Atom::Feature { size, stride }] }
 }
 
+/// The size of an axis, if it is known.
+pub(super) fn size(axis: &[Atom]) -> Option<i64> {
+    axis.iter().try_fold(1_i64, |product, atom| product.checked_mul(i64::try_from(atom.size()?).ok()?))
+}
+
 /// The features along an axis that holds nothing else: how many there are.
 pub(super) fn width(axis: &[Atom]) -> Option<usize> {
     axis.iter().try_fold(1, |product, atom| match atom {
@@ -143,10 +148,7 @@ pub(super) fn reshape(axes: &[Axis], shape: &[i64]) -> Result<Vec<Axis>, String>
         let own = axes.get(i).map(Vec::as_slice);
         sizes.push(match (size, own) {
             (0, Some([Atom::Batch(_)])) => BATCH,
-            (0, Some(own)) => {
-                let product = own.iter().try_fold(1, |product, atom| Some(product * atom.size()? as i64));
-                product.ok_or_else(fault)?
-            }
+            (0, Some(own)) => self::size(own).ok_or_else(fault)?,
             (0, None) => return Err(fault()),
             (size, _) => size,
         });

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::axes::{Atom, Axis, BATCH, index};
+use super::axes::{self, Atom, Axis, BATCH, index};
 use super::reader::{Value, attribute, int};
 use super::tensor::Tensor;
 use crate::onnx_graph::proto::NodeProto;
@@ -43,6 +43,9 @@ pub(super) fn constant(node: &NodeProto, inputs: &[Value]) -> Result<Option<Valu
     }) {
         return Ok(None);
     }
+    if op == "Not" && any(|value| matches!(value, Value::Zeros)) {
+        return Ok(Some(Value::Tensor(Rc::new(Tensor { dims: Vec::new(), values: vec![1.0] }))));
+    }
     if any(|value| matches!(value, Value::Zeros)) && !matches!(op, "Add" | "Sub" | "Where" | "Equal" | "Less")
     {
         return Ok(Some(Value::Zeros));
@@ -60,7 +63,7 @@ pub(super) fn constant(node: &NodeProto, inputs: &[Value]) -> Result<Option<Valu
 fn shape_of(node: &NodeProto, value: &Value) -> Value {
     let size = |axis: &Axis| match axis[..] {
         [Atom::Batch(size)] => Some(size.map(|size| size as i64)),
-        _ => axis.iter().try_fold(1, |product, atom| Some(product * atom.size()? as i64)).map(Some),
+        _ => axes::size(axis).map(Some),
     };
     let sizes: Option<Vec<Option<i64>>> = match value {
         Value::Data(data) => data.axes.iter().map(size).collect(),
@@ -85,6 +88,11 @@ fn known(sizes: Vec<Option<i64>>, alone: bool) -> Value {
     }
 }
 
+/// The product of sizes; with the batch among them, what is left of the other axes in a reshape.
+fn product(sizes: &[Option<i64>]) -> i64 {
+    sizes.iter().try_fold(1_i64, |product, size| product.checked_mul((*size)?)).unwrap_or(-1)
+}
+
 /// What a node makes of sizes, as far as it is still sizes.
 fn of_sizes(node: &NodeProto, inputs: &[Value]) -> Option<Value> {
     let sizes = |value: &Value| match value {
@@ -95,6 +103,7 @@ fn of_sizes(node: &NodeProto, inputs: &[Value]) -> Option<Value> {
     let first = sizes(inputs.first()?)?;
     Some(match node.op_type.as_str() {
         "Identity" | "Cast" => inputs[0].clone(),
+        "ReduceProd" => known(vec![Some(product(&first))], int(node, "keepdims", 1) == 0),
         "Unsqueeze" | "Reshape" => known(first, false),
         "Squeeze" if first.len() == 1 => known(first, true),
         "Gather" => match inputs.get(1)? {

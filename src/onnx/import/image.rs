@@ -67,7 +67,11 @@ impl Reader<'_> {
             let ([before, after], span) = (padding[i], spans[i]);
             Span { before: span.before + before, after: span.after + after, ..span }
         });
-        if kernel.len() != data.axes.len() - 2 || *channels != grid.channels || *out == 0 {
+        if kernel.len() != data.axes.len() - 2
+            || *channels != grid.channels
+            || *out == 0
+            || kernel.contains(&0)
+        {
             return Err(format!("weights of shape {:?} for {} channels", weight.dims, grid.channels));
         }
         if (rows.before != rows.after && !rows.is_causal()) || columns.before != columns.after {
@@ -135,9 +139,9 @@ impl Reader<'_> {
         }
         let mut rows = [0; 2];
         for ((axis, &before), &after) in data.axes.iter().zip(before).zip(after) {
-            match (matches!(axis[..], [Atom::Time(_)]), [before, after].map(usize::try_from)) {
-                (_, [Ok(0), Ok(0)]) => {}
-                (true, [Ok(before), Ok(after)]) => rows = [before, after],
+            match (matches!(axis[..], [Atom::Time(_)]), [before, after].map(span)) {
+                (_, [Some(0), Some(0)]) => {}
+                (true, [Some(before), Some(after)]) => rows = [before, after],
                 _ => return Err(format!("pads {pads:?} of {}", axes::show(&data.axes))),
             }
         }
@@ -152,7 +156,7 @@ impl Reader<'_> {
         let data = self.data(value)?;
         let kernel: Vec<usize> = ints(node, "kernel_shape", None)?
             .iter()
-            .map(|&size| usize::try_from(size).map_err(|_| format!("kernel_shape {size}")))
+            .map(|&size| span(size).filter(|&size| size > 0).ok_or_else(|| format!("kernel_shape {size}")))
             .collect::<Result<_, _>>()?;
         let (data, grid) = self.grid(node, data)?;
         if kernel.len() != data.axes.len() - 2 {
@@ -214,12 +218,17 @@ impl Reader<'_> {
     }
 }
 
+/// A size or a stride of a window, or a padding; more than this is a mistake, or a malicious file.
+fn span(size: i64) -> Option<usize> {
+    usize::try_from(size).ok().filter(|&size| size <= 1 << 20)
+}
+
 /// The windows of a node over steps and columns, of which there are `sizes`.
 fn spans(node: &NodeProto, kernel: &[usize], sizes: [usize; 2], turned: bool) -> Result<[Span; 2], String> {
     let n = kernel.len();
     let setting = |name: &str, count: usize, default: usize| -> Result<Vec<usize>, String> {
         let Some(found) = attribute(node, name) else { return Ok(vec![default; count]) };
-        let sizes = found.ints.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>();
+        let sizes = found.ints.iter().map(|&size| span(size)).collect::<Option<Vec<_>>>();
         sizes.filter(|sizes| sizes.len() == count).ok_or_else(|| format!("{name} {:?}", found.ints))
     };
     let (strides, mut pads) = (setting("strides", n, 1)?, setting("pads", 2 * n, 0)?);

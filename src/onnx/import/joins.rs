@@ -7,7 +7,7 @@ use super::axes::{self, index};
 use super::links::path;
 use super::ops::Outcome;
 use super::reader::{Data, Reader, Value, Weights, int};
-use super::stage::StageKind;
+use super::stage::{Operation, StageKind};
 use crate::onnx_graph::proto::NodeProto;
 
 impl Reader<'_> {
@@ -98,8 +98,15 @@ impl Reader<'_> {
 
     /// The softmax over the steps of one score each.
     pub(super) fn weights(&mut self, data: Data) -> Outcome {
-        let stage = data.at.checked_sub(1).map(|i| &mut self.stages[i]);
-        // A bias makes no difference.
+        let mut at = data.at;
+        // A bias is added to all scores alike, and makes no difference.
+        while let Some(i) = at.checked_sub(1)
+            && matches!(self.stages[i].kind, StageKind::Arithmetic(Operation::Add | Operation::Sub))
+        {
+            self.stages[i].within = true;
+            at = self.stages[i].from;
+        }
+        let stage = at.checked_sub(1).map(|i| &mut self.stages[i]);
         let Some(stage) = stage.filter(|stage| matches!(stage.kind, StageKind::Linear { outputs: 1, .. }))
         else {
             return Err("a softmax over the steps, other than of one product for each".into());

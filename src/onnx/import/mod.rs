@@ -60,8 +60,21 @@ const AXES: &str = "the axes [";
 /// writes Keras's GRU and SimpleRNN as loops, which are not read either; `scripts/keras_to_bptt.py` converts these models.
 ///
 /// What is not understood is an error that names it, all of it at once. Layers have the names of the nodes' scopes; stacked
-/// layers become one layer each. The numbers that come out are those of the file's graph up to rounding, and of an
-/// export of this crate to the bit.
+/// layers become one layer each.
+///
+/// # Measured
+/// The largest difference from what the maker computed, relative to max(1, |value|), in f32:
+///
+/// | made by | layers | models | largest difference | command |
+/// |---|---|---|---|---|
+/// | this crate's [`Export`](super::Export) | every kind that can be exported | 80 | none: the same bits | `cargo test --features onnx --test onnx` |
+/// | PyTorch 2.15, `dynamo=False` | embedding, LSTM, GRU, RNN, layer normalisation, linear | 13 | 3.3e-7 | `cargo test --features onnx --test onnx -- --nocapture` |
+/// | PyTorch 2.15, `dynamo=True` | the same, without RNN | 7 | 1.4e-7 | the same |
+/// | PyTorch 2.15, four by each | convolution, batch normalisation, pool, LSTM, linear | 8 | 6.0e-8 | the same |
+/// | PyTorch 2.15, five by each | images flattened, frequencies before steps, attention, residual connections and branches | 10 | 1.2e-7 | the same |
+/// | the ONNX project's tests of LSTM, GRU and RNN | the operator, with lengths, biases, peepholes, both layouts | 15, and 3 refused: backwards only | 8.9e-8 | the same |
+/// | single operators, by ONNX's reference | the operator, all of its steps | 7 | 1.2e-7 | the same |
+/// | Keras 3.15 by tf2onnx 1.17 | embedding, convolution, batch normalisation, LSTM in one direction and both, pools, dense | 20, and 2 refused: GRU and SimpleRNN | 1.2e-7 | `python scripts/keras_onnx_check.py` |
 ///
 /// # Examples
 /// ```

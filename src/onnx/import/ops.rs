@@ -11,7 +11,7 @@ use crate::onnx_graph::proto::NodeProto;
 const KNOWN: &str = " LSTM GRU RNN Gemm MatMul Add Sub Mul Div Sum Relu Tanh Sigmoid Softmax LogSoftmax LayerNormalization \
      Conv BatchNormalization MaxPool AveragePool GlobalMaxPool GlobalAveragePool Pad ReduceMean ReduceMax ReduceSum Gather Slice \
      Concat Transpose Squeeze Unsqueeze Reshape Flatten Identity Cast CastLike Dropout \
-     Constant ConstantOfShape Shape Expand Size Range Equal Less Where Min Max ReduceProd Floor Neg Split ";
+     Constant ConstantOfShape Shape Expand Size Range Equal Less Not Where Min Max ReduceProd Floor Neg Split ";
 
 pub(super) type Outcome = Result<Vec<Value>, String>;
 
@@ -60,7 +60,16 @@ impl Reader<'_> {
             "ReduceMean" | "ReduceMax" | "ReduceSum" => self.reduce(node, &inputs),
             "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" | "Flatten" => self.rearrange(node, &inputs),
             "Slice" => self.slice(node, &inputs),
+            "Less" if self.is_negative_index(&inputs) => Ok(vec![Value::Zeros]),
             _ => Err(format!("{} in it", first.what())),
+        }
+    }
+
+    /// Whether it is asked for indices below 0, which count from the end elsewhere, and which no model here takes.
+    fn is_negative_index(&self, inputs: &[Value]) -> bool {
+        match inputs {
+            [Value::Data(data), Value::Tensor(zero)] => self.indices && data.at == 0 && zero.is_zero(),
+            _ => false,
         }
     }
 
@@ -180,12 +189,18 @@ impl Reader<'_> {
             ([Value::Weights(weights), x] | [x, Value::Weights(weights)], Operation::Mul) => {
                 return self.weighted(weights, x);
             }
+            ([Value::Zeros, x] | [x, Value::Zeros], Operation::Add) => return Ok(vec![x.clone()]),
+            ([Value::Zeros, _] | [_, Value::Zeros], Operation::Mul) => return Ok(vec![Value::Zeros]),
             ([_, _], Operation::Add) => return self.sum(node, inputs),
             ([a, b], _) => return Err(format!("{} with {}", a.what(), b.what())),
             _ => return Err("other than two inputs".into()),
         };
         let data = self.data(x)?;
+        let nothing = if matches!(operation, Operation::Add | Operation::Sub) { 0.0 } else { 1.0 };
         let by = per_feature(&data, by)?;
+        if by.iter().all(|&by| by == nothing) {
+            return Ok(vec![Value::Data(data)]);
+        }
         let data =
             self.push(node, data, (StageKind::Arithmetic(operation), "scale"), vec![("by".into(), by)])?;
         Ok(vec![Value::Data(data)])

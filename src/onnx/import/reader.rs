@@ -88,6 +88,8 @@ pub(super) struct Reader<'a> {
     values: HashMap<&'a str, Value>,
     pub(super) stages: Vec<Stage>,
     pub(super) input: Shape,
+    /// Whether the input is whole numbers.
+    pub(super) indices: bool,
     pub(super) links: Links,
     pub(super) notes: Vec<String>,
     faults: Vec<String>,
@@ -106,6 +108,7 @@ impl<'a> Reader<'a> {
             values: HashMap::new(),
             stages: Vec::new(),
             input: Shape::new(0, 0),
+            indices: false,
             links: Links::default(),
             notes: Vec::new(),
             faults: Vec::new(),
@@ -150,6 +153,7 @@ impl<'a> Reader<'a> {
         let first = inputs.next().ok_or("no input")?;
         let (sizes, whole_numbers) =
             sizes(first).ok_or_else(|| format!("input `{}`", shorten(&first.name)))?;
+        self.indices = whole_numbers;
         // Where samples, steps, columns and features are.
         let places = match (sizes.len(), whole_numbers, order) {
             (4, false, Order::Samples) => [Some(0), Some(1), Some(2), Some(3)],
@@ -167,6 +171,7 @@ impl<'a> Reader<'a> {
         let t = t.ok_or("an open number of steps: set it by `Import::steps`")?;
         let (columns, channels) = columns.zip(channels).ok_or("an open number of features")?;
         self.input = Shape::new(t, columns.checked_mul(channels).ok_or("too many features")?);
+        self.input.check("input").map_err(|e| e.to_string())?;
         let mut axes = vec![Axis::new(); sizes.len()];
         let own = [
             vec![Atom::Batch(places[0].and_then(|i| sizes[i]))],
@@ -191,7 +196,13 @@ impl<'a> Reader<'a> {
     }
 
     fn node(&mut self, node: &'a NodeProto) {
-        let outputs = match self.apply(node) {
+        let fits = |value: &Value| match value {
+            Value::Data(data) => data.shape.check("output").map_err(|e| e.to_string()),
+            _ => Ok(()),
+        };
+        let outputs =
+            self.apply(node).and_then(|outputs| outputs.iter().try_for_each(fits).map(|()| outputs));
+        let outputs = match outputs {
             Ok(outputs) => outputs,
             Err(fault) => {
                 if !fault.is_empty() {

@@ -134,7 +134,7 @@ impl Reader<'_> {
         let mut data = self.data(&inputs[0])?;
         for ((&start, &end), &axis) in starts.iter().zip(&ends).zip(&axes) {
             let axis = index(axis, data.axes.len())?;
-            let size = data.axes[axis].iter().try_fold(1, |size, atom| Some(size * atom.size()? as i64));
+            let size = axes::size(&data.axes[axis]);
             match (start, end) {
                 (0, end) if size.map_or(end == i64::MAX, |size| end >= size) => {}
                 (start, end)
