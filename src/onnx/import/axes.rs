@@ -243,9 +243,9 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_fit_are_faults() {
-        for shape in [&[0, 0, 13][..], &[0, 0, 5, 4, 1, 1, 2], &[7, -1], &[0, 4, 5, 3, 0], &[-1, 7]] {
-            let fault = reshape(&pixels(), shape);
-            assert!(fault.is_err() || shape == [7, -1], "{shape:?}: {fault:?}");
+        for shape in [&[0, 0, 13][..], &[0, 0, 5, 4, 1, 1, 2], &[0, 4, 5, 3, 0], &[-1, 7], &[0, 7, -1]] {
+            let made = reshape(&pixels(), shape);
+            assert!(made.is_err(), "{shape:?}: {made:?}");
         }
         assert!(transpose(&pixels(), &[0, 0, 1, 2]).is_err() && squeeze(&pixels(), &[1]).is_err());
         assert_eq!(show(&pixels()), "[batch, 4 features, 5 steps, 3 features]");

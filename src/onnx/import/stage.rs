@@ -220,9 +220,9 @@ impl Link {
                 let branches = self.branches.iter();
                 Box::new(branches.fold(join, |all, (name, links)| all.branch(name, chain(links))))
             }
-            // Links have none of the others.
-            StageKind::LogSoftmax | StageKind::Arithmetic(_) | StageKind::Pad(_) | StageKind::Softmax => {
-                Box::new(LogSoftmax)
+            StageKind::LogSoftmax => Box::new(LogSoftmax),
+            StageKind::Arithmetic(_) | StageKind::Pad(_) | StageKind::Softmax => {
+                unreachable!("links are made of stages without these")
             }
         }
     }
