@@ -6,6 +6,7 @@
 
 pub mod activation;
 mod aligned;
+pub mod batch_norm;
 mod dropout;
 mod elementwise;
 mod embedding;
@@ -30,6 +31,7 @@ mod tests;
 
 use activation::{Activate, ActivateInPlace, Curve};
 pub use aligned::Aligned;
+use batch_norm::{ChannelSums, Channels};
 pub use embedding::Lookup;
 pub use layer_norm::Norm;
 use one_sample::OneSample;
@@ -104,6 +106,14 @@ pub trait Kernels: simd::Num {
     fn norm_backward(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dx: &mut [Self]);
     /// dw[f] += Σₜ Σₗ dy ⊙ x̂
     fn norm_weight(norm: Norm<Self>, x: &[Self], dy: &[Self], stats: &[Self], dw: &mut [Self]);
+    /// Sums over all values of some channels that count; of x alone where there is no dy.
+    fn channel_sums(channels: Channels<'_>, x: &[Self], dy: Option<&[Self]>, block: &mut [ChannelSums]);
+    /// y = (x − mean) scale + shift, given these three of some channels, for several samples side by side.
+    fn channel_forward(channels: Channels<'_>, block: &[[Self; 3]], x: &[Self], y: &mut [Self]);
+    /// y = x scale + shift, given both of all channels, for one sample alone.
+    fn scale_pixels(x: &[Self], scales_shifts: [&[Self]; 2], y: &mut [Self]);
+    /// dx = (dy − a − (x − mean) inv b) scale, or 0 where nothing counts, given mean, inv, scale, a and b of some channels.
+    fn channel_backward(channels: Channels<'_>, block: &[[Self; 5]], pass: batch_norm::Backward<'_, Self>);
     /// y `[F, lanes]` from x `[T, F, lanes]`.
     fn pool(keep: Keep, x: &[Self], y: &mut [Self]);
     /// The same again for one lane, of which the first `len` steps count.
@@ -247,6 +257,39 @@ macro_rules! kernels {
                 simd::vectorized(
                     #[inline(always)]
                     || layer_norm::Weight { norm, x, dy, stats, dw }.add(),
+                );
+            }
+            fn channel_sums(
+                channels: Channels<'_>,
+                x: &[Self],
+                dy: Option<&[Self]>,
+                block: &mut [ChannelSums],
+            ) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || batch_norm::sums(channels, x, dy, block),
+                );
+            }
+            fn channel_forward(channels: Channels<'_>, block: &[[Self; 3]], x: &[Self], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || batch_norm::forward(channels, block, x, y),
+                );
+            }
+            fn scale_pixels(x: &[Self], scales_shifts: [&[Self]; 2], y: &mut [Self]) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || batch_norm::scale_pixels(x, scales_shifts, y),
+                );
+            }
+            fn channel_backward(
+                channels: Channels<'_>,
+                block: &[[Self; 5]],
+                pass: batch_norm::Backward<'_, Self>,
+            ) {
+                simd::vectorized(
+                    #[inline(always)]
+                    || batch_norm::backward(channels, block, pass),
                 );
             }
             fn pool(keep: Keep, x: &[Self], y: &mut [Self]) {

@@ -19,7 +19,7 @@ pub struct Windows {
 impl Windows {
     /// Where each pixel begins that window `i` covers, row by row.
     #[inline(always)]
-    fn pixels(self, i: usize) -> impl Iterator<Item = usize> {
+    fn pixels(self, i: usize) -> impl Iterator<Item = usize> + Clone {
         let Self { size, stride, columns, pixel } = self;
         let (t, q) = (i / columns[1], i % columns[1]);
         let first = t * stride[0] * columns[0] + q * stride[1];
@@ -53,6 +53,9 @@ pub fn forward<R: Scalar>(keep: Keep, windows: Windows, x: &[R], y: &mut [R]) {
 /// As many values as are compared side by side; a divisor of every number of lanes but 1.
 const SIDE: usize = 8;
 
+/// Windows of up to so many pixels are located once, rather than for each few values of a pixel.
+const PIXELS: usize = 16;
+
 /// See [`Kernels::pool_windows_backward`](super::Kernels::pool_windows_backward).
 #[inline(always)]
 pub fn backward<R: Scalar>(keep: Keep, windows: Windows, pass: super::pool::Backward<R>) {
@@ -60,8 +63,19 @@ pub fn backward<R: Scalar>(keep: Keep, windows: Windows, pass: super::pool::Back
     let n = windows.pixel;
     dx.fill(R::ZERO);
     if matches!(keep, Keep::Max) {
-        let (y, dy) = (y.chunks_exact(n), dy.chunks_exact(n));
-        y.zip(dy).enumerate().for_each(|(i, (y, dy))| backward_max(windows, i, [x, y, dy], dx));
+        // A loop, because the adapters' `for_each` is a call that is not inlined: compiled for the baseline processor.
+        for (i, (y, dy)) in y.chunks_exact(n).zip(dy.chunks_exact(n)).enumerate() {
+            let mut pixels = [0; PIXELS];
+            match pixels.get_mut(..windows.size[0] * windows.size[1]) {
+                Some(pixels) => {
+                    for (own, pixel) in pixels.iter_mut().zip(windows.pixels(i)) {
+                        *own = pixel;
+                    }
+                    backward_max(pixels.iter().copied(), [x, y, dy], dx);
+                }
+                None => backward_max(windows.pixels(i), [x, y, dy], dx),
+            }
+        }
         return;
     }
     let count = R::from_f64((windows.size[0] * windows.size[1]) as f64);
@@ -72,14 +86,14 @@ pub fn backward<R: Scalar>(keep: Keep, windows: Windows, pass: super::pool::Back
     }
 }
 
-/// Window `i`: the first of equals gets all of dy.
+/// A window of the given pixels: the first of equals gets all of dy.
 #[inline(always)]
-fn backward_max<R: Scalar>(windows: Windows, i: usize, [x, y, dy]: [&[R]; 3], dx: &mut [R]) {
+fn backward_max<R: Scalar>(pixels: impl Iterator<Item = usize> + Clone, [x, y, dy]: [&[R]; 3], dx: &mut [R]) {
     let (y, dy) = (y.as_chunks::<SIDE>().0, dy.as_chunks::<SIDE>().0);
     for (b, (y, dy)) in y.iter().zip(dy).enumerate() {
         // What no pixel has got yet.
         let mut left = *dy;
-        for at in windows.pixels(i) {
+        for at in pixels.clone() {
             let at = at + b * SIDE;
             let (x, dx) = (&x[at..][..SIDE], &mut dx[at..][..SIDE]);
             for l in 0..SIDE {

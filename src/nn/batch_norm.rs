@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::window;
 use super::{Backward, Build, Built, Context, Description, Forward, Layer, Wiring};
+use crate::kernels::batch_norm::{self, BLOCK, ChannelSums, Channels};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::params::Axis;
-use crate::shape::MAX_LANES;
 use crate::{Error, Init, Real, Result, Seq, Shape};
 
 /// Normalises each feature, or each channel, over all samples of the batch and their time steps.
@@ -66,9 +66,6 @@ impl Default for BatchNorm {
         Self::new()
     }
 }
-
-/// How many sums a row of lanes is summed in.
-const SUMS: usize = 4;
 
 /// Mean and 1 / √(σ² + ε) of a channel.
 #[derive(Clone, Copy)]
@@ -137,41 +134,37 @@ impl BatchNorm {
     }
 }
 
-/// Which lanes count in step `t`.
-fn counted<R>(cx: &Context<'_, R>, t: usize) -> [bool; MAX_LANES] {
-    let within = |lane: usize| cx.lens.is_none_or(|lens| t < lens[lane] as usize);
-    std::array::from_fn(|lane| lane < cx.valid && within(lane))
-}
-
-/// Where the rows of channel `c` of `n` begin, step by step.
-fn rows(shape: Shape, lanes: usize, (c, n): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
-    (0..shape.t).flat_map(move |t| (c..shape.f).step_by(n).map(move |j| (t, (t * shape.f + j) * lanes)))
-}
-
-/// The sum of `f` over all values of a channel that count, each with that of `other` at the same place: lane by lane in as many
-/// sums, so that it is the same on every instruction set.
-fn channel_sums<R: Real>(
-    cx: &Context<'_, R>,
-    (x, other): (Seq<'_, R>, Seq<'_, R>),
-    at: (usize, usize),
-    f: impl Fn(f64, f64) -> [f64; 2],
-) -> [f64; 2] {
-    let (mut sums, lanes) = ([[0.0; SUMS]; 2], x.lanes);
-    let (mut step, mut counts) = (0, counted(cx, 0));
-    for (t, first) in rows(x.shape, lanes, at) {
-        if t != step && cx.lens.is_some() {
-            (step, counts) = (t, counted(cx, t));
-        }
-        let row = x.data[first..][..lanes].chunks(SUMS).zip(other.data[first..][..lanes].chunks(SUMS));
-        for ((x, other), counts) in row.zip(counts.chunks_exact(SUMS)) {
-            for (i, (x, other)) in x.iter().zip(other).enumerate() {
-                let [a, b] = f(x.to_f64(), other.to_f64());
-                sums[0][i] += if counts[i] { a } else { 0.0 };
-                sums[1][i] += if counts[i] { b } else { 0.0 };
+impl BatchNorm {
+    /// Calls `f` with each channel and Σ dy and Σ dy ⊙ x̂ over its values in the tile.
+    fn each_sum<R: Real>(
+        &self,
+        cx: &Context<'_, R>,
+        (x, dy): (Seq<'_, R>, Seq<'_, R>),
+        mut f: impl FnMut(usize, [f64; 2]),
+    ) {
+        let n = self.width(x.shape.f);
+        let forward = &cx.sums[..cx.sums.len().min(2 * n + 1)];
+        for (channels, count) in blocks(cx, x, n) {
+            let mut block = [ChannelSums::default(); BLOCK];
+            for (c, channel) in (channels.first..).zip(&mut block[..count]) {
+                let Stats { mean, inv } = self.stats(forward, (c, n), self.of(cx.params, c, n).1);
+                (channel.mean, channel.scale) = (mean, inv);
             }
+            R::channel_sums(channels, x.data, Some(dy.data), &mut block[..count]);
+            (channels.first..).zip(&block[..count]).for_each(|(c, channel)| f(c, channel.sums));
         }
     }
-    sums.map(|[a, b, c, d]| (a + b) + (c + d))
+}
+
+/// The channels of x, of which a pixel has `n`, in blocks, each with its size.
+fn blocks<'a, R>(
+    cx: &Context<'a, R>,
+    x: Seq<'_, R>,
+    n: usize,
+) -> impl Iterator<Item = (Channels<'a>, usize)> + use<'a, R> {
+    let (valid, lens, lanes, step) = (cx.valid, cx.lens, x.lanes, x.shape.f * x.lanes);
+    let block = move |first| (Channels { first, of: n, step, lanes, valid, lens }, BLOCK.min(n - first));
+    (0..n).step_by(BLOCK).map(block)
 }
 
 impl<R: Real> Layer<R> for BatchNorm {
@@ -222,27 +215,41 @@ impl<R: Real> Layer<R> for BatchNorm {
 
     fn forward_sums(&self, cx: &Context<'_, R>, x: Seq<'_, R>, sums: &mut [f64]) {
         let n = self.width(x.shape.f);
-        for c in 0..n {
-            let (_, [about, _]) = self.of(cx.params, c, n);
-            let [sum, squares] = channel_sums(cx, (x, x), (c, n), |x, _| {
-                let x = x - about;
-                [x, x * x]
-            });
-            sums[c] += sum;
-            sums[n + c] += squares;
+        for (channels, count) in blocks(cx, x, n) {
+            let mut block = [ChannelSums::default(); BLOCK];
+            for (i, channel) in block[..count].iter_mut().enumerate() {
+                let (_, [about, _]) = self.of(cx.params, channels.first + i, n);
+                (channel.mean, channel.scale) = (about, 1.0);
+            }
+            R::channel_sums(channels, x.data, None, &mut block[..count]);
+            for (c, channel) in (channels.first..).zip(&block[..count]) {
+                sums[c] += channel.sums[0];
+                sums[n + c] += channel.sums[1];
+            }
         }
-        let steps = (0..x.shape.t).map(|t| counted(cx, t).iter().filter(|&&counts| counts).count());
-        sums[2 * n] += (steps.sum::<usize>() * (x.shape.f / n)) as f64;
+        let counted = |t: usize| match cx.lens {
+            None => cx.valid,
+            Some(lens) => lens[..cx.valid].iter().filter(|&&len| t < len as usize).count(),
+        };
+        sums[2 * n] += ((0..x.shape.t).map(counted).sum::<usize>() * (x.shape.f / n)) as f64;
     }
 
-    fn backward_sums(&self, cx: &Context<'_, R>, x: Seq<'_, R>, dy: Seq<'_, R>, sums: &mut [f64]) {
+    fn backward_sums(
+        &self,
+        cx: &Context<'_, R>,
+        (x, dy): (Seq<'_, R>, Seq<'_, R>),
+        sums: &mut [f64],
+        grads: &mut [R],
+    ) {
         let n = self.width(x.shape.f);
-        for c in 0..n {
-            let Stats { mean, inv } = self.stats(cx.sums, (c, n), self.of(cx.params, c, n).1);
-            let [sum, products] = channel_sums(cx, (x, dy), (c, n), |x, dy| [dy, dy * ((x - mean) * inv)]);
+        self.each_sum(cx, (x, dy), |c, [sum, products]| {
             sums[c] += sum;
             sums[n + c] += products;
-        }
+            if self.affine {
+                grads[c] += R::from_f64(products);
+                grads[n + c] += R::from_f64(sum);
+            }
+        });
     }
 
     fn track(&self, sums: &[f64], params: &mut [R]) {
@@ -263,50 +270,50 @@ impl<R: Real> Layer<R> for BatchNorm {
     }
 
     fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
-        let (n, lanes) = (self.width(x.shape.f), x.lanes);
-        for c in 0..n {
-            let ([w, b], running) = self.of(cx.params, c, n);
-            // (x − mean) scale + shift; in inference the mean is in the shift.
-            let [mean, scale, shift] = match cx.sums {
-                [] => [R::ZERO, cx.packed[c], cx.packed[n + c]],
-                sums => {
-                    let Stats { mean, inv } = self.stats(sums, (c, n), running);
+        let n = self.width(x.shape.f);
+        let (scales, shifts) = cx.packed.split_at(n);
+        if x.lanes == 1 {
+            return R::scale_pixels(x.data, [scales, shifts], y.data);
+        }
+        for (channels, count) in blocks(&cx, x, n) {
+            let mut block = [[R::ZERO; 3]; BLOCK];
+            for (c, constants) in (channels.first..).zip(&mut block[..count]) {
+                // (x − mean) scale + shift; in inference the mean is in the shift.
+                *constants = if cx.sums.is_empty() {
+                    [R::ZERO, scales[c], shifts[c]]
+                } else {
+                    let ([w, b], running) = self.of(cx.params, c, n);
+                    let Stats { mean, inv } = self.stats(cx.sums, (c, n), running);
                     [mean, w * inv, b].map(R::from_f64)
-                }
-            };
-            for (_, first) in rows(x.shape, lanes, (c, n)) {
-                let row = y.data[first..][..lanes].iter_mut().zip(&x.data[first..][..lanes]);
-                row.for_each(|(y, &x)| *y = (x - mean) * scale + shift);
+                };
             }
+            R::channel_forward(channels, &block[..count], x.data, y.data);
         }
     }
 
-    fn backward(&self, Backward { cx, x, dy, mut dx, grads, .. }: Backward<'_, R>) {
-        let (n, lanes) = (self.width(x.shape.f), x.lanes);
+    fn backward(&self, Backward { cx, x, dy, dx, grads, .. }: Backward<'_, R>) {
+        let n = self.width(x.shape.f);
+        // In training the tile's share has been added with the sums.
+        if self.affine && cx.sums.is_empty() {
+            self.each_sum(&cx, (x, dy), |c, [sum, products]| {
+                grads[c] += R::from_f64(products);
+                grads[n + c] += R::from_f64(sum);
+            });
+        }
+        let Some(dx) = dx else { return };
         let (forward, backward) =
             if cx.sums.is_empty() { (&[][..], &[][..]) } else { cx.sums.split_at(2 * n + 1) };
-        for c in 0..n {
-            let ([w, _], running) = self.of(cx.params, c, n);
-            let Stats { mean, inv } = self.stats(forward, (c, n), running);
-            if self.affine {
-                // Those of this tile: the tiles' gradients are summed.
-                let [db, dw] = channel_sums(&cx, (x, dy), (c, n), |x, dy| [dy, dy * ((x - mean) * inv)]);
-                grads[c] += R::from_f64(dw);
-                grads[n + c] += R::from_f64(db);
+        let mean_of =
+            |i: usize| if backward.is_empty() { 0.0 } else { backward[i] / forward[2 * n].max(1.0) };
+        for (channels, count) in blocks(&cx, x, n) {
+            let mut block = [[R::ZERO; 5]; BLOCK];
+            for (c, constants) in (channels.first..).zip(&mut block[..count]) {
+                let ([w, _], running) = self.of(cx.params, c, n);
+                let Stats { mean, inv } = self.stats(forward, (c, n), running);
+                *constants = [mean, inv, w * inv, mean_of(c), mean_of(n + c)].map(R::from_f64);
             }
-            let Some(dx) = &mut dx else { continue };
-            let mean_of =
-                |i: usize| if backward.is_empty() { 0.0 } else { backward[i] / forward[2 * n].max(1.0) };
-            let [dy_mean, product_mean, mean, inv, scale] =
-                [mean_of(c), mean_of(n + c), mean, inv, w * inv].map(R::from_f64);
-            for (t, first) in rows(x.shape, lanes, (c, n)) {
-                let counts = counted(&cx, t);
-                let row = dx.data[first..][..lanes].iter_mut().zip(&dy.data[first..][..lanes]);
-                for (((dx, &dy), &x), counts) in row.zip(&x.data[first..][..lanes]).zip(counts) {
-                    let own = (dy - dy_mean - (x - mean) * inv * product_mean) * scale;
-                    *dx = if counts { own } else { R::ZERO };
-                }
-            }
+            let pass = batch_norm::Backward { x: x.data, dy: dy.data, dx: &mut *dx.data };
+            R::channel_backward(channels, &block[..count], pass);
         }
     }
 

@@ -449,9 +449,17 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// however it is cut into tiles.
     fn forward_sums(&self, _cx: &Context<'_, R>, _x: Seq<'_, R>, _sums: &mut [f64]) {}
 
-    /// Adds the tile's share of the sums that the backward pass needs of the whole batch, as many again, given the input and
-    /// the gradient with respect to the output; [`Context::sums`] has those of the forward pass.
-    fn backward_sums(&self, _cx: &Context<'_, R>, _x: Seq<'_, R>, _dy: Seq<'_, R>, _sums: &mut [f64]) {}
+    /// Adds the tile's share of the sums that the backward pass needs of the whole batch, as many again, given the input x and
+    /// the gradient with respect to the output, dy; [`Context::sums`] has those of the forward pass. What the same sums are
+    /// of the parameters' gradients may be added to `grads` here rather than in the backward pass.
+    fn backward_sums(
+        &self,
+        _cx: &Context<'_, R>,
+        _x_dy: (Seq<'_, R>, Seq<'_, R>),
+        _sums: &mut [f64],
+        _grads: &mut [R],
+    ) {
+    }
 
     /// Moves the layer's [statistics](Build::statistic), which are among its parameters, towards those of the batch whose
     /// forward sums these are: once for each update.

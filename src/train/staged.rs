@@ -50,7 +50,7 @@ pub(super) fn run<R: Real>(
             let (tiles, grads) = slot.tiles_of(first + i, work);
             for ws in tiles {
                 model.backward_layers(ws, grads, false, layer + 1..end);
-                model.backward_sums(ws, layer);
+                model.backward_sums(ws, grads, layer);
             }
             Ok(())
         })?;

@@ -60,14 +60,16 @@ impl<R: Real> Model<R> {
         self.slots()[i].layer.forward_sums(&cx, x, sums);
     }
 
-    /// Computes the tile's share of what the backward pass of layer `i` waits for.
-    pub(crate) fn backward_sums(&self, ws: &mut Workspace<R>, i: usize) {
+    /// Computes the tile's share of what the backward pass of layer `i` waits for, and may add to `grads`.
+    pub(crate) fn backward_sums(&self, ws: &mut Workspace<R>, grads: &mut [R], i: usize) {
         let (lens, x) = (ws.lengths.at(i, ws.valid), ws.values[i].seq(ws.lanes));
         let half = ws.sums[i].len() / 2;
         let (forward, sums) = ws.sums[i].split_at_mut(half);
         let cx = Context { lens, sums: forward, ..Context::new(&[], ws.mode, ws.valid) };
         sums.fill(0.0);
-        self.slots()[i].layer.backward_sums(&self.context(i, cx), x, ws.grads[i + 1].seq(ws.lanes), sums);
+        let slot = &self.slots()[i];
+        let (dy, grads) = (ws.grads[i + 1].seq(ws.lanes), &mut grads[slot.params.clone()]);
+        slot.layer.backward_sums(&self.context(i, cx), (x, dy), sums, grads);
     }
 
     /// Lets each layer that has statistics move them towards those of a batch with these sums, unless they are frozen.
@@ -100,7 +102,7 @@ impl<R: Real> Model<R> {
         let mut last = self.slots().len();
         for i in self.waiting(ws.mode).rev() {
             self.backward_layers(ws, grads, input_gradient, i + 1..last);
-            self.backward_sums(ws, i);
+            self.backward_sums(ws, grads, i);
             last = i + 1;
         }
         self.backward_layers(ws, grads, input_gradient, 0..last);
