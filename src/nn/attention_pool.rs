@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
+use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer, Wiring};
 use crate::kernels::{Band, Columns, Matrix, Start, packed_len};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Attribute, Graph, Value};
@@ -130,6 +130,10 @@ impl<R: Real> Layer<R> for AttentionPool {
                 }
             }
         }
+    }
+
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, *self).ignores_zeros())
     }
 
     #[cfg(feature = "onnx")]

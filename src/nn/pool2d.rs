@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::conv::export;
 use super::conv::window::{self, Window};
 use super::pool::Over;
-use super::{Backward, Build, Built, Description, Features, Forward, Layer};
+use super::{Backward, Build, Built, Description, Features, Forward, Layer, Wiring};
 use crate::kernels::{Windows, pool};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Attribute, Graph, Value};
@@ -114,9 +114,10 @@ impl<R: Real> Layer<R> for Pool2d {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Built> {
-        let Features { shape, units } = build.input();
+        let Features { shape, units } = build.input().clone();
+        build.fix(&units);
         let columns = window::columns(shape.f, self.channels, "channels")?;
-        let channels = window::channels(units, self.channels);
+        let channels = window::channels(&units, self.channels);
         let output = |t: usize, columns: usize| Built::new(Features::of(t, channels.repeat(columns)));
         let Some(windows) = self.windows() else { return Ok(output(1, 1)) };
         window::check_fit(windows, [shape.t, columns])?;
@@ -155,6 +156,11 @@ impl<R: Real> Layer<R> for Pool2d {
         let windows = self.on(windows, x.shape.f, x.lanes);
         let pass = pool::Backward { x: x.data, y: y.data, dy: dy.data, dx: dx.data };
         R::pool_windows_backward(self.over.keep(), windows, pass);
+    }
+
+    /// Unchanged: channels are not cut.
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, *self))
     }
 
     #[cfg(feature = "onnx")]

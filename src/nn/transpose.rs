@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "onnx")]
 use super::conv::export;
 use super::conv::window;
-use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer};
+use super::{Backward, Build, Built, Context, Description, Features, Forward, Layer, Wiring};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Attribute, Graph, Value};
 use crate::{Error, Real, Result, Shape};
@@ -72,13 +72,14 @@ impl<R: Real> Layer<R> for Transpose {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Built> {
-        let Features { shape, units } = build.input();
+        let Features { shape, units } = build.input().clone();
+        build.fix(&units);
         let columns = window::columns(shape.f, self.channels, "channels")?;
         if shape.t != self.rows {
             let fault = format!("found {}, expected {}, the steps of the input", self.rows, shape.t);
             return Err(Error::config("rows", fault));
         }
-        let channels = window::channels(units, self.channels);
+        let channels = window::channels(&units, self.channels);
         Ok(Built::new(Features::of(columns, channels.repeat(self.rows))))
     }
 
@@ -112,6 +113,11 @@ impl<R: Real> Layer<R> for Transpose {
             to.copy_from_slice(&dy.data[from..][..pixel]);
             Self::clear(&cx, t, x.lanes, to);
         });
+    }
+
+    /// Unchanged: channels are not cut.
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, *self))
     }
 
     #[cfg(feature = "onnx")]

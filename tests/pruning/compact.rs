@@ -5,8 +5,9 @@ use bptt::loss::{CrossEntropy, Mse};
 use bptt::nn::rnn::Recurrent;
 use bptt::nn::rnn::cell::{Cell, CellStep, CellStepBack, Coupling};
 use bptt::nn::{
-    Activation, Backward, Build, Built, Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm,
-    LayerNormLstm, Linear, LogSoftmax, Lstm, ModelBuilder, PeepholeLstm, Pool, Rnn,
+    Activation, AttentionPool, Backward, BatchNorm, Build, Built, Conv1d, Conv2d, Description, Dropout,
+    Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, ModelBuilder,
+    PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, RmsProp, Sgd};
 use bptt::prune::{Mask, Random, UnitScores, Units};
@@ -178,6 +179,33 @@ fn what_an_embedding_or_a_head_no_longer_has() -> Result<()> {
     let found = shapes(&small);
     assert_eq!([&found[0], &found[5]], [&("words.weight", vec![9, 6]), &("hidden.weight", vec![3, 4])]);
     let x = Array3::from_shape_fn((3, 5, 1), |(i, t, _)| ((3 * i + t) % 9) as f32);
+    assert_eq!(small.predict(&x)?, model.predict(&x)?);
+    Ok(())
+}
+
+/// Channels stay; what is above and below them is cut.
+#[test]
+fn a_model_with_convolutions() -> Result<()> {
+    let mut model: Model = Model::builder(Shape::new(6, 8))
+        .layer("conv", Conv2d::new(2, 3, [3, 3]).padding([1, 1]))
+        .layer("pool", Pool2d::max(3, [2, 1]))
+        .layer("norm", BatchNorm::channels(3))
+        .layer("turn", Transpose::new(3, 3))
+        .layer("lstm", Lstm::new(8).bidirectional())
+        .layer("conv1d", Conv1d::new(4, 2))
+        .layer("gru", Gru::new(6))
+        .layer("attention", AttentionPool::new())
+        .layer("linear", Linear::new(2))
+        .build(1)?;
+    model.prune(Units::share(0.5))?;
+    let small = model.compact()?;
+    let found = shapes(&small);
+    let shape = |name: &str| &found.iter().find(|(found, _)| *found == name).unwrap().1;
+    assert_eq!(shape("conv.weight"), &[3, 2, 3, 3]);
+    // What a convolution reads stays too.
+    assert_eq!(shape("lstm.weight_hh_l0"), &[32, 8]);
+    assert_eq!((shape("gru.weight_ih_l0"), shape("attention.query")), (&vec![9, 4], &vec![3]));
+    let x = Array3::random_using((5, 6, 8), Uniform::new(-2.0f32, 2.0).unwrap(), &mut rng::rng(1));
     assert_eq!(small.predict(&x)?, model.predict(&x)?);
     Ok(())
 }

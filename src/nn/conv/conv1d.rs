@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Convolution;
 use super::window::{self, Window};
-use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer};
+use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Wiring};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Graph, Value};
 use crate::{Error, Real, Result, Shape};
@@ -136,6 +136,11 @@ impl<R: Real> Layer<R> for Conv1d {
 
     fn backward(&self, pass: Backward<'_, R>) {
         self.on(pass.x.shape).backward(pass);
+    }
+
+    /// Unchanged: channels are not cut.
+    fn wiring(&self, name: &str) -> Result<Wiring<R>> {
+        Ok(Wiring::unchanged(name, self.clone()))
     }
 
     #[cfg(feature = "onnx")]

@@ -98,6 +98,9 @@ impl Convolution {
     ) -> Result<Built> {
         let fan = check_channels(self)?;
         let out = Axis::units(build.prefix(), self.channels[1], 1);
+        // The layers above count the channels of a pixel, and this one those of the layer below.
+        let input = build.input().units.clone();
+        [&input, &out].into_iter().for_each(|units| build.fix(units));
         build.tensor("weight", std::iter::once(out.clone()).chain(axes), Init::pytorch(fan))?;
         if bias {
             build.tensor("bias", [out], Init::pytorch(fan))?;

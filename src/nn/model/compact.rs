@@ -30,6 +30,8 @@ impl<R: Real> Model<R> {
     ///   projection stays smaller than what it projects, and each layer keeps at least one unit.
     /// - Units of [`LayerNormLstm`](crate::nn::LayerNormLstm), and those that a [`LayerNorm`](crate::nn::LayerNorm) or a
     ///   [`LogSoftmax`](crate::nn::LogSoftmax) reads, stay: their statistics are over all units.
+    /// - Channels of convolutions stay, and so do units that a convolution, a [`Pool2d`](crate::nn::Pool2d) or a
+    ///   [`Transpose`](crate::nn::Transpose) reads. [`Branches`](crate::nn::Branches) cannot be made smaller.
     /// - Features of the input stay.
     ///
     /// It is as with garbage: what cannot be reached from the output goes. To train on with the moments of the optimizer, see
