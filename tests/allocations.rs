@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bptt::data::{Arrays, Batches, Dataset};
 use bptt::loss::{CrossEntropy, Ctc};
 use bptt::nn::{
-    Activation, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Gru, LayerNorm, LayerNormLstm, Linear,
-    Lstm, PeepholeLstm, Pool2d, Rnn,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Gru, LayerNorm,
+    LayerNormLstm, Linear, Lstm, PeepholeLstm, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
@@ -50,6 +50,7 @@ fn nothing_is_allocated() {
     predictions_allocate_nothing();
     pushes_allocate_nothing();
     steps_with_labels_allocate_nothing();
+    steps_of_images_allocate_nothing();
     steps_allocate_nothing();
 }
 
@@ -163,11 +164,37 @@ fn steps_with_labels_allocate_nothing() {
         .build(1)
         .unwrap();
     let trainer = Trainer::new(Ctc::new(), Adam::new(1e-3)).batch_size(20).threads(1);
-    let mut stepper = trainer.stepper(&model, &data).unwrap();
+    assert_no_allocations(&trainer, &mut model, &data);
+}
+
+/// Layers that do not stream: pooled rows and columns, read both ways.
+fn steps_of_images_allocate_nothing() {
+    let x = Array3::from_shape_fn((60, 8, 8), |(i, t, f)| ((i * 7 + t * 3 + f) % 11) as f32 / 11.0);
+    let data = Arrays::classes(x, &Array1::from_shape_fn(60, |i| i % 3), ["a", "b", "c"]).unwrap();
+    let rows = Chain::new().layer("lstm", Lstm::new(4).bidirectional().last());
+    let columns = Chain::new().layer("turn", Transpose::new(4, 3)).layer("gru", Gru::new(4));
+    let columns = columns.layer("attention", AttentionPool::new());
+    let mut model = Model::builder(data.shape())
+        .layer("conv", Conv2d::new(1, 3, [3, 3]).padding([1, 1]).bias(false))
+        .layer("pool", Pool2d::max(3, [2, 2]))
+        .layer("norm", BatchNorm::channels(3))
+        .layer("relu", Activation::relu())
+        .layer("both", Branches::concat().branch("rows", rows).branch("columns", columns))
+        .layer("norm2", BatchNorm::new())
+        .layer("linear", Linear::new(3))
+        .build(1)
+        .unwrap();
+    let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(20).tile(8).threads(1);
+    assert_no_allocations(&trainer, &mut model, &data);
+}
+
+/// The second and third step of an epoch of three.
+fn assert_no_allocations(trainer: &Trainer, model: &mut Model, data: &Arrays<f32>) {
+    let mut stepper = trainer.stepper(model, data).unwrap();
     let mut batches = Batches::new(data.len(), 20, 1).unwrap();
     let mut counts = Vec::with_capacity(3);
     for batch in batches.epoch(1).unwrap() {
-        stepper.step(&mut model, &data, batch).unwrap();
+        stepper.step(model, data, batch).unwrap();
         counts.push(COUNT.load(Ordering::Relaxed));
     }
     assert_eq!(counts.len(), 3);

@@ -3,7 +3,10 @@
 
 use bptt::data::{Arrays, Dataset, DatasetExt};
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Evaluation, Gru, Linear, Lstm, Rnn};
+use bptt::nn::{
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Evaluation, Gru, Linear, Lstm,
+    Rnn, Transpose,
+};
 use bptt::optim::{Adam, Sgd};
 use bptt::train::{Clip, History};
 use bptt::{Model, Real, Shape, SimdLevel, Trainer, rng};
@@ -50,9 +53,34 @@ fn losses(history: &History) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Convolution, batch normalisation and attention, also within branches: batches pass in stages.
+fn convolutions<R: Real>(data: &Arrays<R>) -> Model<R> {
+    let both = Branches::concat()
+        .branch("conv", Chain::new().layer("conv1d", Conv1d::new(4, 3)).layer("pool", AttentionPool::new()))
+        .branch("lstm", Chain::new().layer("turn", Transpose::new(6, 4)).layer("lstm", Lstm::new(3).last()));
+    Model::builder(data.shape())
+        .layer("conv", Conv2d::new(1, 4, [3, 3]).padding([1, 1]).bias(false))
+        .layer("norm", BatchNorm::channels(4))
+        .layer("relu", Activation::relu())
+        .layer("both", both)
+        .layer("norm2", BatchNorm::new())
+        .layer("linear", Linear::new(3))
+        .build(3)
+        .unwrap()
+}
+
 /// Trains on `samples` at every number of threads: saved models and losses must be the same to the last bit.
 #[track_caller]
 fn same_at_any_number_of_threads<R: Real>(samples: usize, trainer: impl Fn() -> Trainer<R>) {
+    same_model_at_any_number_of_threads(model, samples, trainer);
+}
+
+#[track_caller]
+fn same_model_at_any_number_of_threads<R: Real>(
+    model: fn(&Arrays<R>) -> Model<R>,
+    samples: usize,
+    trainer: impl Fn() -> Trainer<R>,
+) {
     let (train, valid) = (data::<R>(samples), data::<R>(77));
     let untrained = model(&train);
     let runs = THREADS.map(|threads| {
@@ -73,6 +101,15 @@ fn same_at_any_number_of_threads<R: Real>(samples: usize, trainer: impl Fn() -> 
 fn more_than_five_tiles_and_a_ragged_last_batch() {
     let trainer = || Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(3).batch_size(100).tile(8);
     same_at_any_number_of_threads::<f32>(230, || trainer().clip(Clip::Norm(0.5)));
+}
+
+/// The same batches where layers wait for all tiles of a batch.
+#[test]
+fn convolutions_and_batch_norms() {
+    let trainer = || Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(3).batch_size(100).tile(8);
+    same_model_at_any_number_of_threads::<f32>(convolutions, 230, || {
+        trainer().clip(Clip::Norm(0.5)).ema(0.9)
+    });
 }
 
 /// 300 samples in tiles of 8 are 38: more than there are slots, so that slots take several and all levels of the
