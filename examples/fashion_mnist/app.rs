@@ -39,7 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     data: Option<PathBuf>,
-    /// What the model is made of; the other two have their own cells and sizes
+    /// What the model is made of; those that are not recurrent layers alone have cells, sizes and a recipe of their own, and are
+    /// not pruned by default
     #[arg(long, value_enum, default_value_t = models::Layers::Recurrent)]
     model: models::Layers,
     /// Recurrent cell
@@ -51,9 +52,10 @@ pub struct Args {
     /// Recurrent layers
     #[arg(long, value_name = "N", default_value_t = 2)]
     layers: usize,
-    /// How the model is trained, unless other flags say otherwise
-    #[arg(long, value_enum, default_value_t = Named::Paper)]
-    recipe: Named,
+    /// How the model is trained, unless other flags say otherwise [default: the model's own; that of recurrent layers is the
+    /// paper's]
+    #[arg(long, value_enum)]
+    recipe: Option<Named>,
     /// How often each image is seen before pruning [default: the recipe's; the paper's is 20]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -66,15 +68,16 @@ pub struct Args {
     /// Learning rate [default: the recipe's; the paper's is 0.001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Training images, of the official 60,000; the others are for validation [default: 48,000]
+    /// Training images, of the official 60,000; the others are for validation [default: the model's; that of recurrent
+    /// layers is 48,000]
     #[arg(long, alias = "patterns", value_name = "N", conflicts_with = "fraction")] // the paper's word
     samples: Option<usize>,
     /// The same as a share of the 60,000, above 0 and at most 1
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     fraction: Option<f64>,
-    /// Weights with a smaller magnitude are pruned; `none` prunes nothing
-    #[arg(long, value_name = "THRESHOLD", default_value = "0.03", value_parser = threshold, allow_negative_numbers = true)]
-    prune: Threshold,
+    /// Weights with a smaller magnitude are pruned; `none` prunes nothing [default: 0.03 for recurrent layers, none for others]
+    #[arg(long, value_name = "THRESHOLD", value_parser = threshold, allow_negative_numbers = true)]
+    prune: Option<Threshold>,
     /// Instead, cuts the units that matter least until at most this share of the weights is left, above 0 and below 1, and trains
     /// the smaller model again, beside one of its size from scratch
     #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
@@ -131,10 +134,17 @@ impl Args {
         Network { cell: self.cell, hidden: self.hidden, layers: self.layers }
     }
 
+    /// The recipe's name; `None` for the model's own.
+    fn named(&self) -> Option<Named> {
+        let default = (self.model == models::Layers::Recurrent).then_some(Named::Paper);
+        self.recipe.or(default)
+    }
+
     fn recipe(&self) -> Recipe {
-        let named = match self.recipe {
-            Named::Paper => Recipe::paper(),
-            Named::Tuned => Recipe::tuned_for(self.layers),
+        let named = match (self.named(), self.model.recipe()) {
+            (None, Some((own, _))) => own,
+            (None | Some(Named::Paper), _) => Recipe::paper(),
+            (Some(Named::Tuned), _) => Recipe::tuned_for(self.layers),
         };
         Recipe {
             epochs: self.epochs.unwrap_or(named.epochs),
@@ -145,6 +155,12 @@ impl Args {
         }
     }
 
+    /// Where to prune, if at all.
+    fn prune(&self) -> Threshold {
+        let default = Threshold((self.model == models::Layers::Recurrent).then_some(0.03));
+        self.prune.unwrap_or(default)
+    }
+
     /// The number of training images, of so many official ones.
     fn samples(&self, official: usize) -> Result<usize, String> {
         let samples = match self.fraction {
@@ -152,7 +168,7 @@ impl Args {
             Some(share) => {
                 return Err(format!("--fraction: found {share}, expected a number above 0 and at most 1"));
             }
-            None => self.samples.unwrap_or(48_000),
+            None => self.samples.unwrap_or(self.model.recipe().map_or(48_000, |(_, samples)| samples)),
         };
         if !(1..=official).contains(&samples) {
             return Err(format!("--samples: found {samples}, expected 1 to {official}"));
@@ -246,7 +262,7 @@ fn prune(
     if let Some(share) = phases.args.shrink {
         return shrink::shrink(phases, model, images, report, share);
     }
-    let Threshold(Some(threshold)) = phases.args.prune else { return Ok(Some(Sizes::default())) };
+    let Threshold(Some(threshold)) = phases.args.prune() else { return Ok(Some(Sizes::default())) };
     let sparsity = model.prune(Magnitude::below(threshold))?;
     phases.ranks.say(format!("\npruned at {threshold}\n{sparsity}\n"));
     report.add("prune", None, model)?;
@@ -340,7 +356,9 @@ mod tests {
         }
         assert!(parse("--fraction 0.5 --samples 9").is_err());
         assert_eq!(parse("--patterns 9").unwrap().samples(60_000), Ok(9));
-        assert_eq!(parse("--prune none").unwrap().prune.0, None);
+        assert_eq!(parse("--prune none").unwrap().prune().0, None);
+        assert_eq!(parse("").unwrap().prune().0, Some(0.03));
+        assert_eq!(parse("--model conv-lstm").unwrap().prune().0, None);
         assert!(["-1", "inf", "nan", "much"].iter().all(|bad| parse(&format!("--prune {bad}")).is_err()));
         assert_eq!(
             parse("--recipe tuned --lr 0.1").unwrap().recipe(),

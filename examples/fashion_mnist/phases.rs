@@ -12,6 +12,7 @@ use bptt::metrics::ConfusionMatrix;
 use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History, ProgressBar, RecordDynamics};
 use serde_json::{Value, json};
 
+use super::models::Layers;
 use super::plots::{self, EpochPoint};
 use super::program::{self, End, Folder};
 use super::recipe::{Cell, Phase, Recipe};
@@ -72,7 +73,7 @@ impl Phases<'_> {
                 }
                 Flow::Continue
             }),
-            Phase::Retrain => trainer.callback(args.prune),
+            Phase::Retrain => trainer.callback(args.prune()),
         };
         if let Some(threads) = args.threads {
             trainer = trainer.threads(threads);
@@ -177,6 +178,7 @@ impl<'a> Report<'a> {
         for name in ["batch_size", "epochs", "lr", "retrain_epochs"] {
             config[name] = recipe[name].clone();
         }
+        (config["prune"], config["recipe"]) = (json!(self.args.prune()), json!(self.args.named()));
         config["samples"] = json!(self.args.samples(OFFICIAL)?);
         // Names of folders need not be UTF-8, which JSON is.
         config["data"] = json!(self.args.data.as_ref().map(|path| path.display().to_string()));
@@ -220,7 +222,7 @@ impl<'a> Report<'a> {
             },
         });
         if phase.name == "prune" {
-            json["threshold"] = json!(self.args.prune);
+            json["threshold"] = json!(self.args.prune());
             json["sparsity"] = json!(phase.sparsity);
         } else {
             json["epochs"] = epochs.collect();
@@ -230,13 +232,14 @@ impl<'a> Report<'a> {
 
     /// The paper's figures for the model of a phase.
     fn paper(&self, phase: &str) -> Option<Known> {
-        let Args { cell, hidden, layers, prune: Threshold(threshold), .. } = *self.args;
+        let Args { model, cell, hidden, layers, .. } = *self.args;
+        let Threshold(threshold) = self.args.prune();
         let samples = self.args.samples(OFFICIAL).ok()?;
         let table_2 = paper::TABLE_2.into_iter().find(|row| row.0 == samples);
         let table_3 = paper::TABLE_3.into_iter().find(|row| Some(row.0) == threshold);
         let known = |accuracy, place| Some(Known { accuracy, precision: None, place });
         match (cell, layers, phase) {
-            _ if phase.starts_with("shrink") => None,
+            _ if phase.starts_with("shrink") || model != Layers::Recurrent => None,
             _ if hidden != 35 || (phase != "train" && samples != 48_000) => None,
             (Cell::Rnn, 2, "train") => known(paper::RNN, "before tuning"),
             (Cell::Lstm, 2, "train") => known(table_2?.1, "Table 2"),

@@ -38,6 +38,9 @@ pub struct Recipe {
     pub epochs: usize,
     /// The probability that an image is mirrored.
     pub flip: f64,
+    /// The share of each target that is spread over all classes, with cross-entropy.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
     pub loss: Criterion,
     /// The learning rate; with one cycle, the highest.
     pub lr: f64,
@@ -78,6 +81,11 @@ pub enum Phase {
     Retrain,
 }
 
+/// Whether a setting is off. Those that studies did not have at first are left out of their files.
+fn is_zero(setting: &f64) -> bool {
+    *setting == 0.0
+}
+
 impl Recipe {
     /// The paper's, and where it is silent PyTorch's defaults.
     pub fn paper() -> Self {
@@ -87,6 +95,7 @@ impl Recipe {
             ema: None,
             epochs: 20,
             flip: 0.0,
+            label_smoothing: 0.0,
             loss: Criterion::CrossEntropy,
             lr: 0.001,
             normalize: true,
@@ -142,7 +151,10 @@ impl Recipe {
     /// The trainer of a phase. The phases shuffle and augment from seeds of their own.
     pub fn trainer(&self, phase: Phase, seed: u64) -> Trainer {
         match self.loss {
-            Criterion::CrossEntropy => self.trainer_with(CrossEntropy::default(), phase, seed),
+            Criterion::CrossEntropy => {
+                let loss = CrossEntropy::default().label_smoothing(self.label_smoothing);
+                self.trainer_with(loss, phase, seed)
+            }
             Criterion::Nll => self.trainer_with(Nll::default(), phase, seed),
             Criterion::MultiMargin => self.trainer_with(MultiMargin::default(), phase, seed),
         }
