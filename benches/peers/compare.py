@@ -7,7 +7,7 @@
     (cd benches/peers/candle && cargo build --release)
     (cd benches/peers/burn && cargo build --release)      # six minutes
     python benches/peers/compare.py [--hidden 8 35 64] [--layers 2] [--batch 64 128] [--samples 48000] [--rounds 5]
-                                    [--slow-samples 3200] [--onnx] [--no-training]
+                                    [--slow-samples 3200] [--onnx] [--no-training] [--model conv-lstm] [--threads 1]
 
 Each round is one whole epoch of each (Adam, cross-entropy, f32): A B A B ..., on one machine, which should be quiet.
 PyTorch is run with one thread and with all, and its better median counts. Burn and candle take part if they are built,
@@ -15,6 +15,8 @@ on `--slow-samples` samples, and their seconds are scaled up.
 
 `--onnx` adds inference of 10,000 images and of one by bptt, PyTorch and ONNX Runtime: the same weights, rounds in turn, one
 thread and all, and for the 10,000 the size of a call that is best for each. `--no-training` leaves only that.
+
+`--model conv-lstm` (or `conv-lstm-small`) trains that model of the example instead, with bptt and PyTorch. `--threads` limits both.
 
 The peak, what fused multiply-adds on registers reach on the instruction set that bptt runs on (`BPTT_SIMD` names another),
 is measured before, after and between the rounds; operations are counted as in docs/performance.md.
@@ -27,6 +29,7 @@ import json
 import pathlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -39,6 +42,9 @@ from torch import nn
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "data/fashion-mnist"
 HERE = machine.HERE
+sys.path.append(str(ROOT / "scripts"))
+from conv_lstm import SIZES, ConvLstm  # noqa: E402
+
 COUNTS = sorted({1, machine.THREADS})
 CALLS = (64, 250, 1000, 10_000)  # images in a call, as in bptt/src/main.rs
 
@@ -66,7 +72,7 @@ class Torch:
     def __init__(self, work, x, y, threads):
         torch.manual_seed(1)
         self.batch, self.x, self.y, self.threads = work.batch, x, y, threads
-        self.model = RowLstm(work.hidden, work.layers)
+        self.model = ConvLstm(*SIZES[work.model]) if work.model else RowLstm(work.hidden, work.layers)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
         self.epoch()  # warm-up
 
@@ -86,8 +92,9 @@ class Ours:
     """The example's own figure for the second of two epochs, without validation."""
 
     def __init__(self, work):
-        self.flags = ["--epochs", 2, "--retrain-epochs", 0, "--prune", "none", "--hidden", work.hidden]
-        self.flags += ["--layers", work.layers, "--batch-size", work.batch, "--samples", work.samples]
+        self.flags = ["--epochs", 2, "--retrain-epochs", 0, "--prune", "none", "--recipe", "paper"]
+        self.flags += ["--model", work.model] if work.model else ["--hidden", work.hidden, "--layers", work.layers]
+        self.flags += ["--batch-size", work.batch, "--samples", work.samples, "--threads", work.threads]
 
     def epoch(self):
         example = ROOT / "target/release/examples/fashion_mnist"
@@ -111,6 +118,11 @@ class Program:
 
 def operations(work):
     """Floating-point operations of a sample: of the forward pass, and of a whole step of training."""
+    if work.model:
+        (one, two, three), hidden = SIZES[work.model]
+        first = 28 * 28 * one * 9
+        more = 14 * 14 * two * one * 9 + 7 * 4 * three * two * 9 + 2 * 7 * 4 * hidden * (4 * three + hidden) + 20 * hidden
+        return 2 * (first + more), 2 * (2 * first + 3 * more)
     first, more = 8 * work.hidden * (28 + work.hidden), 16 * work.hidden**2 * (work.layers - 1)
     back = 8 * work.hidden**2 * (2 * work.layers - 1)
     return 28 * (first + more), 28 * (2 * (first + more) + back)
@@ -120,9 +132,9 @@ def label(name, threads):
     return f"{name}, {threads} thread{'s'[: threads != 1]}"
 
 
-def share(peak, operations, seconds):
+def share(peak, operations, seconds, threads=machine.THREADS):
     gflops = 1e-9 * operations / seconds
-    return f"{gflops:6.0f} GFLOP/s, {100 * gflops / peak.of('all'):3.0f} % of the peak"
+    return f"{gflops:6.0f} GFLOP/s, {100 * gflops / peak.of('one' if threads == 1 else 'all'):3.0f} % of the peak"
 
 
 def in_turn(peers, rounds, peak):
@@ -140,20 +152,20 @@ def in_turn(peers, rounds, peak):
 def compare(work, args, x, y):
     """Prints a table of one size: a row for each peer, and its time as a multiple of ours, round by round."""
     peers = {"bptt": Ours(work).epoch}
-    for threads in COUNTS:
+    for threads in sorted({1, work.threads}):
         peers[label(f"PyTorch {torch.__version__}", threads)] = Torch(work, x, y, threads).epoch
-    for name in ["burn", "candle"]:
+    for name in ["burn", "candle"] if not work.model else []:
         path = HERE / name / "target/release" / f"{name}-lstm"
         if path.exists() and args.slow_samples > 0:
             peers[name] = Program(path, work, min(args.slow_samples, work.samples)).epoch
     peak = machine.Peak()
     times = in_turn(peers, args.rounds, peak)
-    size = f"{work.layers} x {work.hidden}, batch {work.batch}, {work.samples} samples"
+    size = f"{work.model or f'{work.layers} x {work.hidden}'}, batch {work.batch}, {work.samples} samples"
     print(f"\n{size}, s an epoch, medians of {args.rounds}:")
     for name, seconds in times.items():
         median = statistics.median(seconds)
         line = f"{name:32} {median:8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
-        line += share(peak, work.samples * operations(work)[1], median)
+        line += share(peak, work.samples * operations(work)[1], median, work.threads)
         print(line + (f"   {machine.ratio(times['bptt'], seconds)}" if name != "bptt" else ""), flush=True)
     print(peak.line(), flush=True)
 
@@ -241,6 +253,8 @@ def main():
     parser.add_argument("--batch", type=int, nargs="+", default=[128])
     for name, default in [("layers", 2), ("samples", 48_000), ("rounds", 5), ("slow-samples", 3200)]:
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--model", choices=SIZES)
+    parser.add_argument("--threads", type=int, default=machine.THREADS)
     parser.add_argument("--onnx", action="store_true")
     parser.add_argument("--no-training", action="store_true")
     args = parser.parse_args()
@@ -251,9 +265,10 @@ def main():
     for hidden in args.hidden:
         for batch in args.batch if not args.no_training else []:
             sizes = dict(hidden=hidden, layers=args.layers, batch=batch, samples=args.samples)
+            sizes |= dict(model=args.model, threads=args.threads)
             compare(argparse.Namespace(**sizes), args, x, y)
         if args.onnx:
-            infer(argparse.Namespace(hidden=hidden, layers=args.layers), args.rounds, test)
+            infer(argparse.Namespace(hidden=hidden, layers=args.layers, model=None), args.rounds, test)
 
 
 if __name__ == "__main__":
