@@ -2,9 +2,10 @@
 //!
 //! - [`Trainer`] has the settings, and [`fit`](Trainer::fit) runs. [`schedule`] changes the learning rate, [`Clip`] clips
 //!   gradients, [`Group`] gives some parameters settings of their own.
-//! - A [`Callback`] observes and controls a run: [`EarlyStopping`], [`Checkpoint`], [`GradualPruning`], [`CsvLog`],
-//!   [`JsonLog`], or a closure. [`RecordDynamics`] records what the model made of each sample in each epoch: from these
-//!   [`Dynamics`] come the hardest samples, those of wrong classes, and scores by which fewer samples are chosen.
+//! - A [`Callback`] observes and controls a run: [`EarlyStopping`], [`Checkpoint`], [`GradualPruning`], [`Print`], [`CsvLog`],
+//!   [`JsonLog`], or a closure; with the feature `progress` also `ProgressBar`.
+//!   [`RecordDynamics`] records what the model made of each sample in each epoch: from these [`Dynamics`] come the hardest
+//!   samples, those of wrong classes, and scores by which fewer samples are chosen.
 //! - A [`History`] has the scores of all epochs.
 //! - A [`Stepper`] runs single steps, for custom loops; [`AllReduce`] distributes a run over several processes.
 //!
@@ -143,6 +144,8 @@ mod log;
 mod monitor;
 mod outcome;
 mod print;
+#[cfg(feature = "progress")]
+mod progress_bar;
 mod ranks;
 mod record;
 mod resume;
@@ -168,7 +171,9 @@ pub use hits::Hits;
 pub use log::{CsvLog, JsonLog};
 pub use monitor::Monitor;
 pub use outcome::{Drawn, Outcome};
-pub use print::{Print, ProgressBar};
+pub use print::Print;
+#[cfg(feature = "progress")]
+pub use progress_bar::ProgressBar;
 pub use schedule::Schedule;
 pub use stepper::{StepReport, Stepper};
 pub use trainer::Trainer;
