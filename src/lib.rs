@@ -62,6 +62,9 @@
 //! - `rayon` (default) spreads minibatches over all cores. Without it there is one thread, and the results are the same.
 //! - `onnx` adds the module `onnx` and `Model::export_onnx`: models as ONNX files, for inference elsewhere, and models from
 //!   the ONNX files of others. It adds six crates, prost among them.
+//! - `plot` adds the module `plot`: charts as SVG, and reports of trainings as HTML.
+//! - `progress` adds `train::ProgressBar`, a bar on the terminal.
+//! - `tensorboard` adds `train::TensorBoard`, a callback that writes event files.
 //!
 //! # Debug builds
 //!
@@ -104,6 +107,8 @@ mod onnx_graph;
 pub mod optim;
 mod par;
 pub mod params;
+#[cfg(feature = "plot")]
+pub mod plot;
 pub mod prelude;
 pub mod prune;
 mod real;

@@ -51,7 +51,7 @@ fn a_closed_output_costs_nothing_that_was_learnt() {
         let folder = tempfile::tempdir().unwrap();
         let output = with("fashion_mnist", folder.path(), BRIEF).stdout(stdout).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
-        for file in ["model.safetensors", "metrics.json", "learning_curves.svg", "confusion.svg"] {
+        for file in ["model.safetensors", "metrics.json", "report.html"] {
             assert!(folder.path().join(file).exists(), "{file}");
         }
     }

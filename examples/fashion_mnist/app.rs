@@ -7,9 +7,6 @@ mod models;
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod paper;
 mod phases;
-#[path = "../shared/plots.rs"]
-#[allow(dead_code, reason = "each example has use for some of it")]
-mod plots;
 #[path = "../shared/program.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 pub mod program;
@@ -93,7 +90,7 @@ pub struct Args {
     /// Threads; they change the time, not the result [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Folder for the model, the pictures and metrics.json
+    /// Folder for the model, report.html and metrics.json
     #[arg(long, value_name = "DIR", default_value = "target/fashion_mnist")]
     #[serde(skip)]
     out: PathBuf,
@@ -242,7 +239,7 @@ pub fn run(args: &Args, stop: Arc<AtomicBool>, ranks: &Ranks<'_>) -> program::Re
     let Some(sizes) = prune(&phases, &mut model, images, &mut report)? else { return Ok(phases.stopped()) };
     if ranks.first() {
         model.save(phases.saved())?;
-        report.write(&folder, &sizes)?;
+        report.write(&folder, &sizes, &model)?;
         say(report);
         if args.shrink.is_some() {
             say(sizes);

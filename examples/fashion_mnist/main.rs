@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example fashion_mnist` makes the paper's final model: two layers of 35 units, trained on 48,000 images
 //! for 20 epochs, pruned at 0.03, retrained for 20 epochs. Each of the three is measured once on the 10,000 test
-//! images. The model, two pictures and all figures go to `target/fashion_mnist`. `-- --help` lists what can be changed.
+//! images. The model, a report with its pictures and all figures go to `target/fashion_mnist`. `-- --help` lists what can be changed.
 //!
 //! With `--shrink`, units are cut rather than weights: the saved model is smaller and faster, and it is compared with one of its
 //! size that was trained from scratch.

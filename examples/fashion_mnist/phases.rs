@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bptt::Model;
 use bptt::data::{Dataset, FashionMnist};
 use bptt::metrics::ConfusionMatrix;
+use bptt::plot;
 use bptt::train::{Callback, CallbackState, Checkpoint, Epoch, Flow, History, ProgressBar, RecordDynamics};
 use serde_json::{Value, json};
 
 use super::models::Layers;
-use super::plots::{self, EpochPoint};
 use super::program::{self, End, Folder};
 use super::recipe::{Cell, Phase, Recipe};
 use super::shrink::Sizes;
@@ -163,16 +163,19 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// Writes the pictures and `metrics.json`.
-    pub fn write(&self, folder: &Folder, sizes: &Sizes) -> program::Result<()> {
-        let points: Vec<_> = self.epochs().enumerate().map(|(i, epoch)| point(i + 1, epoch)).collect();
-        if !points.is_empty() {
-            folder.write("learning_curves.svg", &plots::learning_curves(&points, self.pruned_after())?)?;
+    /// Writes `report.html`, about the model that came out, and `metrics.json`.
+    pub fn write(&self, folder: &Folder, sizes: &Sizes, model: &Model) -> program::Result<()> {
+        let epochs = self.epochs().zip(1..).map(|(epoch, number)| Epoch { epoch: number, ..*epoch });
+        let mut page = plot::Report::new(&History { epochs: epochs.collect() })
+            .title("Fashion-MNIST, on the test images")
+            .model(model);
+        if let Some(epochs) = self.pruned_after() {
+            page = page.mark(epochs, "pruned");
         }
         if let Some(Outcome { confusion, .. }) = self.phases.last() {
-            let (names, rows) = (FashionMnist::CLASSES, confusion.rows());
-            folder.write("confusion.svg", &plots::confusion(&names, &rows, confusion.accuracy())?)?;
+            page = page.confusion(&confusion.clone().with_names(FashionMnist::CLASSES)?);
         }
+        page.save(folder.path().join("report.html"))?;
         // Settings that no flag gives have the recipe's values.
         let (mut config, recipe) = (json!(self.args), json!(self.recipe));
         for name in ["batch_size", "epochs", "lr", "retrain_epochs"] {
@@ -203,13 +206,12 @@ impl<'a> Report<'a> {
 
     fn json(&self, phase: &Outcome) -> Value {
         let epochs = phase.epochs.iter().map(|epoch| {
-            let point = point(epoch.epoch, epoch);
             json!({
-                "epoch": point.epoch,
-                "train_loss": point.train_loss,
-                "train_accuracy": point.train_accuracy,
-                "valid_loss": point.valid_loss,
-                "valid_accuracy": point.valid_accuracy,
+                "epoch": epoch.epoch,
+                "train_loss": epoch.train.loss,
+                "train_accuracy": epoch.train.accuracy,
+                "valid_loss": epoch.valid.and_then(|valid| valid.loss),
+                "valid_accuracy": epoch.valid.and_then(|valid| valid.accuracy),
                 "seconds": epoch.seconds,
             })
         });
@@ -255,16 +257,6 @@ impl<'a> Report<'a> {
             }
             _ => None,
         }
-    }
-}
-
-fn point(number: usize, epoch: &Epoch) -> EpochPoint {
-    EpochPoint {
-        epoch: number,
-        train_loss: epoch.train.loss.unwrap_or(0.0),
-        train_accuracy: epoch.train.accuracy.unwrap_or(0.0),
-        valid_loss: epoch.valid.and_then(|v| v.loss),
-        valid_accuracy: epoch.valid.and_then(|v| v.accuracy),
     }
 }
 

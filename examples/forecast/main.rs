@@ -162,8 +162,9 @@ fn run(args: &Args) -> program::Result<End> {
     };
     let shown: Vec<(usize, Vec<f32>)> =
         (0..truth.nrows()).step_by(12).map(|i| (test_from + i, months(&forecasts[3].1, i))).collect();
-    folder.write("forecast.svg", &plot::draw(&series, test_from - 24, &shown, &curves)?)?;
-    let path = folder.path().join("forecast.svg");
-    say(format!("\nthe test years and the errors are drawn in {}", path.display()));
+    let [years, errors] = ["forecast.svg", "errors.svg"].map(|name| folder.path().join(name));
+    plot::forecasts(&series, test_from - 24, &shown).save(&years)?;
+    plot::errors(&curves).save(&errors)?;
+    say(format!("\nthe test years are drawn in {}, the errors in {}", years.display(), errors.display()));
     Ok(End::Finished)
 }

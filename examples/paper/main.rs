@@ -15,13 +15,9 @@ mod charts;
 mod choice;
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
-mod html;
 #[path = "../shared/paper.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod paper;
-#[path = "../shared/plots.rs"]
-#[allow(dead_code, reason = "each example has use for some of it")]
-mod plots;
 #[path = "../shared/program.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod program;
@@ -112,8 +108,8 @@ fn run(args: &Args) -> program::Result<End> {
     let report = Report { plan, sections: &sections, runs: &runs, workers };
     folder.write("results.json", &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
     folder.write("index.html", &report.html()?)?;
-    for (name, svg) in report.pictures()? {
-        folder.write(&name, &svg)?;
+    for (name, chart) in report.pictures() {
+        chart.save(folder.path().join(name))?;
     }
     say(out.join("index.html").display());
     finish(&runs)

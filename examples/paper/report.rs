@@ -4,11 +4,12 @@ use std::error::Error;
 
 use bptt::data::FashionMnist;
 use bptt::metrics::ConfusionMatrix;
+use bptt::plot::html::{self, confusion, element, escape, figure, table};
+use bptt::plot::{Chart, Line};
 use bptt::tune::{Summary, Table as Runs};
 use serde_json::{Value, json};
 
-use crate::charts::{self, Chart, Line};
-use crate::html::{confusion, element, escape, figure, table};
+use crate::charts;
 use crate::recipe::Recipe;
 use crate::sections::{Figure, Metric, Plan, Row, Section, Stage, Table};
 use crate::study::{BIN, Outcome, Run};
@@ -65,13 +66,10 @@ impl Report<'_> {
             String::new()
         };
         let title = "An LSTM on Fashion-MNIST: the paper's figures and ours";
-        Ok(format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n{}{quick}{}\
+        let page = format!(
+            "<header>\n{}{quick}{}\
              <nav aria-label=\"Sections\">\n<ul>\n{links}</ul>\n</nav>\n</header>\n<main>\n{sections}</main>\n\
-             <footer>\n{}</footer>\n</body>\n</html>\n",
-            include_str!("page.css"),
+             <footer>\n{}</footer>\n",
             element("h1", title),
             element("p", &self.about()),
             element(
@@ -79,7 +77,8 @@ impl Report<'_> {
                 "Written by the example paper of the crate bptt. docs/paper.md there says how the paper was read where it can \
                  be read in several ways. results.json beside this page has every figure, runs.jsonl every run."
             ),
-        ))
+        );
+        Ok(html::page(title, include_str!("page.css"), &page))
     }
 
     fn about(&self) -> String {
@@ -175,16 +174,18 @@ impl Report<'_> {
                     let rows = &section.tables[place].rows;
                     all.push(self.line(name, color, rows, |ours| ours.accuracy.clone()));
                     if color < paper {
-                        let points = rows.iter().filter_map(|row| Some((row.x, row.paper?))).collect();
+                        let points = rows.iter().filter_map(|row| Some((row.x, row.paper?)));
                         let name = if paper > 1 { format!("{name}, paper") } else { "paper".into() };
-                        all.push(Line { name, points, sd: Vec::new(), dashed: true, color });
+                        all.push(Line::new(name, points).dashed().color(color));
                     }
                 }
-                Some(Chart { title, x, log, y: "accuracy, %", lines: all })
+                let chart = Chart::new(title, x, "accuracy, %");
+                let chart = if log { chart.log_x() } else { chart };
+                Some(all.into_iter().fold(chart, Chart::line))
             }
             Figure::Seconds { title, x, table } => {
                 let line = self.line("ours", 0, &section.tables[table].rows, |ours| ours.seconds.clone());
-                Some(Chart { title, x, log: false, y: "seconds an epoch", lines: vec![line] })
+                Some(Chart::new(title, x, "seconds an epoch").line(line))
             }
             Figure::Cost { title, ref lines } => {
                 let line = |(color, &(name, place)): (usize, &(&str, usize))| {
@@ -193,28 +194,26 @@ impl Report<'_> {
                         let Ours { accuracy, total, .. } = self.ours(row)?;
                         Some(((total?.mean, accuracy.mean), accuracy.sd))
                     });
-                    let (points, sd) = values.unzip();
+                    let (points, sd): (Vec<_>, Vec<_>) = values.unzip();
                     // The last colour is that of all patterns, which come first.
-                    Line { name: name.into(), points, sd, dashed: false, color: (color + 7) % 8 }
+                    Line::new(name, points).deviations(sd).color(color + 7)
                 };
-                let lines = lines.iter().enumerate().map(line).collect();
-                Some(Chart { title, x: "seconds of choice and training", log: true, y: "accuracy, %", lines })
+                let chart = Chart::new(title, "seconds of choice and training", "accuracy, %").log_x();
+                Some(lines.iter().enumerate().map(line).fold(chart, Chart::line))
             }
             _ => None,
         }
     }
 
-    /// The line charts of the page as files, by their names.
-    pub fn pictures(&self) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+    /// The line charts of the page that have something to show, and names for their files.
+    pub fn pictures(&self) -> Vec<(String, Chart)> {
         let mut all = Vec::new();
         for section in self.sections {
             let plots = section.figures.iter().filter_map(|of| self.plot(section, of));
-            for (i, plot) in plots.enumerate().filter(|(_, plot)| plot.is_drawn()) {
-                let svg = charts::lines(&plot)?;
-                all.push((format!("{}-{}.svg", section.name, i + 1), charts::on_white(&svg)));
-            }
+            let drawn = plots.enumerate().filter(|(_, plot)| plot.is_drawn());
+            all.extend(drawn.map(|(i, plot)| (format!("{}-{}.svg", section.name, i + 1), plot)));
         }
-        Ok(all)
+        all
     }
 
     fn figure(&self, section: &Section, of: &Figure) -> Result<String, Box<dyn Error>> {
@@ -228,13 +227,13 @@ impl Report<'_> {
                     return Ok(element("p", &format!("{title}: the run failed.")));
                 };
                 let paper: Vec<Vec<u64>> = paper.iter().map(|row| row.to_vec()).collect();
-                Ok(both(title, (ours, run.seed), &ConfusionMatrix::from_rows(&paper)?))
+                Ok(both(title, (ours, run.seed), &ConfusionMatrix::from_rows(&paper)?)?)
             }
             Figure::Histograms { run } => {
                 let Some(outcome) = self.outcome(run) else { return Ok(element("p", "The run failed.")) };
                 let histograms = outcome.histograms.iter().map(|h| {
                     let title = format!("Layer {}", h.layer);
-                    let svg = charts::histogram(&title, BIN, &h.before, &h.after)?;
+                    let svg = charts::histogram(&title, BIN, &h.before, &h.after).svg()?;
                     let zeros = h.after[h.after.len() / 2];
                     let text = format!(
                         "{title}: histogram of its weights from −1 to 1. After pruning {zeros} weights are at 0 or within \
@@ -271,8 +270,9 @@ impl Report<'_> {
 
     fn line(&self, name: &str, color: usize, rows: &[Row], value: impl Fn(&Ours) -> Summary) -> Line {
         let values = rows.iter().filter_map(|row| Some((row.x, value(&self.ours(row)?))));
-        let (points, sd) = values.map(|(x, summary)| ((x, summary.mean), summary.sd)).unzip();
-        Line { name: name.into(), points, sd, dashed: false, color }
+        let (points, sd): (Vec<_>, Vec<_>) =
+            values.map(|(x, summary)| ((x, summary.mean), summary.sd)).unzip();
+        Line::new(name, points).deviations(sd).color(color)
     }
 
     /// Every figure of the page.
@@ -320,13 +320,17 @@ impl Report<'_> {
 }
 
 /// Our confusion matrix, with the seed of its run, beside the paper's.
-fn both(title: &str, (ours, seed): (&ConfusionMatrix, u64), theirs: &ConfusionMatrix) -> String {
+fn both(
+    title: &str,
+    (ours, seed): (&ConfusionMatrix, u64),
+    theirs: &ConfusionMatrix,
+) -> bptt::Result<String> {
     let show = |whose: &str, matrix: &ConfusionMatrix| {
         let caption = format!("{title}: {whose}, {:.2}\u{a0}%", 100.0 * matrix.accuracy());
-        confusion(&caption, &FashionMnist::CLASSES, &matrix.rows())
+        Ok(confusion(&caption, &matrix.clone().with_names(FashionMnist::CLASSES)?))
     };
-    let (ours, theirs) = (show(&format!("ours, seed {seed}"), ours), show("the paper's", theirs));
-    format!("<div class=\"parts pair\">\n{ours}{theirs}</div>\n")
+    let (ours, theirs) = (show(&format!("ours, seed {seed}"), ours)?, show("the paper's", theirs)?);
+    Ok(format!("<div class=\"parts pair\">\n{ours}{theirs}</div>\n"))
 }
 
 /// Where the recipes differ.
@@ -369,18 +373,10 @@ impl Stage {
 
 /// A chart, and its values for those who do not see it.
 fn chart(plot: &Chart) -> Result<String, Box<dyn Error>> {
-    let Chart { title, x, y, lines, .. } = plot;
     if !plot.is_drawn() {
-        return Ok(element("p", &format!("{title}: the runs failed.")));
+        return Ok(element("p", &format!("{}: the runs failed.", plot.title())));
     }
-    let values = |line: &Line| {
-        let points: Vec<_> =
-            line.points.iter().map(|(x, y)| format!("{y:.2} at {}", (x * 1e4).round() / 1e4)).collect();
-        format!("{}: {}.", line.name, points.join(", "))
-    };
-    let values: Vec<_> = lines.iter().map(values).collect();
-    let text = format!("{title}: {y} over {x}. {}", values.join(" "));
-    Ok(figure(&charts::lines(plot)?, &text))
+    Ok(figure(&plot.svg()?, &plot.description()))
 }
 
 /// A setting as it is, without quotes.

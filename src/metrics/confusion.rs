@@ -256,7 +256,7 @@ impl ConfusionMatrix {
     }
 
     /// The class's name, or its index.
-    pub(super) fn name(&self, class: usize) -> Cow<'_, str> {
+    pub(crate) fn name(&self, class: usize) -> Cow<'_, str> {
         self.names.get(class).map_or_else(|| class.to_string().into(), Into::into)
     }
 

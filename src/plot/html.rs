@@ -1,6 +1,32 @@
-//! A few pieces of HTML. Whatever text comes in is escaped here and nowhere else.
+//! Pieces of a self-contained page: what [`Report`](super::Report) consists of, for pages of your own.
+//!
+//! Text is escaped by the functions that it is passed to. Only what is called `html` or `svg` is inserted as it is.
+//!
+//! # Examples
+//! ```
+//! use bptt::plot::html;
+//!
+//! let table = html::table("Errors", &["model", "RMSE"], &[vec!["LSTM".into(), "0.65".into()]]);
+//! let page = html::page("Forecasts", "", &format!("<main>\n{}{table}</main>\n", html::element("h1", "Forecasts")));
+//! assert!(page.starts_with("<!doctype html>") && html::unbalanced(&page).is_none());
+//! ```
 
-/// Text as it may stand in an element or an attribute.
+use crate::metrics::ConfusionMatrix;
+
+/// The style sheet of pages: readable in light and dark, on wide and narrow screens. It also gives the charts their colours.
+pub const STYLE: &str = include_str!("style.css");
+
+/// A whole page that needs no other file, with [`STYLE`] and a `style` of its own after it.
+pub fn page(title: &str, style: &str, html: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n{html}</body>\n</html>\n",
+        escape(title)
+    )
+}
+
+/// Text for an element or an attribute.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,12 +42,12 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// An element around escaped text.
+/// An element with text in it.
 pub fn element(tag: &str, text: &str) -> String {
     format!("<{tag}>{}</{tag}>\n", escape(text))
 }
 
-/// A table in a box that scrolls by itself. The first cell of a row is its heading.
+/// A table in a box that scrolls by itself. The first cell of each row is its heading.
 pub fn table(caption: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
     let heads: String = heads.iter().map(|head| format!("<th scope=\"col\">{}</th>", escape(head))).collect();
     let row = |cells: &Vec<String>| {
@@ -40,11 +66,12 @@ pub fn table(caption: &str, heads: &[&str], rows: &[Vec<String>]) -> String {
     )
 }
 
-/// A confusion matrix, shaded by the share of the row.
-pub fn confusion(caption: &str, names: &[&str], counts: &[Vec<u64>]) -> String {
+/// A confusion matrix as a heat map: counts, shaded by their share of the row. Classes without names have their indices.
+pub fn confusion(caption: &str, matrix: &ConfusionMatrix) -> String {
+    let names: Vec<_> = (0..matrix.classes()).map(|class| escape(&matrix.name(class))).collect();
     let heads: String =
-        names.iter().map(|name| format!("<th scope=\"col\"><span>{}</span></th>", escape(name))).collect();
-    let row = |(name, counts): (&&str, &Vec<u64>)| {
+        names.iter().map(|name| format!("<th scope=\"col\"><span>{name}</span></th>")).collect();
+    let row = |(name, counts): (&String, Vec<u64>)| {
         let total = counts.iter().sum::<u64>().max(1) as f64;
         let cell = |&count: &u64| {
             // The square root shows small shares too.
@@ -52,9 +79,9 @@ pub fn confusion(caption: &str, names: &[&str], counts: &[Vec<u64>]) -> String {
             format!("<td style=\"--s:{shade}%\">{count}</td>")
         };
         let cells: String = counts.iter().map(cell).collect();
-        format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(name))
+        format!("<tr><th scope=\"row\">{name}</th>{cells}</tr>\n")
     };
-    let body: String = names.iter().zip(counts).map(row).collect();
+    let body: String = names.iter().zip(matrix.rows()).map(row).collect();
     scrolling(
         caption,
         &format!(
@@ -65,10 +92,10 @@ pub fn confusion(caption: &str, names: &[&str], counts: &[Vec<u64>]) -> String {
     )
 }
 
-/// A box that the keyboard can scroll too.
-fn scrolling(label: &str, inner: &str) -> String {
+/// A box that scrolls by itself, and that the keyboard can scroll too.
+pub fn scrolling(label: &str, html: &str) -> String {
     format!(
-        "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n{inner}</div>\n",
+        "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">\n{html}</div>\n",
         escape(label)
     )
 }
@@ -79,8 +106,7 @@ pub fn figure(svg: &str, description: &str) -> String {
     format!("<figure>\n{}</figure>\n", svg.replacen("<svg ", &named, 1))
 }
 
-/// What is wrong with the tags of `html`: one left open, or closed that is not open.
-#[cfg(test)]
+/// What is wrong with the tags of `html`: one left open, or closed that is not open. For the tests of a page.
 pub fn unbalanced(html: &str) -> Option<String> {
     const VOID: [&str; 4] = ["meta", "br", "link", "!doctype"];
     let mut open: Vec<&str> = Vec::new();
@@ -109,8 +135,10 @@ mod tests {
         let all = [
             element("p", evil),
             table(evil, &[evil], &[vec![evil.into(), evil.into()]]),
-            confusion(evil, &[evil], &[vec![3]]),
+            confusion(evil, &ConfusionMatrix::from_rows(&[[3]]).unwrap().with_names([evil]).unwrap()),
             figure("<svg width=\"1\"></svg>", evil),
+            scrolling(evil, ""),
+            page(evil, "", ""),
         ];
         for html in all {
             assert!(!html.contains("<b>") && html.contains(good), "{html}");
