@@ -3,7 +3,7 @@
 //! - [`Trainer`] has the settings, and [`fit`](Trainer::fit) runs. [`schedule`] changes the learning rate, [`Clip`] clips
 //!   gradients, [`Group`] gives some parameters settings of their own.
 //! - A [`Callback`] observes and controls a run: [`EarlyStopping`], [`Checkpoint`], [`GradualPruning`], [`Print`], [`CsvLog`],
-//!   [`JsonLog`], or a closure; with the feature `progress` also `ProgressBar`.
+//!   [`JsonLog`], or a closure; with the features `progress` and `tensorboard` also `ProgressBar` and `TensorBoard`.
 //!   [`RecordDynamics`] records what the model made of each sample in each epoch: from these [`Dynamics`] come the hardest
 //!   samples, those of wrong classes, and scores by which fewer samples are chosen.
 //! - A [`History`] has the scores of all epochs.
@@ -155,6 +155,8 @@ mod settings;
 mod slot;
 mod staged;
 mod stepper;
+#[cfg(feature = "tensorboard")]
+mod tensorboard;
 mod trainer;
 
 pub use all_reduce::AllReduce;
@@ -176,4 +178,6 @@ pub use print::Print;
 pub use progress_bar::ProgressBar;
 pub use schedule::Schedule;
 pub use stepper::{StepReport, Stepper};
+#[cfg(feature = "tensorboard")]
+pub use tensorboard::TensorBoard;
 pub use trainer::Trainer;
