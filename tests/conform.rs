@@ -11,8 +11,8 @@ use bptt::loss::{
 };
 use bptt::nn::{
     Activation, AttentionPool, Backward, BatchNorm, Branches, Build, Built, Chain, Conv1d, Conv2d,
-    Description, Dropout, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm,
-    Mode, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
+    Description, Dropout, EmbedColumns, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear,
+    LogSoftmax, Lstm, Mode, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Real, Result, Shape};
@@ -95,6 +95,9 @@ fn other_layers() -> Result<()> {
     conform(Pool::mean, INPUT)?;
     Conform::default().kinks().layer(Pool::max, INPUT)?;
     Conform::default().indices(6).layer(|| Embedding::new(6, 3), Shape::new(5, 1))?;
+    let some = || EmbedColumns::new().column(2, 6, 3).column(0, 7, 1);
+    Conform::default().indices(6).layer(some, Shape::new(5, 4))?;
+    Conform::default().indices(6).layer(|| EmbedColumns::new().column(0, 6, 2), Shape::new(5, 1))?;
     Ok(())
 }
 

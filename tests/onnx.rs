@@ -410,8 +410,14 @@ fn our_own_exports_come_back_to_the_bit() {
     // A dropout alone leaves nothing in the graph.
     for case in cases::<f32>().into_iter().filter(|case| case.name != "dropout") {
         let bytes = Export::new().to_bytes(&case.model).unwrap();
-        let imported =
-            Import::new().from_bytes::<f32>(&bytes).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let imported = Import::new().from_bytes::<f32>(&bytes);
+        if case.name == "embed_columns" {
+            // Refused, never misread.
+            let fault = imported.unwrap_err().to_string();
+            assert!(fault.starts_with("<bytes>: found what this crate does not read: "), "{fault}");
+            continue;
+        }
+        let imported = imported.unwrap_or_else(|e| panic!("{}: {e}", case.name));
         assert!(imported.notes.is_empty(), "{}: {:?}", case.name, imported.notes);
         let run = case.plain(3);
         let found = imported.model.predict(&run.inputs[0].1).unwrap();

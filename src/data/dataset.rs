@@ -364,6 +364,28 @@ impl Normalize {
         (x - R::from_f64(self.mean[i])) / R::from_f64(self.sd[i])
     }
 
+    /// The value whose normalised value is `x`: sd · x + mean.
+    pub fn undo<R: Real>(&self, x: R, feature: usize) -> R {
+        let i = if self.mean.len() == 1 { 0 } else { feature };
+        x * R::from_f64(self.sd[i]) + R::from_f64(self.mean[i])
+    }
+
+    /// The same, but with these features left as they are: such as indices, which an
+    /// [`EmbedColumns`](crate::nn::EmbedColumns) reads.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there is one mean for all features, or no such feature.
+    pub fn except(mut self, features: impl IntoIterator<Item = usize>) -> Result<Self> {
+        for feature in features {
+            if self.mean.len() == 1 || feature >= self.mean.len() {
+                let expected = format!("one of {} features with a mean each", self.mean.len());
+                return Err(Error::mismatch("normalize", format!("feature {feature}"), expected));
+            }
+            (self.mean[feature], self.sd[feature]) = (0.0, 1.0);
+        }
+        Ok(self)
+    }
+
     /// Checks that this fits samples of `features` features.
     ///
     /// # Errors

@@ -5,8 +5,11 @@ use crate::Scalar;
 /// The indices to look up, one for each step and lane.
 #[derive(Clone, Copy)]
 pub struct Lookup<'a, R> {
-    /// `[T, lanes]`
+    /// `[T, features, lanes]`
     pub x: &'a [R],
+    /// The features of a step, and which of them is the index.
+    pub features: usize,
+    pub column: usize,
     /// How many lanes hold samples.
     pub valid: usize,
     /// The length of each sample, where any is shorter than T.
@@ -15,10 +18,28 @@ pub struct Lookup<'a, R> {
     pub lanes: usize,
 }
 
+/// Where in y rows of the table are put.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The features of a step of y.
+    pub features: usize,
+    /// The first of them that is of the table, and how many are.
+    pub first: usize,
+    pub width: usize,
+}
+
 impl<R: Scalar> Lookup<'_, R> {
+    /// The indices of step `t`, `[lanes]`.
+    #[inline(always)]
+    fn step(&self, t: usize) -> &[R] {
+        &self.x[(t * self.features + self.column) * self.lanes..][..self.lanes]
+    }
+
     /// The first value that is not the index of one of `rows` rows, with its step and lane.
     pub fn first_unfit(&self, rows: usize) -> Option<(usize, usize, R)> {
-        let mut at = self.x.iter().enumerate().map(|(i, &x)| (i / self.lanes, i % self.lanes, x));
+        let steps = self.x.len() / (self.features * self.lanes);
+        let mut at =
+            (0..steps).flat_map(|t| self.step(t).iter().enumerate().map(move |(lane, &x)| (t, lane, x)));
         at.find(|&(t, lane, x)| self.counts(t, lane) && index(x, rows).is_none())
     }
 
@@ -31,7 +52,7 @@ impl<R: Scalar> Lookup<'_, R> {
     /// Calls `f(lane, row)` for each sample whose sequence has a step `t`; `rows` is how many rows there are.
     #[inline(always)]
     fn each(&self, t: usize, rows: usize, mut f: impl FnMut(usize, usize)) {
-        for (lane, &x) in self.x[t * self.lanes..][..self.valid].iter().enumerate() {
+        for (lane, &x) in self.step(t)[..self.valid].iter().enumerate() {
             if self.counts(t, lane) {
                 let Some(row) = index(x, rows) else {
                     panic!("index {x} at step {t} of lane {lane}, expected a whole number below {rows}")
@@ -44,9 +65,10 @@ impl<R: Scalar> Lookup<'_, R> {
 
 /// See [`Kernels::embed`](super::Kernels::embed).
 #[inline(always)]
-pub fn forward<R: Scalar>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut [R]) {
-    let lanes = lookup.lanes;
-    for (t, y) in y.chunks_exact_mut(width * lanes).enumerate() {
+pub fn forward<R: Scalar>(lookup: Lookup<R>, weight: &[R], to: Place, y: &mut [R]) {
+    let (lanes, width) = (lookup.lanes, to.width);
+    for (t, y) in y.chunks_exact_mut(to.features * lanes).enumerate() {
+        let y = &mut y[to.first * lanes..][..width * lanes];
         // Only where some place is not looked up: otherwise every value is overwritten below.
         if lookup.valid < lanes || lookup.lens.is_some() {
             y.fill(R::ZERO);
@@ -60,9 +82,10 @@ pub fn forward<R: Scalar>(lookup: Lookup<R>, weight: &[R], width: usize, y: &mut
 
 /// See [`Kernels::embed_backward`](super::Kernels::embed_backward).
 #[inline(always)]
-pub fn backward<R: Scalar>(lookup: Lookup<R>, dy: &[R], width: usize, dw: &mut [R]) {
-    let lanes = lookup.lanes;
-    for (t, dy) in dy.chunks_exact(width * lanes).enumerate() {
+pub fn backward<R: Scalar>(lookup: Lookup<R>, dy: &[R], from: Place, dw: &mut [R]) {
+    let (lanes, width) = (lookup.lanes, from.width);
+    for (t, dy) in dy.chunks_exact(from.features * lanes).enumerate() {
+        let dy = &dy[from.first * lanes..][..width * lanes];
         lookup.each(t, dw.len() / width, |lane, row| {
             let row = &mut dw[row * width..][..width];
             dy[lane..].iter().step_by(lanes).zip(row).for_each(|(dy, dw)| *dw += *dy);

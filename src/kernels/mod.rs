@@ -32,7 +32,7 @@ mod tests;
 use activation::{Activate, ActivateInPlace, Curve};
 pub use aligned::Aligned;
 use batch_norm::{ChannelSums, Channels};
-pub use embedding::Lookup;
+pub use embedding::{Lookup, Place};
 pub use layer_norm::Norm;
 use one_sample::OneSample;
 pub use outer::{Band, Columns};
@@ -130,9 +130,9 @@ pub trait Kernels: simd::Num {
     ///
     /// # Panics
     /// If an x is not a whole number below N.
-    fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]);
+    fn embed(lookup: Lookup<Self>, weight: &[Self], to: Place, y: &mut [Self]);
     /// Adds dy to the rows x of dw.
-    fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]);
+    fn embed_backward(lookup: Lookup<Self>, dy: &[Self], from: Place, dw: &mut [Self]);
 
     /// y[r, l] += a[l] x[r, l], for all rows; a is `[lanes]`.
     fn add_scaled_rows(x: &[Self], a: &[Self], y: &mut [Self]);
@@ -322,11 +322,11 @@ macro_rules! kernels {
                     || windows::backward(keep, windows, pass),
                 );
             }
-            fn embed(lookup: Lookup<Self>, weight: &[Self], width: usize, y: &mut [Self]) {
-                embedding::forward(lookup, weight, width, y);
+            fn embed(lookup: Lookup<Self>, weight: &[Self], to: Place, y: &mut [Self]) {
+                embedding::forward(lookup, weight, to, y);
             }
-            fn embed_backward(lookup: Lookup<Self>, dy: &[Self], width: usize, dw: &mut [Self]) {
-                embedding::backward(lookup, dy, width, dw);
+            fn embed_backward(lookup: Lookup<Self>, dy: &[Self], from: Place, dw: &mut [Self]) {
+                embedding::backward(lookup, dy, from, dw);
             }
             fn add_scaled_rows(x: &[Self], a: &[Self], y: &mut [Self]) {
                 simd::vectorized(

@@ -159,6 +159,7 @@ mod attention_pool;
 mod batch_norm;
 mod conv;
 mod dropout;
+mod embed_columns;
 mod embedding;
 mod join;
 mod layer;
@@ -179,6 +180,7 @@ pub use attention_pool::AttentionPool;
 pub use batch_norm::BatchNorm;
 pub use conv::{Conv1d, Conv2d};
 pub use dropout::Dropout;
+pub use embed_columns::EmbedColumns;
 pub use embedding::Embedding;
 pub use join::{Branches, Chain};
 pub use layer::{

@@ -2,8 +2,8 @@
 
 use super::{Activation, Description, Gru, Layer, Linear, LogSoftmax, Lstm, Rnn};
 use super::{
-    AttentionPool, BatchNorm, Branches, Conv1d, Conv2d, Dropout, Embedding, LayerNorm, LayerNormLstm,
-    PeepholeLstm, Pool, Pool2d, Transpose,
+    AttentionPool, BatchNorm, Branches, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding, LayerNorm,
+    LayerNormLstm, PeepholeLstm, Pool, Pool2d, Transpose,
 };
 use crate::{Error, Real, Result};
 
@@ -26,6 +26,7 @@ pub(crate) fn layer<R: Real>(
         "log_softmax" => Box::new(serde_json::from_value::<LogSoftmax>(config).map_err(bad)?),
         "activation" => Box::new(serde_json::from_value::<Activation>(config).map_err(bad)?),
         "dropout" => Box::new(serde_json::from_value::<Dropout>(config).map_err(bad)?),
+        "embed_columns" => Box::new(serde_json::from_value::<EmbedColumns>(config).map_err(bad)?),
         "embedding" => Box::new(serde_json::from_value::<Embedding>(config).map_err(bad)?),
         "layer_norm" => Box::new(serde_json::from_value::<LayerNorm>(config).map_err(bad)?),
         "pool" => Box::new(serde_json::from_value::<Pool>(config).map_err(bad)?),

@@ -6,8 +6,8 @@ use bptt::nn::rnn::Recurrent;
 use bptt::nn::rnn::cell::{Cell, CellStep, CellStepBack, Coupling};
 use bptt::nn::{
     Activation, AttentionPool, Backward, BatchNorm, Build, Built, Conv1d, Conv2d, Description, Dropout,
-    Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, ModelBuilder,
-    PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
+    EmbedColumns, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm,
+    ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, RmsProp, Sgd};
 use bptt::prune::{Mask, Random, UnitScores, Units};
@@ -206,6 +206,21 @@ fn a_model_with_convolutions() -> Result<()> {
     assert_eq!(shape("lstm.weight_hh_l0"), &[32, 8]);
     assert_eq!((shape("gru.weight_ih_l0"), shape("attention.query")), (&vec![9, 4], &vec![3]));
     let x = Array3::random_using((5, 6, 8), Uniform::new(-2.0f32, 2.0).unwrap(), &mut rng::rng(1));
+    assert_eq!(small.predict(&x)?, model.predict(&x)?);
+    Ok(())
+}
+
+#[test]
+fn what_tables_of_columns_no_longer_have() -> Result<()> {
+    let mut model: Model = Model::builder(Shape::new(5, 3))
+        .layer("tables", EmbedColumns::new().column(1, 9, 8).column(0, 7, 3))
+        .layer("linear", Linear::new(2))
+        .build(1)?;
+    model.prune(Units::share(0.25).only("tables.0"))?;
+    let small = model.compact()?;
+    let expected = [("tables.0.weight", vec![9, 6]), ("tables.1.weight", vec![7, 3])];
+    assert_eq!(shapes(&small)[..2], expected);
+    let x = Array3::from_shape_fn((3, 5, 3), |(i, t, _)| ((3 * i + t) % 7) as f32);
     assert_eq!(small.predict(&x)?, model.predict(&x)?);
     Ok(())
 }
