@@ -182,7 +182,11 @@ fn data_that_do_not_fit() {
     let wide = Arrays::classes(Array3::zeros((2, 4, 7)), &[0, 1], ["a", "b"]).unwrap();
     does_not_fit(&wide, "found samples [4, 7], expected the model's input [4, 3]");
     let long = Arrays::classes(Array3::zeros((2, 5, 3)), &[0, 1], ["a", "b"]).unwrap();
-    does_not_fit(&long, "found samples [5, 3], expected the model's input [4, 3]");
+    let message = "training: found samples [5, 3], expected the model's input [4, 3]";
+    refused(trainer().fit(&mut model(), &long, None), message);
+    trainer()
+        .fit(&mut model(), &data(8), Some(&long))
+        .expect("only training needs the model's number of steps");
     let classes = Arrays::classes(x(2), &[0, 2], ["a", "b", "c"]).unwrap();
     does_not_fit(&classes, "found 3 classes at 1 steps, expected at most what the output [1, 2] has");
     let steps = Arrays::step_classes(x(2), Array2::zeros((2, 4)), ["a", "b"]).unwrap();

@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bptt::data::{Arrays, Batch, Batches, Dataset, DatasetExt, Draw, Sample, TargetShape};
+use bptt::data::{Arrays, Batch, Batches, Dataset, DatasetExt, Draw, Normalize, Sample, TargetShape};
 use bptt::loss::{CrossEntropy, Mse};
-use bptt::nn::{Linear, Lstm, Rnn};
+use bptt::nn::{Linear, Lstm, Pool, Rnn};
 use bptt::optim::{Adam, Optimizer, Sgd};
-use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, Progress};
+use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, History, Progress};
 use bptt::{Error, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array2, Array3, s};
 use ndarray_rand::RandomExt;
@@ -346,5 +346,118 @@ fn values_that_are_missing_teach_nothing() -> Result<()> {
     for (a, b) in all.iter().zip(&half) {
         assert!((a - b).abs() < 1e-12, "{a} {b}");
     }
+    Ok(())
+}
+
+/// Targets of the order of 10,000, and 0.01, missing ones among them.
+fn prices(n: usize) -> Arrays<f64> {
+    let x = Array3::from_shape_fn((n, 6, 1), |(i, t, _)| ((i + t) as f64 / 3.0).sin());
+    let y = Array2::from_shape_fn((n, 2), |(i, f)| match (i % 7, f) {
+        (3, 1) => f64::NAN,
+        (_, 0) => 10_000.0 + 500.0 * ((i + 6) as f64 / 3.0).sin(),
+        _ => 0.01 * ((i + 6) as f64 / 3.0).cos(),
+    });
+    Arrays::vectors(x, y).unwrap()
+}
+
+fn forecaster(data: &dyn Dataset<Elem = f64>, targets: Option<Normalize>) -> Result<Model<f64>> {
+    let builder = Model::builder(data.shape()).layer("rnn", Rnn::new(5)).layer("last", Pool::last());
+    let builder = builder.layer("linear", Linear::new(2));
+    match targets {
+        Some(targets) => builder.normalize_targets(targets).build(1),
+        None => builder.build(1),
+    }
+}
+
+/// The same training as on targets that were standardised before, and predictions in the units of the data.
+#[test]
+fn standardised_targets() -> Result<()> {
+    let data = prices(40);
+    let targets = data.target_mean_sd_per_feature()?;
+    let mut y = data.target_values()?;
+    y.indexed_iter_mut().for_each(|((_, _, f), y)| *y = targets.apply(*y, f));
+    let mut x = Array3::zeros((40, 6, 1));
+    for (i, mut x) in x.outer_iter_mut().enumerate() {
+        data.read(Sample::plain(i), x.as_slice_mut().unwrap());
+    }
+    let by_hand = Arrays::values(x.clone(), y)?;
+    let trainer = || Trainer::new(Mse, Adam::new(0.01)).epochs(3).batch_size(8);
+    let (mut model, mut expected) = (forecaster(&data, Some(targets.clone()))?, forecaster(&data, None)?);
+    let history = trainer().fit(&mut model, &data, Some(&data))?;
+    let standardised = trainer().fit(&mut expected, &by_hand, Some(&by_hand))?;
+    assert_eq!(model.params().as_slice(), expected.params().as_slice());
+    let scores = |history: &History| history.epochs.iter().map(|e| (e.train, e.valid)).collect::<Vec<_>>();
+    assert_eq!(scores(&history), scores(&standardised));
+    assert_eq!(model.sample_losses(&data, &Mse)?, expected.sample_losses(&by_hand, &Mse)?);
+
+    let mut y = expected.predict(&x)?;
+    y.indexed_iter_mut().for_each(|((_, _, f), y)| *y = targets.undo(*y, f));
+    assert!(y.iter().step_by(2).all(|y| (8_000.0..12_000.0).contains(y)), "{y}");
+    let loaded = Model::from_bytes(&model.to_bytes()?)?;
+    assert_eq!(loaded.target_normalization(), Some(&targets));
+    for model in [&model, &loaded, &model.compact()?] {
+        assert_eq!(model.predict(&x)?, y);
+        assert_eq!(model.predictor()?.predict(&x)?, y);
+        assert_eq!(model.predict(x.slice(s![..1, .., ..]))?, y.slice(s![..1, .., ..]));
+        let mut streams = model.streams(40)?;
+        let mut stream = model.session()?;
+        for t in 0..6 {
+            stream.push(&[x[[0, t, 0]]]);
+            streams.push(x.slice(s![.., t, ..]));
+        }
+        stream.reset();
+        let all = stream.push_all(x.slice(s![0, .., ..]));
+        assert_eq!(all.row(5), y.slice(s![0, 0, ..]));
+    }
+    let mut streams = model.streams(40)?;
+    let last = (0..6).map(|t| streams.push(x.slice(s![.., t, ..])).to_owned()).last();
+    assert_eq!(last.unwrap(), y.slice(s![.., 0, ..]));
+    Ok(())
+}
+
+/// A run that goes on after each epoch is one that never stopped; another scale is another run.
+#[test]
+fn standardised_targets_are_resumed() -> Result<()> {
+    let (data, folder) = (prices(40), tempfile::tempdir().unwrap());
+    let file = folder.path().join("run.ckpt");
+    let run = |epochs, scale| -> Result<Vec<f64>> {
+        let mut model = forecaster(&data, Some(Normalize::scalar(5_000.0, scale)?))?;
+        let trainer = Trainer::new(Mse, Adam::new(0.01)).epochs(epochs).batch_size(8);
+        trainer.run_file(&file).resume(true).fit(&mut model, &data, None)?;
+        Ok(model.params().as_slice().to_vec())
+    };
+    for epochs in 1..=3 {
+        run(epochs, 3_000.0)?;
+    }
+    let stopped = run(3, 3_000.0)?;
+    let fault = run(4, 2_000.0).unwrap_err().to_string();
+    assert!(fault.contains("`normalize_targets`: ") && fault.contains("`sd`"), "{fault}");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(run(3, 3_000.0)?, stopped);
+    Ok(())
+}
+
+#[test]
+fn classes_have_no_scale() -> Result<()> {
+    let (data, scale) = (which_came_first::<f32>(20, 1), Normalize::scalar(0.0, 2.0)?);
+    let builder =
+        || Model::builder(data.shape()).layer("lstm", Lstm::new(2).last()).layer("linear", Linear::new(2));
+    let fault = builder().normalize_targets(scale.clone()).classes(["left", "right"]).build(1).unwrap_err();
+    let expected = "normalize_targets: found names of classes, expected a model whose targets are values";
+    assert_eq!(fault.to_string(), expected);
+    let mut model = builder().normalize_targets(scale).build(1)?;
+    assert!(model.set_classes(["left", "right"]).is_err());
+    let trained = Trainer::new(CrossEntropy::default(), Sgd::new(0.1)).fit(&mut model, &data, None);
+    for fault in [trained.map(drop), model.evaluate(&data).map(drop), model.predict_classes(&data).map(drop)]
+    {
+        let fault = fault.unwrap_err().to_string();
+        assert!(fault.ends_with("found classes, expected values, since targets are standardised"), "{fault}");
+    }
+    let wide = builder().normalize_targets(Normalize::per_feature(vec![0.0; 3], vec![1.5; 3])?).build(1);
+    assert_eq!(wide.unwrap_err().to_string(), "normalize: found 3 means, expected 1 or 2");
+    // A scale that changes nothing is none, in the file too.
+    let plain = builder().build(1)?;
+    let same = builder().normalize_targets(Normalize::identity()).build(1)?;
+    assert_eq!(same.to_bytes()?, plain.to_bytes()?);
     Ok(())
 }

@@ -201,6 +201,23 @@ pub trait DatasetExt: Dataset {
         Moments::of(self)?.per_feature()
     }
 
+    /// The mean and sd of all target values, for [`ModelBuilder::normalize_targets`](crate::nn::ModelBuilder::normalize_targets);
+    /// padding and NaN, which is no target, do not count.
+    ///
+    /// # Errors
+    /// As for [`mean_sd`](Self::mean_sd), or [`Error::Mismatch`] if the targets are not values.
+    fn target_mean_sd(&self) -> Result<Normalize> {
+        Moments::of_targets(self, true)?.scalar()
+    }
+
+    /// As [`target_mean_sd`](Self::target_mean_sd), of each feature of the targets.
+    ///
+    /// # Errors
+    /// As for [`mean_sd_per_feature`](Self::mean_sd_per_feature), or [`Error::Mismatch`] if the targets are not values.
+    fn target_mean_sd_per_feature(&self) -> Result<Normalize> {
+        Moments::of_targets(self, false)?.per_feature()
+    }
+
     /// The classes of all samples, step by step: `[n · T']`. Steps beyond a sample's length have the class −100, which does
     /// not count.
     ///

@@ -1,13 +1,13 @@
 //! Mean and standard deviation of a dataset's values.
 
-use crate::data::{Dataset, Normalize, Sample};
-use crate::{Error, Real, Result, Scalar};
+use crate::data::{Dataset, Normalize, Sample, TargetShape};
+use crate::{Error, Result, Scalar};
 
 /// Mean and sum of squared deviations of each feature, over all steps of all samples.
 #[derive(Debug)]
 pub(super) struct Moments {
     /// The number of values of each feature.
-    count: f64,
+    count: Vec<f64>,
     mean: Vec<f64>,
     squares: Vec<f64>,
 }
@@ -26,28 +26,60 @@ impl Moments {
             let found = format!("{} samples of {shape}", data.len());
             return Err(Error::mismatch("mean and sd", found, "at least one value"));
         }
-        let mut moments = Self { count: 0.0, mean: vec![0.0; shape.f], squares: vec![0.0; shape.f] };
+        let mut moments = Self::none(shape.f);
         let mut x = vec![D::Elem::ZERO; shape.size()];
         for index in 0..data.len() {
             let sample = Sample::plain(index);
             data.read(sample, &mut x);
             // Padding is no part of the data: its content, often 0, would shift the mean.
             let steps = data.length(sample).unwrap_or(shape.t);
-            x.chunks_exact(shape.f).take(steps).for_each(|step| moments.add(step));
+            for step in x.chunks_exact(shape.f).take(steps) {
+                step.iter().enumerate().for_each(|(feature, x)| moments.add(feature, x.to_f64()));
+            }
         }
         Ok(moments)
     }
 
-    /// Adds one value of each feature.
-    fn add<R: Real>(&mut self, step: &[R]) {
-        self.count += 1.0;
-        let share = 1.0 / self.count;
-        for ((&x, mean), squares) in step.iter().zip(&mut self.mean).zip(&mut self.squares) {
-            let x = x.to_f64();
-            let deviation = x - *mean;
-            *mean += deviation * share;
-            *squares += deviation * (x - *mean);
+    /// As [`of`](Self::of), of targets that are values, where NaN is none: of each feature, or of all `together`, as if
+    /// they were one.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if the targets are not values, or a feature has none.
+    pub(super) fn of_targets<D: Dataset + ?Sized>(data: &D, together: bool) -> Result<Self> {
+        let TargetShape::Values(shape) = data.target_shape() else {
+            return Err(Error::mismatch("targets", format!("{:?}", data.target_shape()), "values"));
+        };
+        let mut moments = Self::none(if together { 1 } else { shape.f });
+        let mut y = vec![D::Elem::ZERO; shape.size()];
+        for index in 0..data.len() {
+            let sample = Sample::plain(index);
+            data.values(sample, &mut y);
+            // Where there is a target for each step, those of the padding do not count.
+            let steps = data.length(sample).filter(|_| shape.t == data.shape().t).unwrap_or(shape.t);
+            let values = y[..steps.min(shape.t) * shape.f].iter().map(|y| y.to_f64()).enumerate();
+            for (i, y) in values.filter(|(_, y)| !y.is_nan()) {
+                moments.add(if together { 0 } else { i % shape.f }, y);
+            }
         }
+        match moments.count.iter().position(|&count| count == 0.0) {
+            None => Ok(moments),
+            Some(feature) => {
+                Err(Error::mismatch(format!("targets, feature {feature}"), "none", "at least one value"))
+            }
+        }
+    }
+
+    fn none(features: usize) -> Self {
+        Self { count: vec![0.0; features], mean: vec![0.0; features], squares: vec![0.0; features] }
+    }
+
+    /// Adds one value of a feature.
+    fn add(&mut self, feature: usize, x: f64) {
+        let (mean, squares) = (&mut self.mean[feature], &mut self.squares[feature]);
+        self.count[feature] += 1.0;
+        let deviation = x - *mean;
+        *mean += deviation * (1.0 / self.count[feature]);
+        *squares += deviation * (x - *mean);
     }
 
     /// A mean and sd for each feature.
@@ -58,11 +90,12 @@ impl Moments {
         if let Some(feature) = self.squares.iter().position(|&squares| squares == 0.0) {
             return Err(constant(&format!("feature {feature}"), self.mean[feature]));
         }
-        let sd = self.squares.iter().map(|squares| (squares / self.count).sqrt()).collect();
+        let sd =
+            self.squares.iter().zip(&self.count).map(|(squares, count)| (squares / count).sqrt()).collect();
         Normalize::per_feature(self.mean.clone(), sd)
     }
 
-    /// One mean and sd for all features, from the variation within and between features.
+    /// One mean and sd for all features, of which there are as many values each, from the variation within and between them.
     ///
     /// # Errors
     /// [`Error::Config`] if a value is not finite, [`Error::Mismatch`] if all are the same.
@@ -71,7 +104,7 @@ impl Moments {
         // Deviations from the first mean, so that equal means have exactly that mean and no deviation.
         let first = self.mean[0];
         let mean = first + self.mean.iter().map(|m| m - first).sum::<f64>() / features;
-        let within = self.squares.iter().sum::<f64>() / self.count;
+        let within = self.squares.iter().sum::<f64>() / self.count[0];
         let between = self.mean.iter().map(|m| (m - mean).powi(2)).sum::<f64>();
         let variance = (within + between) / features;
         if variance == 0.0 {
@@ -117,6 +150,26 @@ mod tests {
         let each = data.mean_sd_per_feature().unwrap();
         assert_abs_diff_eq!(each.mean(), &[3.0, 8.0 / 3.0][..], epsilon = 1e-14);
         assert_abs_diff_eq!(data.mean_sd().unwrap().mean(), &[17.0 / 6.0][..], epsilon = 1e-14);
+    }
+
+    /// Targets of two features, 1, 3, none and 5, 5, 8; the padding's is far off.
+    #[test]
+    fn targets_that_count() {
+        let y = array![[[1.0, 5.0], [3.0, 5.0]], [[f64::NAN, 8.0], [-99.0, 99.0]]];
+        let data = Arrays::values(Array3::zeros((2, 2, 1)), y).unwrap().lengths([2, 1]).unwrap();
+        let each = data.target_mean_sd_per_feature().unwrap();
+        assert_abs_diff_eq!(each.mean(), &[2.0, 6.0][..], epsilon = 1e-14);
+        assert_abs_diff_eq!(each.sd(), &[1.0, 2f64.sqrt()][..], epsilon = 1e-14);
+        // All five: mean 4.4, squared deviations 11.56 + 1.96 + 0.36 + 0.36 + 12.96.
+        let one = data.target_mean_sd().unwrap();
+        assert_abs_diff_eq!(one.mean(), &[4.4][..], epsilon = 1e-14);
+        assert_abs_diff_eq!(one.sd(), &[(27.2_f64 / 5.0).sqrt()][..], epsilon = 1e-14);
+
+        let none = Arrays::vectors(Array3::zeros((2, 2, 1)), array![[f64::NAN], [f64::NAN]]).unwrap();
+        let fault = none.target_mean_sd().unwrap_err().to_string();
+        assert_eq!(fault, "targets, feature 0: found none, expected at least one value");
+        let classes = Arrays::classes(Array3::<f64>::zeros((1, 1, 1)), &[0], ["a"]).unwrap();
+        assert!(classes.target_mean_sd().unwrap_err().to_string().ends_with("expected values"));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub use graph::{Attribute, Graph, Value};
 pub const OPSET: i64 = 17;
 /// The input with the length of each sequence.
 const LENGTHS: &str = "lengths";
+/// What the names of the constants by which the scale of targets is undone begin with.
+pub(crate) const TARGETS: &str = "normalize_targets.";
 
 /// What an exported graph has in addition to input and output.
 ///

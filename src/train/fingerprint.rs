@@ -71,6 +71,7 @@ impl Described {
             "layers": layers,
             "loss": settings.loss.describe(),
             "normalize": model.normalization(),
+            "normalize_targets": model.target_normalization(),
             "optimizer": settings.optimizer.describe(),
             "parameters": tensors,
             "sampler": sampler.describe(),

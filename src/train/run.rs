@@ -92,11 +92,11 @@ impl<'a, R: Real> TrainingRun<'a, R> {
     ) -> Result<Self> {
         let Parts { sampler, callbacks } = parts;
         settings.check()?;
-        model.check_data("training", sets.train)?;
+        model.check_same_steps("training", sets.train)?;
         settings.check_run(sets.train, callbacks, sampler)?;
         if let Some(valid) = sets.valid {
-            model.check_data("validation", valid)?;
-            settings.loss.check(model.output_shape(), valid.target_shape())?;
+            let output = model.check_data("validation", valid)?;
+            settings.loss.check(output, valid.target_shape())?;
         }
         let population = Population::of(sets.train, settings.batch_size, settings.seed, sampler)?;
         let population = population.epochs(settings.epochs);

@@ -144,7 +144,7 @@ impl<'a, R: Real> Stepper<'a, R> {
     ) -> Result<Self> {
         settings.check()?;
         let (loss, optimizer) = (&*settings.loss, &*settings.optimizer);
-        model.check_data("training", data)?;
+        model.check_same_steps("training", data)?;
         loss.check(model.output_shape(), data.target_shape())?;
         optimizer.check()?;
         if settings.stateful {

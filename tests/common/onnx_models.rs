@@ -4,9 +4,9 @@
 
 use bptt::data::Normalize;
 use bptt::nn::{
-    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru, Layer,
-    LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
-    Workspace,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding,
+    Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Mode, ModelBuilder, PeepholeLstm, Pool, Pool2d, Rnn,
+    Transpose, Workspace,
 };
 use bptt::prune::Units;
 use bptt::{Init, Model, Real, Shape, rng};
@@ -78,6 +78,13 @@ pub fn cases<R: Real>() -> Vec<Case<R>> {
     alone(&mut cases, "pool_max", Pool::max());
     let words = builder(Shape::new(6, 1)).layer("embedding", Embedding::new(11, 5));
     cases.push(Case { indices: Some(11), ..case("embedding", words, vec![]) });
+    let columns = builder(Shape::new(6, 4))
+        .layer("columns", EmbedColumns::new().column(3, 11, 2).column(1, 12, 3))
+        .layer("gru", Gru::new(4));
+    let gru = vec![stack(("gru", 1, 1, 4, false))];
+    cases.push(Case { indices: Some(11), ..case("embed_columns", columns, gru) });
+    cases.push(scaled(vec![4.0, -0.25], vec![20.0, 0.5]));
+    cases.push(scaled(vec![5.0], vec![0.1]));
     convolutions(&mut cases);
     alone(&mut cases, "attention_pool", AttentionPool::new());
     joined(&mut cases);
@@ -116,6 +123,15 @@ fn convolutions<R: Real>(cases: &mut Vec<Case<R>>) {
         .layer("above", Conv2d::new(2, 3, [2, 2]).causal());
     let stacks = [("conv", 0, 3, 5, false), ("above", 1, 1, 4, false)].map(stack).to_vec();
     cases.push(case("causal", causal, stacks));
+}
+
+/// With targets that are standardised.
+fn scaled<R: Real>(mean: Vec<f64>, sd: Vec<f64>) -> Case<R> {
+    let name = format!("targets_{}", mean.len());
+    let targets = Normalize::per_feature(mean, sd).unwrap();
+    let builder = builder(Shape::new(4, 3)).normalize_targets(targets);
+    let builder = builder.layer("lstm", Lstm::new(5).last()).layer("linear", Linear::new(2).bias(false));
+    case(&name, builder, vec![stack(("lstm", 0, 1, 5, true))])
 }
 
 /// With statistics that are not those of a new model.
@@ -276,7 +292,11 @@ impl<R: Real> Case<R> {
             inputs.extend(stack.split("0", &state));
         }
         self.model.forward(&mut ws);
-        outputs.push(("output".to_owned(), ws.output()));
+        let mut y = ws.output();
+        if let Some(targets) = self.model.target_normalization() {
+            y.indexed_iter_mut().for_each(|((.., f), y)| *y = targets.undo(*y, f));
+        }
+        outputs.push(("output".to_owned(), y));
         for stack in &self.stacks {
             outputs.extend(stack.split("n", &ws.state(stack.layer)));
         }

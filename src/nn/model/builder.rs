@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::workspace::workspace_bytes;
-use super::{LayerSlot, Model, check_classes};
+use super::{LayerSlot, Model, check_classes, check_units};
 use crate::data::Normalize;
 use crate::kernels::Aligned;
 use crate::nn::{Build, Built, Features, Layer, Mode};
@@ -17,6 +17,7 @@ pub struct ModelBuilder<R> {
     input: Shape,
     pub(super) layers: Vec<(String, Box<dyn Layer<R>>)>,
     normalize: Normalize,
+    pub(super) normalize_targets: Option<Normalize>,
     classes: Vec<String>,
     inits: Vec<(String, Init)>,
 }
@@ -27,6 +28,7 @@ impl<R: Real> ModelBuilder<R> {
             input,
             layers: Vec::new(),
             normalize: Normalize::identity(),
+            normalize_targets: None,
             classes: Vec::new(),
             inits: Vec::new(),
         }
@@ -49,6 +51,40 @@ impl<R: Real> ModelBuilder<R> {
         self
     }
 
+    /// Standardises targets that are values: the model learns (y − mean) / sd, and whatever predicts with it, streams too,
+    /// returns sd · output + mean, in the units of the data. Mean and sd are saved with the model.
+    ///
+    /// [`DatasetExt::target_mean_sd`](crate::data::DatasetExt::target_mean_sd) and
+    /// [`target_mean_sd_per_feature`](crate::data::DatasetExt::target_mean_sd_per_feature) measure them. Losses, in training and
+    /// in evaluation, are those of standardised targets; for errors in the units of the data, use the
+    /// [`metrics`](crate::metrics) on what [`Model::predict`] returns. A [`Workspace`](crate::nn::Workspace) has outputs on the
+    /// standardised scale.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::ndarray::{Array2, Array3};
+    /// use bptt::prelude::*;
+    ///
+    /// // Prices of the order of 10,000.
+    /// let x = Array3::from_shape_fn((64, 5, 1), |(i, t, _)| ((i + t) as f32 / 5.0).sin());
+    /// let y = Array2::from_shape_fn((64, 1), |(i, _)| 10_000.0 + 500.0 * ((i + 5) as f32 / 5.0).sin());
+    /// let data = Arrays::vectors(x.clone(), y)?;
+    /// let mut model = Model::builder(data.shape())
+    ///     .normalize_targets(data.target_mean_sd()?)
+    ///     .layer("lstm", Lstm::new(8).last())
+    ///     .layer("linear", Linear::new(1))
+    ///     .build(1)?;
+    /// Trainer::new(Mse, Adam::new(0.02)).epochs(5).batch_size(16).fit(&mut model, &data, None)?;
+    /// let loaded: Model = Model::from_bytes(&model.to_bytes()?)?;
+    /// assert!(loaded.predict(&x)?.iter().all(|price| (9_000.0..11_000.0).contains(price)));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    #[doc(alias = "TransformedTargetRegressor")]
+    pub fn normalize_targets(mut self, normalize: Normalize) -> Self {
+        self.normalize_targets = Some(normalize);
+        self
+    }
+
     /// Names the classes, in the order of their indices.
     pub fn classes<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.classes = names.into_iter().map(Into::into).collect();
@@ -66,7 +102,7 @@ impl<R: Real> ModelBuilder<R> {
     ///
     /// # Errors
     /// [`Error::Config`] naming the layer and the setting, or a rule of [`init`](Self::init) that matches nothing or
-    /// does not fit; [`Error::Mismatch`] if the normalisation or the class names do not fit.
+    /// does not fit; [`Error::Mismatch`] if a normalisation or the class names do not fit.
     pub fn build(mut self, seed: u64) -> Result<Model<R>> {
         let inits = std::mem::take(&mut self.inits);
         let mut model = self.build_checked(|_| Ok(()))?;
@@ -107,6 +143,8 @@ impl<R: Real> ModelBuilder<R> {
         layout.fix(&features.units);
         let shape = features.shape;
         check_classes(&self.classes, shape)?;
+        check_units(&self.classes, self.normalize_targets.as_ref())?;
+        self.normalize_targets.iter().try_for_each(|targets| targets.check(shape.f))?;
         room(layout.len())?;
         let buffers = layers.iter().map(|slot| (slot.output.shape, slot.sizes));
         if workspace_bytes::<R>(self.input, buffers, 1, Mode::Train).is_none() {
@@ -124,6 +162,7 @@ impl<R: Real> ModelBuilder<R> {
             mask: None,
             packed,
             normalize: self.normalize,
+            normalize_targets: self.normalize_targets.filter(|targets| !targets.is_identity()),
             classes: self.classes,
         })
     }

@@ -102,6 +102,7 @@ impl<R: Real> Model<R> {
         let mut builder = ModelBuilder::new(self.input_shape())
             .normalize(self.normalize.clone())
             .classes(self.classes.clone());
+        builder.normalize_targets = self.normalize_targets.clone();
         for wiring in wirings {
             builder.layers.extend((wiring.smaller)(kept));
         }

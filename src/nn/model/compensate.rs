@@ -94,7 +94,7 @@ impl<R: Real> Model<R> {
 
     /// For the input of the first layer and the output of each, the mean of each feature, over all steps of all samples.
     fn means(&self, data: &dyn Dataset<Elem = R>) -> Result<Vec<Vec<f64>>> {
-        self.check_data("means", data)?;
+        self.check_same_steps("means", data)?;
         let tiles = Tiles::for_losses::<R>(data.len());
         let inputs = std::iter::once(self.input_shape().f);
         let features: Vec<_> = inputs.chain(self.layers.iter().map(|slot| slot.output.shape.f)).collect();

@@ -8,7 +8,7 @@ use crate::data::{Dataset, Sample, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
-use crate::{Error, Real, Result, Shape, memory, par, unoptimised};
+use crate::{Error, Real, Result, memory, par, unoptimised};
 
 /// The result of an evaluation on a dataset.
 #[derive(Clone, Debug)]
@@ -54,13 +54,18 @@ struct Share<R> {
 }
 
 impl<R: Real> Model<R> {
-    /// The outputs for raw samples, `[n, T', F']`: logits if the last layer is linear.
+    /// The outputs for raw samples, `[n, T', F']`: logits if the last layer is linear; in the units of the targets, if these
+    /// are [standardised](crate::nn::ModelBuilder::normalize_targets).
+    ///
+    /// Samples may have other numbers of steps than the model was built for, where its layers
+    /// [take them](Self::output_shape_for); the outputs are those of a model that was built for as many.
     ///
     /// The samples are an array `[n, T, F]`, given as `&x` or a view of it, or any [`Dataset`], whose targets are ignored.
     /// [`predict_proba`](Self::predict_proba) and [`predict_classes`](Self::predict_classes) take the same.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the samples' shape is not the model's input.
+    /// [`Error::Mismatch`] if the samples do not have as many features as the model's input, or a layer, which is named, does
+    /// not take as many steps.
     ///
     /// # Examples
     /// ```
@@ -76,6 +81,7 @@ impl<R: Real> Model<R> {
     /// let y = model.predict(&x)?;
     /// assert_eq!(y.dim(), (20, 1, 3));
     /// assert_eq!(model.predict(x.slice(s![..10, .., ..]))?, y.slice(s![..10, .., ..]));
+    /// assert_eq!(model.predict(&Array3::zeros((1, 12, 2)))?.dim(), (1, 1, 3));
     /// let data = Arrays::classes(x, &[0; 20], ["a", "b", "c"])?;
     /// assert_eq!(model.predict(&data)?, y);
     /// # Ok::<(), bptt::Error>(())
@@ -86,15 +92,14 @@ impl<R: Real> Model<R> {
 
     fn outputs(&self, data: &dyn Dataset<Elem = R>) -> Result<Array3<R>> {
         unoptimised::advise();
-        self.check_samples(data)?;
-        let n = data.len();
-        let output = self.output_shape();
+        let output = self.check_samples(data)?;
+        let (n, steps) = (data.len(), data.shape().t);
         let zeros = memory::zeros("outputs", &[n, output.t, output.f])?;
         let mut out =
             Array3::from_shape_vec((n, output.t, output.f), zeros).expect("as many values as the shape has");
         let tiles = Tiles::for_inference::<R>(n);
         par::for_each(&mut tiles.split(out.view_mut()), |i, out| {
-            let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
+            let mut ws = Workspace::for_steps(self, steps, tiles.size, Mode::Infer)?;
             let mut rest = out.view_mut();
             for tile in tiles.share(i) {
                 let (out, others) = rest.split_at(Axis(0), tile.len());
@@ -105,30 +110,22 @@ impl<R: Real> Model<R> {
             }
             Ok(())
         })?;
+        self.undo_targets(out.view_mut());
         Ok(out)
-    }
-
-    /// Checks that samples have the shape of the model's input.
-    pub(super) fn check_samples(&self, data: &dyn Dataset<Elem = R>) -> Result<()> {
-        let (Shape { t, f }, expected) = (data.shape(), self.input_shape());
-        if data.shape() == expected {
-            return Ok(());
-        }
-        let expected = format!("[_, {}, {}]", expected.t, expected.f);
-        Err(Error::mismatch("samples", format!("[{}, {t}, {f}]", data.len()), expected))
     }
 
     /// The class of each sample, `[n]`: that with the largest output at the sample's last step.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the samples' shape is not the model's input, or an output is NaN, which a NaN in the sample
-    /// causes.
+    /// [`Error::Mismatch`] as for [`predict`](Self::predict), or if targets are standardised, or an output is NaN, which a NaN
+    /// in the sample causes.
     pub fn predict_classes(&self, samples: impl Dataset<Elem = R>) -> Result<Array1<usize>> {
+        self.check_not_values("predict_classes")?;
         let y = self.outputs(&samples)?;
-        let last = self.output_shape().t - 1;
+        let last = y.dim().1 - 1;
         let class = |(i, y): (usize, ArrayView2<'_, R>)| {
             // Where there is an output for each step, use the sample's last one.
-            let len = samples.length(Sample::plain(i)).filter(|_| last + 1 == self.input_shape().t);
+            let len = samples.length(Sample::plain(i)).filter(|_| last + 1 == samples.shape().t);
             let step = len.map_or(last, |len| len.saturating_sub(1).min(last));
             argmax(y.row(step).iter().copied()).ok_or_else(|| no_number(i))
         };
@@ -138,8 +135,9 @@ impl<R: Real> Model<R> {
     /// The probability of each class, softmax over the outputs: `[n, T', C]`.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the samples' shape is not the model's input.
+    /// [`Error::Mismatch`] as for [`predict`](Self::predict), or if targets are standardised.
     pub fn predict_proba(&self, samples: impl Dataset<Elem = R>) -> Result<Array3<R>> {
+        self.check_not_values("predict_proba")?;
         let mut y = self.outputs(&samples)?;
         for mut row in y.rows_mut() {
             let max = row.iter().copied().fold(R::NEG_INFINITY, |a, b| if b > a { b } else { a });
@@ -164,13 +162,13 @@ impl<R: Real> Model<R> {
         Err(Error::mismatch("evaluation without a loss: targets", found, "classes"))
     }
 
-    /// The mean of a loss on a dataset, and the confusion matrix of the classes that count where the targets are
+    /// The mean of a loss on a dataset, on the scale of [standardised](crate::nn::ModelBuilder::normalize_targets) targets if
+    /// the model has one, and the confusion matrix of the classes that count where the targets are
     /// classes.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the dataset does not fit the model or the loss, or an output is NaN.
     pub fn evaluate_with(&self, data: &dyn Dataset<Elem = R>, loss: &dyn Loss<R>) -> Result<Evaluation> {
-        loss.check(self.output_shape(), data.target_shape())?;
         self.evaluate_loss(data, Some(loss))
     }
 
@@ -186,7 +184,6 @@ impl<R: Real> Model<R> {
         loss: &dyn Loss<R>,
         rank_of: (usize, usize),
     ) -> Result<PartOfEvaluation> {
-        loss.check(self.output_shape(), data.target_shape())?;
         self.evaluate_part(data, Some(loss), rank_of)
     }
 
@@ -196,24 +193,25 @@ impl<R: Real> Model<R> {
         loss: Option<&dyn Loss<R>>,
         (rank, ranks): (usize, usize),
     ) -> Result<PartOfEvaluation> {
-        self.check_data("evaluation", data)?;
+        let output = self.check_data("evaluation", data)?;
+        loss.map_or(Ok(()), |loss| loss.check(output, data.target_shape()))?;
         let tiles = Tiles::for_losses::<R>(data.len());
         let own = rank * tiles.shares / ranks..(rank + 1) * tiles.shares / ranks;
         let mut confusion = match data.target_shape() {
             TargetShape::Classes { .. } => {
-                let classes = self.output_shape().f;
+                let classes = output.f;
                 memory::check(
                     "confusion matrices",
                     memory::bytes::<u64>(&[classes, classes, own.len() + 1]),
                 )?;
-                Some(ConfusionMatrix::new(self.output_shape().f).with_names(self.classes.iter().cloned())?)
+                Some(ConfusionMatrix::new(classes).with_names(self.classes.iter().cloned())?)
             }
             _ => None,
         };
         let mut work: Vec<_> = own
             .clone()
             .map(|_| {
-                let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
+                let mut ws = Workspace::for_steps(self, data.shape().t, tiles.size, Mode::Infer)?;
                 ws.expect_targets(data.target_shape(), loss);
                 Ok(Share { ws, tally: Tally::default(), confusion: confusion.clone() })
             })
@@ -226,34 +224,6 @@ impl<R: Real> Model<R> {
         }
         let tallies = work.iter().map(|share| share.tally).collect();
         Ok(PartOfEvaluation { first: own.start, tallies, confusion })
-    }
-
-    /// Checks that a dataset has samples, and that they have the shape of this model's input.
-    pub(crate) fn check_data(&self, what: &str, data: &dyn Dataset<Elem = R>) -> Result<()> {
-        if data.is_empty() {
-            return Err(Error::mismatch(what, "a dataset without samples", "at least one"));
-        }
-        if data.shape() != self.input_shape() {
-            let found = format!("samples {}", data.shape());
-            return Err(Error::mismatch(what, found, format!("the model's input {}", self.input_shape())));
-        }
-        if let TargetShape::Classes { t } = data.target_shape() {
-            let (output, names) = (self.output_shape(), data.class_names().len());
-            if t != output.t || names > output.f {
-                let found = format!("{names} classes at {t} steps");
-                return Err(Error::mismatch(what, found, format!("at most what the output {output} has")));
-            }
-        }
-        self.check_class_names(what, data.class_names())
-    }
-
-    /// Checks that the classes of a dataset are the model's, in the same order, where both have names.
-    fn check_class_names(&self, what: &str, names: &[String]) -> Result<()> {
-        if self.classes.is_empty() || self.classes.starts_with(names) {
-            return Ok(());
-        }
-        let expected = format!("the model's, {:?}", self.classes);
-        Err(Error::mismatch(format!("{what}: class names"), format!("{names:?}"), expected))
     }
 }
 

@@ -7,7 +7,7 @@ use prost::Message;
 use super::Model;
 use crate::nn::{Build, Features};
 use crate::onnx_graph::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::onnx_graph::{Attribute, Dimension, Export, Graph, OPSET};
+use crate::onnx_graph::{Attribute, Dimension, Export, Graph, OPSET, TARGETS};
 use crate::params::Layout;
 use crate::{Error, Real, Result, Shape, atomic_write};
 
@@ -81,6 +81,13 @@ impl Export {
         for slot in model.slots() {
             graph.enter(&slot.name, slot.input, slot.params.clone());
             x = slot.layer.export_onnx(&mut graph, x).map_err(|e| e.within(&slot.name))?;
+        }
+        if let Some(targets) = model.target_normalization() {
+            for (op, name, values) in [("Mul", "sd", targets.sd()), ("Add", "mean", targets.mean())] {
+                let values: Vec<R> = values.iter().map(|&value| R::from_f64(value)).collect();
+                let values = graph.constant(format!("{TARGETS}{name}"), &[values.len()], &values);
+                x = graph.node(op, &[&x, &values], &[]);
+            }
         }
         let time = if self.states { steps_out(model)? } else { Dimension::Fixed(output.t) };
         // The output of the model comes before the states.

@@ -6,6 +6,7 @@ mod compensate;
 mod evaluate;
 #[cfg(feature = "onnx")]
 mod export;
+mod fit;
 mod init;
 mod mask;
 mod pass;
@@ -66,6 +67,8 @@ pub struct Model<R = f32> {
     mask: Option<Arc<Mask>>,
     packed: Aligned<R>,
     normalize: Normalize,
+    /// That of the targets, where they are standardised.
+    normalize_targets: Option<Normalize>,
     classes: Vec<String>,
 }
 
@@ -118,6 +121,11 @@ impl<R: Real> Model<R> {
         &self.normalize
     }
 
+    /// The normalisation of targets, which predictions undo; `None` if they are used as they are.
+    pub fn target_normalization(&self) -> Option<&Normalize> {
+        self.normalize_targets.as_ref()
+    }
+
     /// The names of the classes; empty if they have none.
     pub fn classes(&self) -> &[String] {
         &self.classes
@@ -144,6 +152,7 @@ impl<R: Real> Model<R> {
     pub fn set_classes<S: Into<String>>(&mut self, names: impl IntoIterator<Item = S>) -> Result<()> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         check_classes(&names, self.output_shape())?;
+        check_units(&names, self.normalize_targets.as_ref())?;
         self.classes = names;
         Ok(())
     }
@@ -172,6 +181,14 @@ fn check_classes(classes: &[String], output: Shape) -> Result<()> {
         return Err(Error::mismatch("classes", found, format!("one for each of {} outputs", output.f)));
     }
     names::check_classes(classes)
+}
+
+/// Checks that a model of classes has no scale of targets.
+fn check_units(classes: &[String], targets: Option<&Normalize>) -> Result<()> {
+    if targets.is_none() || classes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::mismatch("normalize_targets", "names of classes", "a model whose targets are values"))
 }
 
 /// A model's parameters, open for change.

@@ -33,13 +33,12 @@ impl<R: Real> Model<R> {
     /// # Ok::<(), bptt::Error>(())
     /// ```
     pub fn sample_losses(&self, data: &dyn Dataset<Elem = R>, loss: &dyn Loss<R>) -> Result<Vec<f64>> {
-        self.check_data("losses", data)?;
-        loss.check(self.output_shape(), data.target_shape())?;
+        loss.check(self.check_data("losses", data)?, data.target_shape())?;
         let n = data.len();
         let tiles = Tiles::for_losses::<R>(n);
         let mut losses = Array1::zeros(n);
         par::for_each(&mut tiles.split(losses.view_mut()), |i, losses| {
-            let mut ws = Workspace::try_new(self, tiles.size, Mode::Infer)?;
+            let mut ws = Workspace::for_steps(self, data.shape().t, tiles.size, Mode::Infer)?;
             ws.expect_targets(data.target_shape(), Some(loss));
             let mut dsts = losses.iter_mut();
             for tile in tiles.share(i) {

@@ -30,6 +30,9 @@ struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mask: Option<BTreeMap<String, Vec<usize>>>,
     normalize: Normalize,
+    // Absent where targets are not standardised, as in files from before they could be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    normalize_targets: Option<Normalize>,
     version: u32,
 }
 
@@ -104,6 +107,7 @@ impl<R: Real> Model<R> {
             layers: layers.map(|p| NamedLayer { layer: p.layer.describe(), name: p.name.clone() }).collect(),
             mask: self.mask().filter(|mask| mask.count() > 0).map(Mask::runs),
             normalize: self.normalize.clone(),
+            normalize_targets: self.normalize_targets.clone(),
             version: VERSION,
         };
         let json = serde_json::to_string(&header).map_err(|e| Error::file(path, e.to_string()))?;
@@ -172,6 +176,7 @@ impl<R: Real> Model<R> {
         };
         let header = Header::read(path, file.metadata()?)?;
         let mut builder = ModelBuilder::new(header.input).normalize(header.normalize).classes(header.classes);
+        builder.normalize_targets = header.normalize_targets;
         for NamedLayer { name, layer: description } in header.layers {
             let layer = make(description, &layer).map_err(at)?;
             builder = builder.boxed(&name, layer);

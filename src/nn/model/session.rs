@@ -45,7 +45,7 @@ pub struct Session<M, R> {
     steps: Steps<R>,
     /// `[F, lanes]`: the step that is pushed, normalised.
     x: Aligned<R>,
-    /// `[F']`: the output, where there is more than one lane.
+    /// `[F']`: the output, where there is more than one lane, or another scale of the targets.
     output: Vec<R>,
     /// Whether steps go into the first layer as they are pushed: not normalised, and in a single lane.
     direct: bool,
@@ -114,10 +114,11 @@ impl<R: Real, M: Deref<Target = Model<R>>> Session<M, R> {
         }
         self.steps.check(&self.model, x, (1, lanes), |_| "a step".into())?;
         let y = self.steps.pass(&self.model, x, (1, lanes));
-        if lanes == 1 {
+        if lanes == 1 && self.model.target_normalization().is_none() {
             return Ok(y);
         }
-        self.output.iter_mut().zip(y.iter().step_by(lanes)).for_each(|(out, y)| *out = *y);
+        let outputs = self.output.iter_mut().zip(y.iter().step_by(lanes)).enumerate();
+        outputs.for_each(|(f, (out, y))| *out = self.model.undo_target(*y, f));
         Ok(&self.output)
     }
 

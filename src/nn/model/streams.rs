@@ -254,7 +254,8 @@ impl<R: Real, M: Deref<Target = Model<R>>> Streams<M, R> {
         let f = y.len() / tile.lanes;
         let rows = self.output[tile.first * f..].chunks_exact_mut(f).take(tile.valid);
         for (lane, row) in rows.enumerate() {
-            row.iter_mut().zip(y[lane..].iter().step_by(tile.lanes)).for_each(|(to, &from)| *to = from);
+            let values = row.iter_mut().zip(y[lane..].iter().step_by(tile.lanes)).enumerate();
+            values.for_each(|(f, (to, &from))| *to = self.model.undo_target(from, f));
         }
     }
 

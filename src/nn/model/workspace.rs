@@ -9,8 +9,7 @@ use super::{LayerSlot, Model};
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::kernels::Aligned;
 use crate::loss::{Loss, Tally, Targets, Tile, measure};
-use crate::nn::{Build, Context, Features, InvalidInput, Mode, Sizes};
-use crate::params::Layout;
+use crate::nn::{Context, InvalidInput, Mode, Sizes};
 use crate::shape::MAX_LANES;
 use crate::{Error, Real, Result, Seq, SeqMut, Shape, memory, rng};
 
@@ -156,14 +155,13 @@ impl<R: Real> Workspace<R> {
     /// asks for absurdly much.
     #[track_caller]
     pub(crate) fn try_new(model: &Model<R>, samples: usize, mode: Mode) -> Result<Self> {
-        let layers = model.slots().iter().map(|slot| (slot.output.shape, slot.sizes)).collect::<Vec<_>>();
-        Self::sized(model, model.input_shape(), &layers, samples, mode)
+        Self::for_steps(model, model.input_shape().t, samples, mode)
     }
 
     /// As [`new`](Self::new), but for sequences of `t` steps, which may differ from the T that the model was built for.
     ///
     /// # Errors
-    /// [`Error::Config`] if `t` is 0, a layer cannot be built for that length, or there is not enough memory.
+    /// [`Error::Config`] if `t` is 0, a layer does not take sequences of that length, or there is not enough memory.
     ///
     /// # Panics
     /// If `samples` is 0 or more than 64.
@@ -173,14 +171,7 @@ impl<R: Real> Workspace<R> {
             return Err(Error::config("steps", "found 0, expected at least 1"));
         }
         let input = Shape::new(t, model.input_shape().f);
-        let (mut features, mut layout) = (Features::new(input), Layout::default());
-        let mut layers = Vec::with_capacity(model.slots().len());
-        for slot in model.slots() {
-            let built = slot.layer.build(&mut Build::new(&features, &mut layout, &slot.name))?;
-            layers.push((built.output.shape, built.sizes));
-            features = built.output;
-        }
-        Self::sized(model, input, &layers, samples, mode)
+        Self::sized(model, input, &model.sizes_for(t)?, samples, mode)
     }
 
     #[track_caller]
@@ -315,7 +306,7 @@ impl<R: Real> Workspace<R> {
         let x = self.values[0].seq_mut(lanes);
         data.gather(samples, model.normalization(), &mut self.scratch[..size], x);
         self.gather_lengths(data)?;
-        self.gather_targets(data);
+        self.gather_targets(model, data);
         self.check_classes(loss)?;
         self.reset_states();
         self.check_input(model).map_err(|(first, invalid)| {
@@ -347,7 +338,7 @@ impl<R: Real> Workspace<R> {
         Ok(())
     }
 
-    fn gather_targets(&mut self, data: &dyn Dataset<Elem = R>) {
+    fn gather_targets(&mut self, model: &Model<R>, data: &dyn Dataset<Elem = R>) {
         let (samples, lanes) = (&self.samples[..self.valid], self.lanes);
         match self.target_shape {
             TargetShape::None => {}
@@ -362,6 +353,10 @@ impl<R: Real> Workspace<R> {
                 let scratch = &mut self.scratch[..shape.size()];
                 for (lane, &sample) in samples.iter().enumerate() {
                     data.values(sample, scratch);
+                    if let Some(normalize) = model.target_normalization() {
+                        let values = scratch.iter_mut().enumerate();
+                        values.for_each(|(i, value)| *value = normalize.apply(*value, i % shape.f));
+                    }
                     scratch.iter().enumerate().for_each(|(i, &v)| self.targets[i * lanes + lane] = v);
                 }
             }

@@ -2,6 +2,7 @@
 //! arithmetic with constants a batch normalisation.
 
 use super::stage::{Link, Operation, Stage, StageKind, Tensors};
+use crate::onnx_graph::TARGETS;
 
 /// A model's layers, and what is subtracted from the input and what it is divided by.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub(super) struct Links {
     pub(super) layers: Vec<Link>,
     pub(super) mean: Option<Vec<f64>>,
     pub(super) sd: Option<Vec<f64>>,
+    /// The mean and sd of targets, which the end of the graph undoes.
+    pub(super) targets: Option<[Vec<f64>; 2]>,
     /// Whether a softmax was the last operator.
     pub(super) softmax: bool,
 }
@@ -34,6 +37,12 @@ impl Links {
             own.softmax = true;
             path.pop();
         }
+        if let [.., sd, mean] = path[..]
+            && let Some(targets) = targets(&stages[sd], &stages[mean])
+        {
+            own.targets = Some(targets);
+            path.truncate(path.len() - 2);
+        }
         let mut rest = &path[..];
         while let [first, tail @ ..] = rest {
             let values = || stages[*first].tensors.first().map(|(_, values)| values.clone());
@@ -49,6 +58,17 @@ impl Links {
         own.layers = layers(stages, rest)?;
         Ok(own)
     }
+}
+
+/// The mean and sd of targets, if these stages undo their normalisation.
+fn targets(scale: &Stage, shift: &Stage) -> Option<[Vec<f64>; 2]> {
+    let values = |stage: &Stage, operation: Operation| match &stage.tensors[..] {
+        [(name, values)] if name == TARGETS && stage.kind == StageKind::Arithmetic(operation) => {
+            Some(values.clone())
+        }
+        _ => None,
+    };
+    Some([values(shift, Operation::Add)?, values(scale, Operation::Mul)?])
 }
 
 /// The layers of a path.

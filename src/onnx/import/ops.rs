@@ -5,6 +5,7 @@ use super::fold::{constant, ints, tensor};
 use super::reader::{Data, Reader, Value, Weights, attribute, float, int};
 use super::stage::{Operation, StageKind};
 use super::tensor::{Tensor, moved};
+use crate::onnx_graph::TARGETS;
 use crate::onnx_graph::proto::NodeProto;
 
 /// The operators that are read, of which those of the second line only compute constants, shapes and zeros.
@@ -198,11 +199,13 @@ impl Reader<'_> {
         let data = self.data(x)?;
         let nothing = if matches!(operation, Operation::Add | Operation::Sub) { 0.0 } else { 1.0 };
         let by = per_feature(&data, by)?;
-        if by.iter().all(|&by| by == nothing) {
+        // What our own exports undo at the end has names, so that it is told from another scale.
+        let own = node.input.iter().any(|name| name.starts_with(TARGETS));
+        if !own && by.iter().all(|&by| by == nothing) {
             return Ok(vec![Value::Data(data)]);
         }
-        let data =
-            self.push(node, data, (StageKind::Arithmetic(operation), "scale"), vec![("by".into(), by)])?;
+        let tensors = vec![(if own { TARGETS } else { "by" }.to_owned(), by)];
+        let data = self.push(node, data, (StageKind::Arithmetic(operation), "scale"), tensors)?;
         Ok(vec![Value::Data(data)])
     }
 
