@@ -11,7 +11,7 @@
 //! - [`prelude`]: what most programs import.
 //! - [`params`], [`rng`]: parameters under PyTorch's names, and randomness without hidden state.
 //!
-//! Four modules begin with a guide: [`data`] on bringing data, [`train`] on running, stopping and resuming, [`nn`] on
+//! [`guide`] has four tasks from beginning to end, beside PyTorch's lines. Four modules begin with a guide of their own: [`data`] on bringing data, [`train`] on running, stopping and resuming, [`nn`] on
 //! writing a layer or a cell, [`loss`] on writing a loss.
 //!
 //! # Examples
@@ -93,6 +93,7 @@ pub mod data;
 mod description;
 mod error;
 pub mod gradcheck;
+pub mod guide;
 mod kernels;
 pub mod loss;
 mod math;
