@@ -27,7 +27,8 @@ const TRIES: usize = 10;
 /// An image is a sequence of its rows: rows are time steps, columns features.
 ///
 /// # Source
-/// Erasing: Zhong et al. 2020, "Random erasing data augmentation".
+/// Erasing: Zhong et al. 2020, "Random erasing data augmentation". Alternating flips: Jordan 2024, "94 % on CIFAR-10 in 3.29
+/// seconds on a single GPU", section 3.6.
 ///
 /// # Examples
 /// ```
@@ -55,6 +56,7 @@ pub struct Augment<D> {
 enum Change {
     Shift { most: usize },
     Flip { p: f64 },
+    FlipAlternately,
     Erase { p: f64, area: RangeInclusive<f64> },
     Noise { sd: f64 },
 }
@@ -73,6 +75,16 @@ impl<D: Dataset> Augment<D> {
     /// Mirrors each row with probability `p`.
     pub fn flip(self, p: f64) -> Self {
         self.change(Change::Flip { p })
+    }
+
+    /// Mirrors each row in every other epoch: for one half of the samples in the odd epochs, for the other half in the even
+    /// ones.
+    ///
+    /// Each two epochs show every sample both ways, where [`flip`](Self::flip) with probability ½ shows half of the samples
+    /// the same way twice. It is worth the more, the fewer epochs there are. Which half a sample belongs to depends only on its
+    /// index.
+    pub fn flip_alternately(self) -> Self {
+        self.change(Change::FlipAlternately)
     }
 
     /// Sets a rectangle of 2 % to 33 % of the sample to 0 with probability `p`.
@@ -145,7 +157,7 @@ impl<D: Dataset> Dataset for Augmented<D> {
             let own = self.length(sample).map_or(x.len(), |steps| x.len().min(steps * features));
             for (i, change) in self.changes.iter().enumerate() {
                 let key = rng::key(&[sample.key, AUGMENT, i as u64]);
-                change.make(&mut x[..own], features, &mut rng::rng(key));
+                change.make(sample, (&mut x[..own], features), &mut rng::rng(key));
             }
         }
     }
@@ -189,8 +201,8 @@ impl Change {
         }
     }
 
-    /// Changes a sample `[T, features]`.
-    fn make<R: Real>(&self, x: &mut [R], features: usize, rng: &mut impl RngCore) {
+    /// Changes a draw, which is `[T, features]`.
+    fn make<R: Real>(&self, draw: Sample, (x, features): (&mut [R], usize), rng: &mut impl RngCore) {
         match self {
             Self::Shift { most } => {
                 let mut draw = || rng::below(rng, 2 * *most as u64 + 1) as isize - *most as isize;
@@ -199,7 +211,13 @@ impl Change {
             }
             Self::Flip { p } => {
                 if rng::unit(rng) < *p {
-                    x.chunks_exact_mut(features).for_each(<[R]>::reverse);
+                    mirror(x, features);
+                }
+            }
+            Self::FlipAlternately => {
+                let half = rng::key(&[AUGMENT, draw.index as u64]);
+                if (half ^ draw.epoch as u64) & 1 == 1 {
+                    mirror(x, features);
                 }
             }
             Self::Erase { p, area } => {
@@ -214,6 +232,11 @@ impl Change {
             }
         }
     }
+}
+
+/// Reverses each row.
+fn mirror<R>(x: &mut [R], columns: usize) {
+    x.chunks_exact_mut(columns).for_each(<[R]>::reverse);
 }
 
 /// Shifts an image with rows of `columns` pixels, in place, and fills with 0.
@@ -321,6 +344,32 @@ mod tests {
         // sd: √(1000 · 0.2 · 0.8) = 12.6
         assert!((flipped.len() as i32 - 200).abs() < 5 * 13 && flipped.len() + same.len() == 1000);
         assert!(draws(|data| data.flip(1.0)).iter().all(|x| x[..] == mirrored));
+    }
+
+    #[test]
+    fn two_epochs_show_both_sides() {
+        let x = Array3::from_shape_fn((100, 3, 2), |(i, t, column)| (10 * i + 2 * t + column) as f64);
+        let data =
+            Augment::new(Arrays::classes(x, &[0; 100], ["a"]).unwrap()).flip_alternately().build().unwrap();
+        let mirrored = |sample| {
+            let mut x = [0.0; 6];
+            data.read(sample, &mut x);
+            let rises = x.chunks_exact(2).filter(|row| row[0] < row[1]).count();
+            assert!(rises == 0 || rises == 3, "{x:?}");
+            rises == 0
+        };
+        let epoch = |epoch: usize| -> Vec<bool> {
+            (0..100)
+                .map(|index| mirrored(Sample::of(Draw::new(index), epoch, 1 + u64::from(index))))
+                .collect()
+        };
+        let epochs = [1, 2, 3, 4].map(epoch);
+        assert!(epochs[0].iter().zip(&epochs[1]).all(|(odd, even)| odd != even));
+        assert!(epochs[0] == epochs[2] && epochs[1] == epochs[3]);
+        // sd: √(100 / 4) = 5
+        let count = epochs[0].iter().filter(|&&mirrored| mirrored).count() as i32;
+        assert!((count - 50).abs() < 5 * 5, "{count}");
+        assert!((0..100).all(|index| !mirrored(Sample::plain(index))));
     }
 
     #[test]

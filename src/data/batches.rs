@@ -89,7 +89,7 @@ impl<'a> Batch<'a> {
     pub fn samples(self, seed: u64) -> impl ExactSizeIterator<Item = Sample> + 'a {
         let Self { draws, epoch, first } = self;
         let key = move |i: usize| rng::key(&[seed, epoch as u64, (first + i) as u64]);
-        draws.iter().enumerate().map(move |(i, draw)| Sample::of(*draw, key(i)))
+        draws.iter().enumerate().map(move |(i, draw)| Sample::of(*draw, epoch, key(i)))
     }
 
     /// The draws of `range`, counted from the first of this batch.

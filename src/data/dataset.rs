@@ -18,20 +18,22 @@ pub struct Sample {
     /// A dataset that augments its samples derives all of its random numbers from it; others ignore it. It is 0 where
     /// nothing may be random, as in evaluation.
     pub key: u64,
+    /// The epoch of this draw, as [`Batch::epoch`](super::Batch::epoch); 0 outside training.
+    pub epoch: usize,
     /// The weight of this draw, 1 unless a sampler gives another. It multiplies the sample's own,
     /// [`Dataset::weight`].
     pub weight: f64,
 }
 
 impl Sample {
-    /// Sample `index`, with random numbers from `key` and weight 1.
+    /// Sample `index`, with random numbers from `key` and weight 1, of epoch 0.
     pub const fn new(index: usize, key: u64) -> Self {
-        Self { index, key, weight: 1.0 }
+        Self { index, key, epoch: 0, weight: 1.0 }
     }
 
-    /// What an epoch drew, its own randomness drawn from `key`.
-    pub const fn of(draw: Draw, key: u64) -> Self {
-        Self { index: draw.index as usize, key, weight: draw.weight }
+    /// What `epoch` drew, its own randomness drawn from `key`.
+    pub const fn of(draw: Draw, epoch: usize, key: u64) -> Self {
+        Self { index: draw.index as usize, key, epoch, weight: draw.weight }
     }
 
     /// Sample `index` without randomness: with key 0 and weight 1.
