@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::params::{Layout, matches};
+use super::unit_weights::UnitWeights;
+use crate::params::Layout;
 use crate::{Error, Real, Result};
 
 /// A penalty λ Σ √n ‖w‖₂, summed over units, where w are the n weights by which a unit is read: by units of the layer above,
@@ -64,48 +65,21 @@ impl GroupLasso {
             let fault = format!("found {}, expected a number of at least 0", self.lambda);
             return Err(Error::config("lambda", fault));
         }
-        let units = layout.units();
-        let may = || units.groups().iter().filter(|group| !group.fixed);
-        for pattern in &self.patterns {
-            if !may().any(|group| matches(pattern, &group.name)) {
-                let names: Vec<_> = may().map(|group| &*group.name).collect();
-                let fault = format!("found no units for `{pattern}`, expected one of {}", names.join(", "));
-                return Err(Error::config("group_lasso", fault));
-            }
-        }
-        let chosen = |name: &str| self.patterns.is_empty() || self.patterns.iter().any(|p| matches(p, name));
-        let mut weights = vec![Vec::new(); units.len()];
-        for tensor in layout.tensors() {
-            units.visit_weights(tensor, |i, _, read| {
-                if !frozen.iter().any(|range| range.contains(&i)) {
-                    weights[read].push(i);
-                }
-            });
-        }
-        let mut groups = LassoGroups { lambda: self.lambda, weights: Vec::new(), ends: Vec::new() };
-        for unit in may().filter(|group| chosen(&group.name)).flat_map(|group| group.units.clone()) {
-            groups.weights.append(&mut weights[unit]);
-            groups.ends.push(groups.weights.len());
-        }
-        Ok(groups)
+        let units = UnitWeights::of(layout, &self.patterns, frozen, "group_lasso")?;
+        Ok(LassoGroups { lambda: self.lambda, units })
     }
 }
 
-/// The weights by which units are read, unit after unit.
+/// The units that are penalised.
 pub(super) struct LassoGroups {
     lambda: f64,
-    weights: Vec<usize>,
-    /// Where the weights of each unit end.
-    ends: Vec<usize>,
+    units: UnitWeights,
 }
 
 impl LassoGroups {
     /// The proximal step, at learning rate `lr`.
     pub(super) fn shrink<R: Real>(&self, lr: f64, params: &mut [R]) {
-        let mut start = 0;
-        for &end in &self.ends {
-            let weights = &self.weights[start..end];
-            start = end;
+        for weights in self.units.units() {
             let square = |&i: &usize| params[i].to_f64() * params[i].to_f64();
             let norm = weights.iter().map(square).sum::<f64>().sqrt();
             let threshold = lr * self.lambda * (weights.len() as f64).sqrt();
@@ -120,15 +94,6 @@ impl LassoGroups {
 
     /// The groups of a smaller model: for each of its parameters, `from` has the index in the larger one.
     pub(super) fn take(&mut self, from: &[usize]) {
-        let (mut weights, mut ends, mut start) = (Vec::new(), Vec::new(), 0);
-        for &end in &self.ends {
-            // Both are ascending within a unit.
-            weights.extend(self.weights[start..end].iter().filter_map(|i| from.binary_search(i).ok()));
-            if weights.len() > ends.last().copied().unwrap_or(0) {
-                ends.push(weights.len());
-            }
-            start = end;
-        }
-        (self.weights, self.ends) = (weights, ends);
+        self.units.take(from);
     }
 }

@@ -7,7 +7,8 @@
 //!   [`RecordDynamics`] records what the model made of each sample in each epoch: from these [`Dynamics`] come the hardest
 //!   samples, those of wrong classes, and scores by which fewer samples are chosen.
 //! - A [`History`] has the scores of all epochs.
-//! - A [`Stepper`] runs single steps, for custom loops; [`AllReduce`] distributes a run over several processes.
+//! - A [`Stepper`] runs single steps, for custom loops, in which [`L0Gates`] may take part; [`AllReduce`] distributes a run over
+//!   several processes.
 //!
 //! # How training runs
 //!
@@ -140,6 +141,7 @@ mod history;
 mod hits;
 mod importance;
 mod json_float;
+mod l0_gates;
 mod log;
 mod monitor;
 mod outcome;
@@ -158,6 +160,7 @@ mod stepper;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;
 mod trainer;
+mod unit_weights;
 
 pub use all_reduce::AllReduce;
 pub use callback::{Callback, CallbackState, EpochEnd, Flow, Progress};
@@ -170,6 +173,7 @@ pub use group::Group;
 pub use group_lasso::GroupLasso;
 pub use history::{Epoch, History, Score};
 pub use hits::Hits;
+pub use l0_gates::{Gates, L0Gates};
 pub use log::{CsvLog, JsonLog};
 pub use monitor::Monitor;
 pub use outcome::{Drawn, Outcome};
