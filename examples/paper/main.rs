@@ -41,8 +41,8 @@ use study::{Outcome, Run};
 /// Run the paper's experiments again, and write a page with its figures and ours.
 #[derive(Parser)]
 struct Args {
-    /// Sections, by the names that this lists when it finds another [default: all but `choices` and `cuts`, which take
-    /// hours; with --quick, all]
+    /// Sections, by the names that this lists when it finds another [default: all but `choices`, `cuts` and `batches`,
+    /// which take hours; with --quick, all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// A fifth of the patterns, half the epochs, fewer repeats: a look at the page, not a reproduction

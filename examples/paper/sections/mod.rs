@@ -1,5 +1,6 @@
 //! What the paper reports, as lists of runs: each section's tables, their rows, and the paper's figures beside them.
 
+mod batches;
 mod choices;
 mod finals;
 mod pruning;
@@ -169,6 +170,7 @@ impl Plan {
             self.selection(),
             self.choices(),
             self.cuts(),
+            self.batches(),
             self.weights(),
             self.thresholds(),
             self.control(),
@@ -283,9 +285,19 @@ mod tests {
     #[test]
     fn tuning_never_sees_the_test_images() {
         for section in FULL.sections() {
-            let tuning =
-                ["normalisation", "losses", "rate", "fig2", "fig3", "layers", "fig5", "tuning", "cuts"]
-                    .contains(&section.name);
+            let tuning = [
+                "normalisation",
+                "losses",
+                "rate",
+                "fig2",
+                "fig3",
+                "layers",
+                "fig5",
+                "tuning",
+                "cuts",
+                "batches",
+            ]
+            .contains(&section.name);
             assert!(section.runs().count() > 0);
             assert!(section.runs().all(|run| run.test != tuning), "{}", section.name);
             assert!(section.runs().all(|run| run.test || run.patterns.valid == 12_000), "{}", section.name);
