@@ -171,6 +171,8 @@ fn distinct(sections: &[Section]) -> Vec<Run> {
 mod tests {
     use std::fs;
 
+    use bptt::plot::html;
+
     use super::*;
 
     /// All sections, at a size that takes a moment.
