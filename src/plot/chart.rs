@@ -241,7 +241,7 @@ impl Chart {
 
     fn axes<'a, 'b>(&self, area: &'a Area<'b>, top: i32, x: Axis, y: Axis) -> Drawn<Plot<'a, 'b>> {
         // Longer labels than 100.0 push the name of the axis aside.
-        let room = 58 + 7 * y.longest_label().saturating_sub(5) as i32;
+        let room = 58 + 16 * y.longest_label().saturating_sub(5) as i32;
         let mut plot = ChartBuilder::on(area)
             .margin_top(top)
             .margin_right(18)
