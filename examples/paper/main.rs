@@ -26,6 +26,7 @@ mod recipe;
 mod report;
 mod sections;
 mod study;
+mod summary;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};

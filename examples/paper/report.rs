@@ -24,9 +24,9 @@ pub struct Report<'a> {
 }
 
 /// What a row's runs brought.
-struct Ours {
+pub struct Ours {
     /// In percent.
-    accuracy: Summary,
+    pub accuracy: Summary,
     /// An epoch of the first training.
     seconds: Summary,
     /// The choice of patterns and the first training together.
@@ -39,7 +39,7 @@ impl Report<'_> {
     }
 
     /// `None` if a run failed, or there are none.
-    fn ours(&self, row: &Row) -> Option<Ours> {
+    pub fn ours(&self, row: &Row) -> Option<Ours> {
         let outcomes: Vec<&Outcome> = row.runs.iter().map(|run| self.outcome(run)).collect::<Option<_>>()?;
         let values: Vec<f64> =
             outcomes.iter().map(|outcome| row.metric.of(outcome)).collect::<Option<_>>()?;
@@ -65,9 +65,10 @@ impl Report<'_> {
         } else {
             String::new()
         };
+        let summary = self.summary()?;
         let title = "An LSTM on Fashion-MNIST: the paper's figures and ours";
         let page = format!(
-            "<header>\n{}{quick}{}\
+            "<header>\n{}{quick}{summary}{}\
              <nav aria-label=\"Sections\">\n<ul>\n{links}</ul>\n</nav>\n</header>\n<main>\n{sections}</main>\n\
              <footer>\n{}</footer>\n",
             element("h1", title),
@@ -216,7 +217,7 @@ impl Report<'_> {
         all
     }
 
-    fn figure(&self, section: &Section, of: &Figure) -> Result<String, Box<dyn Error>> {
+    pub fn figure(&self, section: &Section, of: &Figure) -> Result<String, Box<dyn Error>> {
         if let Some(plot) = self.plot(section, of) {
             return chart(&plot);
         }
@@ -388,11 +389,11 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn number(value: Option<f64>) -> String {
+pub fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| format!("{value:.2}"))
 }
 
-fn mean_sd(summary: &Summary) -> String {
+pub fn mean_sd(summary: &Summary) -> String {
     match summary.values.len() {
         1 => format!("{:.2}", summary.mean),
         _ => format!("{:.2} ± {:.2}", summary.mean, summary.sd),
