@@ -137,6 +137,19 @@ pub trait DatasetExt: Dataset {
         split::k_fold_groups(groups, k, seed)?.into_iter().map(|parts| subsets(self, parts)).collect()
     }
 
+    /// Splits the samples into `k` folds of whole groups, with the classes spread over the folds as evenly as the groups allow:
+    /// `groups` has a number for each sample. Each fold is the validation part once. The number of samples of a fold matters
+    /// less: it decides between folds that are equal otherwise.
+    ///
+    /// # Errors
+    /// As for [`k_fold_groups`](Self::k_fold_groups); [`Error::Mismatch`] if samples do not have one class each.
+    #[doc(alias = "StratifiedGroupKFold")]
+    fn k_fold_stratified_groups(&self, groups: &[u64], k: usize, seed: u64) -> Result<Vec<Split<'_, Self>>> {
+        check_groups(self, groups)?;
+        let folds = split::k_fold_stratified_groups(&classes_to_stratify_by(self)?, groups, k, seed)?;
+        folds.into_iter().map(|parts| subsets(self, parts)).collect()
+    }
+
     /// The samples that `rule` chooses: [`RandomSubset`](crate::data::RandomSubset) or a custom [`SelectionRule`].
     ///
     /// # Errors

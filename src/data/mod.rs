@@ -99,7 +99,7 @@ pub use ext::DatasetExt;
 pub use fashion_mnist::FashionMnist;
 pub use idx::{IdxElem, read_idx, read_idx_bytes};
 pub use images::Images;
-pub use pad::{pad, pad_classes};
+pub use pad::{drop_masked, pad, pad_classes};
 pub use sampler::{
     Balanced, Draw, HardestShare, InfoBatch, Population, RandomShare, Sampler, SequentialStreams, Shuffled,
     WeightedRandom,

@@ -1,6 +1,6 @@
 //! Sequences of different lengths as one array.
 
-use ndarray::{Array2, Array3, ArrayBase, ArrayView2, Axis, Data, Ix2, Slice};
+use ndarray::{Array2, Array3, ArrayBase, ArrayView2, Axis, Data, Ix2, Ix3, Slice};
 
 use crate::{Error, Real, Result, memory};
 
@@ -77,12 +77,60 @@ pub fn pad_classes(sequences: impl IntoIterator<Item = impl AsRef<[i64]>>) -> Ar
     y
 }
 
+/// Leaves out steps that do not count, in gaps or before a sequence begins: `[n, T, F]` with the steps of each sample that
+/// `counts`, `[n, T]`, marks with `true`, moved together, and how many they are, for
+/// [`Arrays::lengths`](super::Arrays::lengths).
+///
+/// A recurrent layer thereby carries its state over a gap unchanged, as Keras's do for the steps of a `Masking` layer, and a
+/// bidirectional one begins behind the gap. Targets of steps are moved in the same way.
+///
+/// # Errors
+/// [`Error::Mismatch`] if the shapes differ, or no step of a sample counts.
+///
+/// # Examples
+/// ```
+/// use bptt::data::drop_masked;
+/// use ndarray::array;
+///
+/// let x = array![[[0.0], [0.3], [0.4]], [[0.1], [f32::NAN], [0.2]]];
+/// let (x, lengths) = drop_masked(&x, array![[false, true, true], [true, false, true]].view())?;
+/// assert_eq!((x, lengths), (array![[[0.3], [0.4]], [[0.1], [0.2]]], vec![2, 2]));
+/// # Ok::<(), bptt::Error>(())
+/// ```
+#[doc(alias = "Masking")]
+pub fn drop_masked<R, S>(
+    x: &ArrayBase<S, Ix3>,
+    counts: ArrayView2<'_, bool>,
+) -> Result<(Array3<R>, Vec<usize>)>
+where
+    R: Real,
+    S: Data<Elem = R>,
+{
+    let (n, steps, _) = x.dim();
+    if counts.dim() != (n, steps) {
+        let expected = format!("[{n}, {steps}], the samples and steps");
+        return Err(Error::mismatch("mask", format!("{:?}", counts.shape()), expected));
+    }
+    let mut samples = Vec::with_capacity(n);
+    for (i, (sample, counts)) in x.outer_iter().zip(counts.outer_iter()).enumerate() {
+        let kept: Vec<usize> = (0..steps).filter(|&t| counts[t]).collect();
+        if kept.is_empty() {
+            let what = format!("mask of sample {i}");
+            return Err(Error::mismatch(what, "no step that counts", "at least one"));
+        }
+        samples.push(sample.select(Axis(0), &kept));
+    }
+    pad(&samples)
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::array;
 
     use super::*;
     use crate::data::{Arrays, Dataset, Sample, TargetShape};
+    use crate::nn::{Linear, Lstm};
+    use crate::{Model, Shape};
 
     #[test]
     fn the_rest_is_zero() {
@@ -109,6 +157,36 @@ mod tests {
         assert_eq!((data.len(), data.target_shape()), (2, TargetShape::None));
         assert_eq!(data.length(Sample::plain(1)), Some(1));
         assert!(Arrays::unlabelled(array![[[f32::NAN]]]).is_err());
+    }
+
+    /// A stream that is not pushed at a masked step keeps its state.
+    #[test]
+    fn states_are_carried_over_gaps() {
+        let model: Model<f64> = Model::builder(Shape::new(5, 2))
+            .layer("lstm", Lstm::new(3).last())
+            .layer("linear", Linear::new(2))
+            .build(1)
+            .unwrap();
+        let x = Array3::from_shape_fn((3, 5, 2), |(i, t, f)| ((7 * i + 3 * t + f) as f64).sin());
+        let counts = Array2::from_shape_fn((3, 5), |(i, t)| (t + i) % 3 != 0 || t == 4);
+        let (packed, lengths) = drop_masked(&x, counts.view()).unwrap();
+        assert_eq!(lengths, [3, 3, 4]);
+        let y = model.predict(&Arrays::unlabelled(packed).unwrap().lengths(lengths).unwrap()).unwrap();
+        for i in 0..3 {
+            let mut stream = model.session().unwrap();
+            let mut last = Vec::new();
+            for t in (0..5).filter(|&t| counts[[i, t]]) {
+                last = stream.push(&x.index_axis(Axis(0), i).row(t).to_vec()).to_vec();
+            }
+            assert_eq!(y.index_axis(Axis(0), i).row(0).to_vec(), last);
+        }
+        let fault = |counts: Array2<bool>| drop_masked(&x, counts.view()).unwrap_err().to_string();
+        assert_eq!(
+            fault(Array2::from_elem((3, 4), true)),
+            "mask: found [3, 4], expected [3, 5], the samples and steps"
+        );
+        let second = Array2::from_shape_fn((3, 5), |(i, _)| i != 1);
+        assert_eq!(fault(second), "mask of sample 1: found no step that counts, expected at least one");
     }
 
     #[test]

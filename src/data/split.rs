@@ -17,6 +17,7 @@ const K_FOLD: u64 = u64::from_be_bytes(*b"k-fold\0\0");
 const K_FOLD_STRATIFIED: u64 = u64::from_be_bytes(*b"k-strat\0");
 const HOLD_OUT_GROUPS: u64 = u64::from_be_bytes(*b"hold-grp");
 const K_FOLD_GROUPS: u64 = u64::from_be_bytes(*b"fold-grp");
+const K_FOLD_STRATIFIED_GROUPS: u64 = u64::from_be_bytes(*b"strt-grp");
 
 /// `n_valid` of `n` samples at random, and the others.
 pub(super) fn hold_out(n: usize, n_valid: usize, seed: u64) -> Result<Parts> {
@@ -95,12 +96,7 @@ pub(super) fn hold_out_groups(groups: &[u64], n_valid: usize, seed: u64) -> Resu
 /// Each of `k` parts of whole groups in turn, and the others: from the largest group to the smallest, each goes to the part
 /// that has the fewest samples so far, as by scikit-learn's `GroupKFold`.
 pub(super) fn k_fold_groups(groups: &[u64], k: usize, seed: u64) -> Result<Vec<Parts>> {
-    check_k(groups.len(), k)?;
-    let mut by_size = shuffled_groups(groups, rng::key(&[seed, K_FOLD_GROUPS]));
-    if by_size.len() < k {
-        let fault = format!("found {k} folds, expected at most {}, the number of groups", by_size.len());
-        return Err(Error::config("k", fault));
-    }
+    let mut by_size = groups_to_deal(groups, k, rng::key(&[seed, K_FOLD_GROUPS]))?;
     // The sort is stable: the seed orders groups of one size.
     by_size.sort_by_key(|(_, samples)| std::cmp::Reverse(samples.len()));
     let mut folds = vec![Vec::new(); k];
@@ -110,6 +106,62 @@ pub(super) fn k_fold_groups(groups: &[u64], k: usize, seed: u64) -> Result<Vec<P
         }
     }
     Ok(folds.into_iter().map(|valid| with_rest(valid, groups.len())).collect())
+}
+
+/// Each of `k` parts of whole groups in turn, and the others, with classes spread over the parts as evenly as groups allow: from
+/// the group with the most uneven classes to the one with the most even ones, each goes to the part where it leaves the shares
+/// of classes most alike, as by scikit-learn's `StratifiedGroupKFold`.
+pub(super) fn k_fold_stratified_groups(
+    classes: &[i64],
+    groups: &[u64],
+    k: usize,
+    seed: u64,
+) -> Result<Vec<Parts>> {
+    let all = members(classes);
+    let place = |sample: u32| all.partition_point(|(class, _)| *class < classes[sample as usize]);
+    let mut dealt: Vec<(f64, Vec<f64>, Vec<u32>)> = Vec::new();
+    for (_, samples) in groups_to_deal(groups, k, rng::key(&[seed, K_FOLD_STRATIFIED_GROUPS]))? {
+        let mut counts = vec![0.0; all.len()];
+        samples.iter().for_each(|&sample| counts[place(sample)] += 1.0);
+        dealt.push((sd(&counts), counts, samples));
+    }
+    dealt.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut folds = vec![(vec![0.0; all.len()], Vec::new()); k];
+    for (_, counts, samples) in dealt {
+        let unevenness = |fold: usize| {
+            let of_class = |(class, (_, all)): (usize, &(i64, Vec<u32>))| {
+                let count = |i: usize| folds[i].0[class] + if i == fold { counts[class] } else { 0.0 };
+                sd(&(0..k).map(|i| count(i) / all.len() as f64).collect::<Vec<_>>())
+            };
+            all.iter().enumerate().map(of_class).sum::<f64>()
+        };
+        // Sums of the same numbers in other orders should count as equal.
+        let order = |fold: usize| ((unevenness(fold) * 1e9).round() as u64, folds[fold].1.len());
+        if let Some(best) = (0..k).min_by_key(|&fold| order(fold)) {
+            let (own, all) = &mut folds[best];
+            own.iter_mut().zip(&counts).for_each(|(own, count)| *own += count);
+            all.extend(samples);
+        }
+    }
+    Ok(folds.into_iter().map(|(_, valid)| with_rest(valid, groups.len())).collect())
+}
+
+/// The standard deviation, by the number of values.
+fn sd(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt()
+}
+
+/// Groups to be dealt out to `k` folds, at least as many, in an order that `key` gives.
+fn groups_to_deal(groups: &[u64], k: usize, key: u64) -> Result<Vec<(u64, Vec<u32>)>> {
+    check_k(groups.len(), k)?;
+    let dealt = shuffled_groups(groups, key);
+    if dealt.len() < k {
+        let fault = format!("found {k} folds, expected at most {}, the number of groups", dealt.len());
+        return Err(Error::config("k", fault));
+    }
+    Ok(dealt)
 }
 
 /// Those of `n` samples that are not in `valid`, and these.
@@ -284,6 +336,46 @@ mod tests {
         assert_eq!(fault, "`k`: found 8 folds, expected at most 7, the number of groups");
         let fault = hold_out_groups(&[3, 3, 5, 5], 1, 1).unwrap_err().to_string();
         assert_eq!(fault, "groups: found only groups of more samples, expected one of at most 1, `n_valid`");
+    }
+
+    /// 30 groups of 4 to 8 samples, each mostly of one class; a third of the samples are of class 1.
+    #[test]
+    fn groups_are_stratified() {
+        let (mut groups, mut classes) = (Vec::new(), Vec::new());
+        for group in 0..30 {
+            for i in 0..4 + group % 5 {
+                groups.push(group);
+                // One sample of the other class in every second group.
+                classes.push(i64::from((group % 3 == 0) != (i == 0 && group % 2 == 0)));
+            }
+        }
+        let n = groups.len();
+        let share = |part: &[u32]| {
+            part.iter().filter(|&&i| classes[i as usize] == 1).count() as f64 / part.len() as f64
+        };
+        let all = share(&(0..n as u32).collect::<Vec<_>>());
+        for seed in 0..20 {
+            let folds = k_fold_stratified_groups(&classes, &groups, 5, seed).unwrap();
+            let mut held_out: Vec<u32> = folds.iter().flat_map(|(_, valid)| valid).copied().collect();
+            held_out.sort_unstable();
+            assert!(held_out.into_iter().eq(0..n as u32));
+            for (train, valid) in &folds {
+                let of = |part: &[u32]| part.iter().map(|&i| groups[i as usize]).collect::<BTreeSet<_>>();
+                assert!(of(train).is_disjoint(&of(valid)));
+                assert!((share(valid) - all).abs() < 0.1, "{} of {all}", share(valid));
+                assert!(valid.len().abs_diff(n / 5) < 8, "{} of {n}", valid.len());
+            }
+        }
+        let folds = |seed| k_fold_stratified_groups(&classes, &groups, 5, seed).unwrap();
+        assert!(folds(1) == folds(1) && folds(1) != folds(2));
+        // Without classes, groups of one kind end up together.
+        let worst =
+            |folds: Vec<Parts>| folds.iter().map(|(_, valid)| (share(valid) - all).abs()).fold(0.0, f64::max);
+        let plain: f64 = (0..20).map(|seed| worst(k_fold_groups(&groups, 5, seed).unwrap())).sum();
+        let stratified: f64 = (0..20).map(|seed| worst(folds(seed))).sum();
+        assert!(3.0 * stratified < plain, "{stratified} and {plain}");
+        let fault = k_fold_stratified_groups(&[0; 4], &[1, 1, 2, 2], 3, 1).unwrap_err().to_string();
+        assert_eq!(fault, "`k`: found 3 folds, expected at most 2, the number of groups");
     }
 
     /// One sample in twenty is of class 1: five folds have one each, and a sixth would have none.
