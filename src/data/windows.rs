@@ -57,6 +57,8 @@ pub struct Windows<R = f32> {
     stride: usize,
     inputs: Vec<usize>,
     targets: Vec<usize>,
+    /// For each column, whether its values are differences from the last row of a window.
+    relative: Vec<bool>,
     /// The rows among which all targets lie; it begins at `steps` or later.
     rows: Range<usize>,
 }
@@ -90,6 +92,7 @@ impl<R: Real> Windows<R> {
             stride: 1,
             inputs: (0..columns).collect(),
             targets: (0..columns).collect(),
+            relative: vec![false; columns],
             rows: steps..rows,
         })
     }
@@ -109,6 +112,30 @@ impl<R: Real> Windows<R> {
     /// [`Error::Mismatch`] if there are none, or one is not in the series.
     pub fn targets(mut self, columns: impl Into<Vec<usize>>) -> Result<Self> {
         self.targets = self.checked("targets", columns.into())?;
+        Ok(self)
+    }
+
+    /// Makes the values of these columns, as inputs and as targets, differences from the last row of each window, for series
+    /// that drift: a model cannot extrapolate to values that it has never seen, but changes come again. A prediction is then a
+    /// difference from the last known row, too.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if there are none, or one is not in the series.
+    ///
+    /// # Examples
+    /// ```
+    /// use bptt::data::{Dataset, Sample, Windows};
+    /// use ndarray::array;
+    ///
+    /// let windows = Windows::new(array![[340.0], [341.0], [343.0], [346.0]], 2, 1)?.relative([0])?;
+    /// let (mut x, mut y) = ([0.0; 2], [0.0]);
+    /// windows.read(Sample::plain(1), &mut x);
+    /// windows.values(Sample::plain(1), &mut y);
+    /// assert_eq!((x, y), ([-2.0, 0.0], [3.0]));
+    /// # Ok::<(), bptt::Error>(())
+    /// ```
+    pub fn relative(mut self, columns: impl Into<Vec<usize>>) -> Result<Self> {
+        self.checked("relative", columns.into())?.into_iter().for_each(|column| self.relative[column] = true);
         Ok(self)
     }
 
@@ -167,16 +194,19 @@ impl<R: Real> Windows<R> {
     pub fn latest(&self) -> Array3<R> {
         let rows = self.series.len() / self.columns;
         let mut x = Array3::from_elem((1, self.steps, self.inputs.len()), R::ZERO);
-        x.iter_mut()
-            .zip(self.values_of(rows - self.steps..rows, &self.inputs))
-            .for_each(|(x, value)| *x = value);
+        let window = self.values_of(rows - self.steps..rows, &self.inputs, rows);
+        x.iter_mut().zip(window).for_each(|(x, value)| *x = value);
         x
     }
 
-    /// The values of some rows and columns, row by row.
-    fn values_of(&self, rows: Range<usize>, columns: &[usize]) -> impl Iterator<Item = R> {
-        let rows = self.series[rows.start * self.columns..rows.end * self.columns].chunks_exact(self.columns);
-        rows.flat_map(move |row| columns.iter().map(|&column| row[column]))
+    /// The values of some rows and columns, row by row, where a window ends before row `time`.
+    fn values_of(&self, rows: Range<usize>, columns: &[usize], time: usize) -> impl Iterator<Item = R> {
+        let row = |t: usize| &self.series[t * self.columns..][..self.columns];
+        let last = row(time - 1);
+        let value = move |of: &[R], column: usize| {
+            if self.relative[column] { of[column] - last[column] } else { of[column] }
+        };
+        rows.flat_map(move |t| columns.iter().map(move |&column| value(row(t), column)))
     }
 }
 
@@ -200,15 +230,14 @@ impl<R: Real> Dataset for Windows<R> {
     fn read(&self, sample: Sample, x: &mut [R]) {
         assert_eq!(x.len(), self.shape().size(), "a sample of {}", self.shape());
         let time = self.time(sample.index);
-        x.iter_mut()
-            .zip(self.values_of(time - self.steps..time, &self.inputs))
-            .for_each(|(x, value)| *x = value);
+        let window = self.values_of(time - self.steps..time, &self.inputs, time);
+        x.iter_mut().zip(window).for_each(|(x, value)| *x = value);
     }
 
     fn values(&self, sample: Sample, values: &mut [R]) {
         assert_eq!(values.len(), self.horizon * self.targets.len(), "the values of a target");
         let time = self.time(sample.index);
-        let target = self.values_of(time..time + self.horizon, &self.targets);
+        let target = self.values_of(time..time + self.horizon, &self.targets, time);
         values.iter_mut().zip(target).for_each(|(y, value)| *y = value);
     }
 }
@@ -239,6 +268,19 @@ mod tests {
         // All columns by default.
         let all = Windows::new(series(9), 3, 2).unwrap();
         assert_eq!((all.shape(), all.target_values().unwrap().dim()), (Shape::new(3, 3), (5, 1, 6)));
+    }
+
+    #[test]
+    fn chosen_columns_are_differences() {
+        let windows = Windows::new(series(9), 3, 2).unwrap().inputs([2, 0]).unwrap().targets([1]).unwrap();
+        let windows = windows.relative([0, 1]).unwrap();
+        let (mut x, mut y) = ([0.0; 6], [0.0; 2]);
+        windows.read(Sample::plain(1), &mut x);
+        windows.values(Sample::plain(1), &mut y);
+        assert_eq!((x, y), ([100.0, -2.0, 200.0, -1.0, 300.0, 0.0], [10.0, 20.0]));
+        assert_eq!(windows.latest(), array![[[600.0, -2.0], [700.0, -1.0], [800.0, 0.0]]]);
+        let fault = windows.relative([3]).unwrap_err().to_string();
+        assert_eq!(fault, "relative: found column 3, expected less than 3, the number of columns");
     }
 
     /// For every size: no target is on both sides, all that fit are on one, and windows are `stride` apart.
