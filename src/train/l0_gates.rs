@@ -360,9 +360,9 @@ mod tests {
     fn faults_are_named() {
         let mut model = model();
         let config = |gates: L0Gates| gates.start(&model, 1).unwrap_err().to_string();
-        assert!(config(L0Gates::new(-1.0)).contains("lambda: found -1"));
-        assert!(config(L0Gates::new(1.0).lr(f64::NAN)).contains("lr: found NaN"));
-        assert!(config(L0Gates::new(1.0).open(1.0)).contains("open: found 1"));
+        assert!(config(L0Gates::new(-1.0)).contains("`lambda`: found -1"));
+        assert!(config(L0Gates::new(1.0).lr(f64::NAN)).contains("`lr`: found NaN"));
+        assert!(config(L0Gates::new(1.0).open(1.0)).contains("`open`: found 1"));
         assert!(config(L0Gates::new(1.0).only("gru.*")).contains("gru.*"));
         let mut gates = L0Gates::new(1.0).start(&model, 1).unwrap();
         let mut grads = Arena::zeros(model.params().layout().clone());
