@@ -13,12 +13,13 @@ const RULES: [(&str, f64); 3] = [("Rate unchanged", 0.0), ("Rate times √k", 0.
 impl Plan {
     pub(super) fn batches(&self) -> Section {
         let sizes: &[usize] = if self.quick { &[64, 512] } else { &[64, 256, 1024, 4096] };
+        let seeds = if self.quick { 1 } else { self.repeats };
         let table = |(name, power): (&str, f64)| {
             let rows = sizes.iter().map(|&batch_size| {
                 let lr = 0.001 * (batch_size as f64 / BASE as f64).powf(power);
                 let recipe = self.recipe(Recipe { one_cycle: true, batch_size, lr, ..Recipe::paper() });
                 let run = Run { recipe, ..self.base() };
-                row(batch_size, Metric::Valid, None, self.all(&run)).at(batch_size as u32)
+                row(batch_size, Metric::Valid, None, Self::seeds(seeds, &run)).at(batch_size as u32)
             });
             let caption = format!("{name}. Accuracy on the validation images");
             Table { caption, head: "batch size", rows: rows.collect() }
