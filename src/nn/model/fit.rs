@@ -26,6 +26,9 @@ impl<R: Real> Model<R> {
     /// # Ok::<(), bptt::Error>(())
     /// ```
     pub fn output_shape_for(&self, t: usize) -> Result<Shape> {
+        if t == self.input_shape().t {
+            return Ok(self.output_shape());
+        }
         let layers = self.sizes_for(t)?;
         Ok(layers.last().map_or(self.output_shape(), |(shape, _)| *shape))
     }
@@ -57,20 +60,22 @@ impl<R: Real> Model<R> {
         Ok(layers)
     }
 
+    /// The shape of the output for samples of a shape, or what to say of the fault behind the input that was expected.
+    fn fits(&self, samples: Shape) -> std::result::Result<Shape, String> {
+        if samples.f != self.input_shape().f {
+            return Err(String::new());
+        }
+        self.output_shape_for(samples.t).map_err(|fault| format!("; {fault}"))
+    }
+
     /// Checks that samples have as many features as the model's input, and a number of steps that its layers take;
     /// returns the shape of the output.
     pub(super) fn check_samples(&self, data: &dyn Dataset<Elem = R>) -> Result<Shape> {
-        let Shape { t, f } = data.shape();
-        let fault = match data.shape().f == self.input_shape().f {
-            true => match self.output_shape_for(t) {
-                Ok(shape) => return Ok(shape),
-                Err(fault) => format!("; {fault}"),
-            },
-            false => String::new(),
-        };
-        let Shape { t: steps, f: features } = self.input_shape();
-        let expected = format!("[_, {steps}, {features}]{fault}");
-        Err(Error::mismatch("samples", format!("[{}, {t}, {f}]", data.len()), expected))
+        self.fits(data.shape()).map_err(|fault| {
+            let (found, expected) = (data.shape(), self.input_shape());
+            let found = format!("[{}, {}, {}]", data.len(), found.t, found.f);
+            Error::mismatch("samples", found, format!("[_, {}, {}]{fault}", expected.t, expected.f))
+        })
     }
 
     /// Checks that a dataset has samples that fit the model, and that its targets do; returns the shape of the output.
@@ -78,16 +83,10 @@ impl<R: Real> Model<R> {
         if data.is_empty() {
             return Err(Error::mismatch(what, "a dataset without samples", "at least one"));
         }
-        let Shape { t, f } = data.shape();
-        let fits = if f == self.input_shape().f { Some(self.output_shape_for(t)) } else { None };
-        let output = match fits {
-            Some(Ok(output)) => output,
-            other => {
-                let fault = other.and_then(Result::err).map_or(String::new(), |fault| format!("; {fault}"));
-                let expected = format!("the model's input {}{fault}", self.input_shape());
-                return Err(Error::mismatch(what, format!("samples {}", data.shape()), expected));
-            }
-        };
+        let output = self.fits(data.shape()).map_err(|fault| {
+            let expected = format!("the model's input {}{fault}", self.input_shape());
+            Error::mismatch(what, format!("samples {}", data.shape()), expected)
+        })?;
         match data.target_shape() {
             TargetShape::Classes { t } if t != output.t || data.class_names().len() > output.f => {
                 let found = format!("{} classes at {t} steps", data.class_names().len());
