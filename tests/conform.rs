@@ -461,6 +461,55 @@ fn broken_losses_are_found() -> Result<()> {
     Ok(())
 }
 
+/// A logistic loss of targets that are 0 or 1 and nothing else, whose gradient is wrong where the target is `wrong`.
+#[derive(Debug)]
+struct Binary {
+    wrong: Option<f64>,
+}
+
+impl<R: Real> Loss<R> for Binary {
+    fn check(&self, _: Shape, _: TargetShape) -> Result<()> {
+        Ok(())
+    }
+
+    fn threshold(&self) -> Option<f64> {
+        Some(0.0)
+    }
+
+    fn tile(&self, tile: Tile<'_, R>) {
+        let (y, targets, counts) = (tile.y, tile.targets.values(), tile.counted());
+        for (i, dy) in tile.dy.data.iter_mut().enumerate() {
+            let (t, lane, target) = (i / (y.shape.f * y.lanes), i % y.lanes, targets.data[i].to_f64());
+            *dy = R::ZERO;
+            if !counts(t, lane) || target.is_nan() {
+                continue;
+            }
+            assert!(target == 0.0 || target == 1.0, "found a target of {target}");
+            let sign = 2.0 * target - 1.0;
+            let z = sign * y.data[i].to_f64();
+            let rest = (-z.abs()).exp();
+            let wrong = if z > 0.0 { rest / (1.0 + rest) } else { 1.0 / (1.0 + rest) };
+            tile.tallies[lane].loss += (-z).max(0.0) + rest.ln_1p();
+            tile.tallies[lane].weight += 1.0;
+            let factor = if self.wrong == Some(target) { 2.0 } else { 1.0 };
+            *dy = R::from_f64(-sign * wrong * factor);
+        }
+    }
+}
+
+/// Real targets would leave half of such a loss unchecked, or none of it valid.
+#[test]
+fn targets_of_a_loss_with_a_threshold_are_0_and_1() -> Result<()> {
+    let output = Shape::new(3, 2);
+    let check = |wrong| Conform::default().loss(&Binary { wrong }, output, TargetShape::Values(output));
+    check(None)?;
+    for target in [0.0, 1.0] {
+        let message = check(Some(target)).unwrap_err().to_string();
+        assert!(message.contains(": gradients: "), "{message}");
+    }
+    Ok(())
+}
+
 #[test]
 fn optimizers() -> Result<()> {
     let all: [Box<dyn Optimizer<f64>>; 7] = [

@@ -530,6 +530,7 @@ fn settings_survive_json() {
     survives(Huber::default().delta(0.5), r#"{"delta":0.5}"#);
     survives(SmoothL1::default().beta(0.5), r#"{"beta":0.5}"#);
     survives(BceWithLogits::default().pos_weight([3.0]), r#"{"pos_weight":[3.0]}"#);
+    survives(BceWithLogits::default().threshold(0.75), r#"{"pos_weight":[],"threshold":0.75}"#);
 }
 
 #[test]

@@ -309,6 +309,7 @@ fn every_builder_names_the_bad_field() {
         ("delta", "0", values(Huber::default().delta(0.0))),
         ("beta", "-1", values(SmoothL1::default().beta(-1.0))),
         ("pos_weight", "-1", values(BceWithLogits::default().pos_weight([-1.0, 1.0]))),
+        ("threshold", "1", values(BceWithLogits::default().threshold(1.0))),
         ("batch_size", "0", trainer(|t| t.batch_size(0))),
         ("tile", "65", trainer(|t| t.tile(65))),
         ("threads", "0", trainer(|t| t.threads(0))),

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bptt::data::{Arrays, Batch, Batches, Dataset, DatasetExt, Draw, Normalize, Sample, TargetShape};
-use bptt::loss::{CrossEntropy, Mse};
+use bptt::loss::{BceWithLogits, CrossEntropy, Loss, Mse, WeightedMean};
 use bptt::nn::{Linear, Lstm, Pool, Rnn};
 use bptt::optim::{Adam, Optimizer, Sgd};
-use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, History, Progress};
+use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, History, Monitor, Progress};
 use bptt::{Error, Model, Real, Result, Shape, Trainer, rng};
 use ndarray::{Array1, Array2, Array3, s};
 use ndarray_rand::RandomExt;
@@ -459,5 +459,62 @@ fn classes_have_no_scale() -> Result<()> {
     let plain = builder().build(1)?;
     let same = builder().normalize_targets(Normalize::identity()).build(1)?;
     assert_eq!(same.to_bytes()?, plain.to_bytes()?);
+    Ok(())
+}
+
+/// A value for each step, 0 or 1, of sequences of different lengths, some of them without a target: counted by hand.
+#[test]
+fn values_that_are_0_or_1_have_an_accuracy() -> Result<()> {
+    let (n, steps) = (70, 6);
+    let x = Array3::from_shape_fn((n, steps, 2), |(i, t, f)| ((i * 7 + t * 5 + f) % 13) as f32 / 4.0 - 1.5);
+    let y = Array3::from_shape_fn((n, steps, 2), |(i, t, f)| match (i * 3 + t + f) % 7 {
+        0 => f32::NAN,
+        k => (k % 2) as f32,
+    });
+    let lens: Vec<usize> = (0..n).map(|i| 1 + i % steps).collect();
+    let data = Arrays::values(x.clone(), y.clone())?.lengths(lens.clone())?;
+    // The outputs are the inputs.
+    let mut model = Model::builder(data.shape()).layer("linear", Linear::new(2)).build(1)?;
+    model.params_mut().as_mut_slice().copy_from_slice(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(model.predict(&x)?, x);
+
+    let counts = |threshold: f32| {
+        let mut counts = [[0_u64; 2]; 2];
+        for (((i, t, _), &y), &x) in y.indexed_iter().zip(&x) {
+            if t < lens[i] && !y.is_nan() {
+                counts[usize::from(y > 0.5)][usize::from(x > threshold)] += 1;
+            }
+        }
+        counts
+    };
+    let share = |[[no, wrong], [missed, yes]]: [[u64; 2]; 2]| {
+        Some((no + yes) as f64 / (no + wrong + missed + yes) as f64)
+    };
+    // σ(0.8472978604) = 0.7.
+    let strict = WeightedMean::new(BceWithLogits::default().threshold(0.7));
+    let of_loss: [(&dyn Loss<f32>, f32); 2] = [(&BceWithLogits::default(), 0.0), (&strict, 0.847_297_9)];
+    for (loss, threshold) in of_loss {
+        let evaluation = model.evaluate_with(&data, loss)?;
+        assert_eq!(evaluation.accuracy(), share(counts(threshold)));
+        assert_eq!(evaluation.confusion().expect("a threshold").rows(), counts(threshold));
+    }
+    assert_ne!(counts(0.0), counts(0.847_297_9));
+
+    let fit = |threads: usize, monitor: Monitor| {
+        let trainer =
+            Trainer::new(BceWithLogits::default(), Sgd::new(0.0)).epochs(1).batch_size(32).threads(threads);
+        trainer.callback(EarlyStopping::new(5).monitor(monitor)).fit(&mut model.clone(), &data, Some(&data))
+    };
+    for threads in [1, 3] {
+        let epoch = fit(threads, Monitor::ValidAccuracy)?.epochs[0];
+        let expected = share(counts(0.0));
+        assert_eq!((epoch.train.accuracy, epoch.valid.unwrap().accuracy), (expected, expected));
+    }
+    // Other values have none.
+    assert!(model.evaluate_with(&data, &Mse)?.accuracy().is_none());
+    let mut trainer =
+        Trainer::new(Mse, Sgd::new(0.0)).callback(EarlyStopping::new(5).monitor(Monitor::TrainAccuracy));
+    let message = trainer.fit(&mut model, &data, None).unwrap_err().to_string();
+    assert!(message.contains("TrainAccuracy of targets that are not classes"), "{message}");
     Ok(())
 }

@@ -23,6 +23,11 @@ impl<R: Real> Loss<R> for Focal {
         Err(Error::mismatch("focal loss: targets", format!("{targets:?}"), format!("values {output}")))
     }
 
+    // So that a run shows an accuracy, and the check below draws targets that are 0 and 1.
+    fn threshold(&self) -> Option<f64> {
+        Some(0.0)
+    }
+
     fn tile(&self, tile: Tile<'_, R>) {
         let (y, target, counts) = (tile.y, tile.targets.values(), tile.counted());
         for (i, dy) in tile.dy.data.iter_mut().enumerate() {

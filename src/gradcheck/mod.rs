@@ -155,7 +155,8 @@ impl GradCheck {
         report
     }
 
-    /// Checks a loss on random outputs and targets.
+    /// Checks a loss on random outputs and targets. Targets that are values are in (−1, 1); of a loss with a
+    /// [threshold](Loss::threshold) they are 0 and 1, some of each.
     ///
     /// # Errors
     /// If the loss refuses these shapes.
@@ -172,7 +173,13 @@ impl GradCheck {
             }
             TargetShape::Labels { most } => (self.labels(loss, (most, lanes, output.f)), Vec::new(), output),
             TargetShape::None => (Vec::new(), Vec::new(), output),
-            TargetShape::Values(shape) => (Vec::new(), uniform(shape.size() * lanes, key(3)), shape),
+            TargetShape::Values(shape) => {
+                let binary = |value: f64| if value > 0.0 { 1.0 } else { 0.0 };
+                let values = uniform(shape.size() * lanes, key(3)).into_iter();
+                let values =
+                    values.map(|value| if loss.threshold().is_some() { binary(value) } else { value });
+                (Vec::new(), values.collect(), shape)
+            }
         };
         let mut scratch = vec![0.0; loss.scratch(output, targets)];
         let targets = match targets {

@@ -11,7 +11,9 @@ use crate::{Error, Result, Shape, math};
 /// loss = −w t ln σ(y) − (1 − t) ln σ(−y); dy = (1 − t) σ(y) − w t σ(−y), with a weight w for positive targets.
 /// −ln σ(±y) = max(∓y, 0) + ln(1 + e^−|y|), in which nothing overflows and nothing cancels.
 ///
-/// Targets are probabilities from 0 to 1, one per feature: classes that do not exclude each other.
+/// Targets are probabilities from 0 to 1, one per feature: classes that do not exclude each other. Runs and evaluations have
+/// an accuracy: the share of values for which σ(y) is above the [threshold](Self::threshold) exactly where the target is above
+/// 1/2.
 ///
 /// Summed over all values that have a target and divided by their number. A target that is NaN counts as missing:
 /// it adds neither loss nor gradient.
@@ -39,12 +41,21 @@ use crate::{Error, Result, Shape, math};
 #[serde(deny_unknown_fields)]
 pub struct BceWithLogits {
     pos_weight: Vec<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
 }
 
 impl BceWithLogits {
     /// w: the weight of positive targets, one for each feature or one for all; 1 by default.
     pub fn pos_weight(mut self, pos_weight: impl Into<Vec<f64>>) -> Self {
         self.pos_weight = pos_weight.into();
+        self
+    }
+
+    /// The probability, between 0 and 1, above which a value is predicted to be positive; 1/2 by default. Only the accuracy
+    /// depends on it.
+    pub fn threshold(mut self, probability: f64) -> Self {
+        self.threshold = Some(probability);
         self
     }
 }
@@ -58,7 +69,15 @@ impl Elementwise for BceWithLogits {
             let expected = format!("1 or {}, as the output {output} has features", output.f);
             return Err(Error::mismatch(format!("{}: pos_weight", Self::NAME), count, expected));
         }
+        if let Some(p) = self.threshold.filter(|p| !(*p > 0.0 && *p < 1.0)) {
+            let fault = format!("found {p}, expected a probability between 0 and 1");
+            return Err(Error::config("threshold", fault));
+        }
         check_weights("pos_weight", &self.pos_weight)
+    }
+
+    fn threshold(&self) -> Option<f64> {
+        Some(self.threshold.map_or(0.0, |p| math::ln(p / (1.0 - p))))
     }
 
     #[inline(always)]

@@ -16,6 +16,11 @@ pub(super) trait Elementwise {
         Ok(())
     }
 
+    /// See [`Loss::threshold`](super::Loss::threshold).
+    fn threshold(&self) -> Option<f64> {
+        None
+    }
+
     /// The loss and its slope with respect to `y`.
     fn at(&self, feature: usize, y: f64, target: f64) -> (f64, f64);
 }
@@ -71,6 +76,9 @@ macro_rules! elementwise {
             }
             fn describe(&self) -> crate::Description {
                 crate::Description::new(stringify!($loss), self)
+            }
+            fn threshold(&self) -> Option<f64> {
+                super::elementwise::Elementwise::threshold(self)
             }
             fn tile(&self, tile: super::Tile<'_, $t>) {
                 crate::kernels::simd::vectorized(

@@ -63,6 +63,7 @@
 //!   same in any batch.
 //! - Sums are in f64. Large outputs must stay finite: ±1000 should not overflow.
 //! - A loss of classes whose ignored class is not negative overrides [`Loss::counts`]; accuracies follow it.
+//! - A loss of targets that are 0 and 1 has a [`Loss::threshold`], by which there is an accuracy.
 //! - [`Loss::weighted_mean`] decides whether weights of samples enter the denominator; [`WeightedMean`] wraps any loss so
 //!   that they do.
 //!
@@ -302,6 +303,12 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
         class >= 0
     }
 
+    /// The output above which a value counts as positive, for losses whose targets are 0 and 1: then runs and evaluations have
+    /// an accuracy, over all values that have a target (positive above 1/2). By default there is none.
+    fn threshold(&self) -> Option<f64> {
+        None
+    }
+
     /// Whether the mean is weighted, Σ wᵢ lossᵢ / Σ wᵢ, where samples have weights; by default it is
     /// Σ wᵢ lossᵢ / Σ 1, as for PyTorch's losses with `reduction='none'`, weighted and averaged by hand. See
     /// [`WeightedMean`].
@@ -323,6 +330,15 @@ pub trait Loss<R: Real>: Debug + Send + Sync {
     /// # Panics
     /// If the targets are not accepted by [`check`](Self::check), or a class that counts is not one of the output's.
     fn tile(&self, tile: Tile<'_, R>);
+}
+
+/// Whether there is an accuracy of targets of this shape.
+pub(crate) fn has_accuracy<R: Real>(loss: Option<&dyn Loss<R>>, targets: TargetShape) -> bool {
+    match targets {
+        TargetShape::Classes { .. } => true,
+        TargetShape::Values(_) => loss.is_some_and(|loss| loss.threshold().is_some()),
+        TargetShape::Labels { .. } | TargetShape::None => false,
+    }
 }
 
 /// Computes a loss over a tile and its gradient, and applies the samples' weights to both; `tile.tallies` keep the loss of

@@ -45,6 +45,10 @@ impl<R: Real, L: Loss<R>> Loss<R> for WeightedMean<L> {
         self.loss.counts(class)
     }
 
+    fn threshold(&self) -> Option<f64> {
+        self.loss.threshold()
+    }
+
     fn weighted_mean(&self) -> bool {
         true
     }

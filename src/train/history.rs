@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, atomic_write};
 
-/// Mean loss, and accuracy where the targets are classes; `None` where nothing was counted.
+/// Mean loss, and accuracy where the targets are classes, or the loss has a [threshold](crate::loss::Loss::threshold); `None`
+/// where nothing was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The mean loss; `None` where no target counts. In JSON, a loss that is not finite is `null` too.
     pub loss: Option<f64>,
-    /// The share of classes predicted correctly, from 0 to 1; `None` where no target is a class that counts.
+    /// The share of targets predicted correctly, from 0 to 1; `None` where no target counts, or there is no accuracy.
     pub accuracy: Option<f64>,
 }
 

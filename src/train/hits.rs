@@ -2,7 +2,8 @@
 
 use std::ops::AddAssign;
 
-/// Targets that are classes, and how many of them were predicted correctly.
+/// Targets that are classes, or values of a loss with a [threshold](crate::loss::Loss::threshold), and how many of them were
+/// predicted correctly.
 ///
 /// # Examples
 /// ```

@@ -56,9 +56,10 @@ impl Monitor {
         }
     }
 
-    /// Checks that there is such a score: an accuracy needs targets that are classes.
-    pub(super) fn check(self, classes: bool) -> Result<()> {
-        if self.rises() && !classes {
+    /// Checks that there is such a score: an accuracy needs targets that are classes, or a loss with a
+    /// [threshold](crate::loss::Loss::threshold).
+    pub(super) fn check(self, accuracy: bool) -> Result<()> {
+        if self.rises() && !accuracy {
             let fault = format!("found {self:?} of targets that are not classes, expected a loss");
             return Err(Error::config("monitor", fault));
         }

@@ -48,9 +48,8 @@ pub(super) struct Position {
 
 impl Position {
     /// Loss and accuracy so far.
-    pub(super) fn score(&self, classes: bool) -> Score {
-        let accuracy = self.hits.accuracy().filter(|_| classes);
-        Score { loss: self.tally.mean(), accuracy }
+    pub(super) fn score(&self) -> Score {
+        Score { loss: self.tally.mean(), accuracy: self.hits.accuracy() }
     }
 }
 

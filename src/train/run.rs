@@ -228,7 +228,7 @@ impl<'a, R: Real> TrainingRun<'a, R> {
         }
         self.agree(self.stepper.check_parameters(model))?;
         self.standing.position.seconds = earlier;
-        Ok(self.standing.position.score(self.sets.train.target_shape().is_classes()))
+        Ok(self.standing.position.score())
     }
 
     /// Some consecutive steps, in the pool, while callbacks are called for them here.
@@ -338,7 +338,7 @@ impl<R: Real> Segment<'_, '_, R> {
             epochs: self.settings.epochs,
             step: step + 1,
             steps: self.batches.drawn(),
-            score: at.score(self.train.target_shape().is_classes()),
+            score: at.score(),
             lr: self.stepper.lr(),
         })
     }

@@ -9,7 +9,7 @@ use super::schedule::Schedule;
 use super::slot::SLOTS;
 use super::{AllReduce, Callback, Clip, GroupLasso};
 use crate::data::{Dataset, Sampler, TargetShape};
-use crate::loss::Loss;
+use crate::loss::{Loss, has_accuracy};
 use crate::optim::Optimizer;
 use crate::shape::MAX_LANES;
 use crate::{Error, Real, Result};
@@ -128,7 +128,7 @@ impl<R: Real> Settings<R> {
         }
         let scheduled = self.schedule.iter().filter_map(|schedule| schedule.monitor());
         let called = callbacks.iter().filter_map(|callback| callback.monitor());
-        let classes = train.target_shape().is_classes();
-        scheduled.chain(called).try_for_each(|monitor| monitor.check(classes))
+        let accuracy = has_accuracy(Some(&*self.loss), train.target_shape());
+        scheduled.chain(called).try_for_each(|monitor| monitor.check(accuracy))
     }
 }

@@ -31,7 +31,7 @@ use crate::{Arena, Error, Model, Real, Result, Shape};
 pub struct StepReport {
     /// The sum of losses, and the weight to divide it by.
     pub tally: Tally,
-    /// Targets that are classes, and those predicted correctly before the update.
+    /// Targets that have an accuracy, and those predicted correctly before the update.
     pub hits: Hits,
     /// ‖g‖₂ before clipping, of the parameters that are neither frozen nor pruned.
     pub grad_norm: f64,

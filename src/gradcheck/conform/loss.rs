@@ -121,7 +121,11 @@ impl LossSubject<'_> {
                 shape = own;
                 values = tile(own.size(), &|row, lane| match gone(lane) {
                     true => f64::NAN,
-                    false => (self.draw(2, sample(lane), row) + 1.0) / 2.0,
+                    false => {
+                        let value = (self.draw(2, sample(lane), row) + 1.0) / 2.0;
+                        // The targets of a loss with a threshold are 0 and 1.
+                        if self.loss.threshold().is_some() { value.round() } else { value }
+                    }
                 });
             }
         }

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array3, ArrayView2, Axis};
 use super::tiles::Tiles;
 use super::{Model, Workspace};
 use crate::data::{Dataset, Sample, TargetShape};
-use crate::loss::{Loss, Tally};
+use crate::loss::{Loss, Tally, has_accuracy};
 use crate::metrics::ConfusionMatrix;
 use crate::nn::Mode;
 use crate::{Error, Real, Result, memory, par, unoptimised};
@@ -24,13 +24,15 @@ impl Evaluation {
         self.tally.and_then(Tally::mean)
     }
 
-    /// The share of correct classes; `None` where the targets are not classes, or none counts: for values, use [`loss`](Self::loss), or
-    /// the [`metrics`](crate::metrics) on what [`Model::predict`] returns.
+    /// The share of correct classes, or of values on the right side of the loss's [threshold](Loss::threshold); `None` where
+    /// there is neither, or none counts: for other values, use [`loss`](Self::loss), or the [`metrics`](crate::metrics) on what
+    /// [`Model::predict`] returns.
     pub fn accuracy(&self) -> Option<f64> {
         self.confusion.as_ref().filter(|matrix| matrix.total() > 0).map(ConfusionMatrix::accuracy)
     }
 
-    /// True and predicted classes; `None` where the targets are not classes.
+    /// True and predicted classes; of values by a loss with a [threshold](Loss::threshold), 0 for negative ones and 1 for
+    /// positive ones. `None` where there is neither.
     pub fn confusion(&self) -> Option<&ConfusionMatrix> {
         self.confusion.as_ref()
     }
@@ -164,7 +166,7 @@ impl<R: Real> Model<R> {
 
     /// The mean of a loss on a dataset, on the scale of [standardised](crate::nn::ModelBuilder::normalize_targets) targets if
     /// the model has one, and the confusion matrix of the classes that count where the targets are
-    /// classes.
+    /// classes, or values of a loss with a [threshold](Loss::threshold).
     ///
     /// # Errors
     /// [`Error::Mismatch`] if the dataset does not fit the model or the loss, or an output is NaN.
@@ -206,7 +208,8 @@ impl<R: Real> Model<R> {
                 )?;
                 Some(ConfusionMatrix::new(classes).with_names(self.classes.iter().cloned())?)
             }
-            _ => None,
+            // Values are negative or positive, whatever the names of the outputs.
+            targets => has_accuracy(loss, targets).then(|| ConfusionMatrix::new(2)),
         };
         let mut work: Vec<_> = own
             .clone()

@@ -526,15 +526,20 @@ impl<R: Real> Workspace<R> {
         enlane(&mut self.dstates[layer], self.lanes, self.capacity, self.valid, state);
     }
 
-    /// Calls `f(sample, true class, predicted class)` for each target that is a class and counts. There is no
-    /// prediction where an output is NaN.
+    /// Calls `f(sample, true class, predicted class)` for each target that is a class and counts, and for each value where
+    /// the loss has a threshold, which makes it class 0 or 1. There is no prediction where an output is NaN.
     pub(crate) fn each_class(
         &self,
         loss: Option<&dyn Loss<R>>,
         mut f: impl FnMut(Sample, usize, Option<usize>),
     ) {
-        let TargetShape::Classes { t } = self.target_shape else { return };
         let y = self.output_seq();
+        if let (TargetShape::Values(_), Some(threshold)) =
+            (self.target_shape, loss.and_then(|loss| loss.threshold()))
+        {
+            return self.each_binary(threshold, f);
+        }
+        let TargetShape::Classes { t } = self.target_shape else { return };
         for t in 0..t {
             let row = y.step(t);
             for lane in 0..self.valid {
@@ -542,6 +547,23 @@ impl<R: Real> Workspace<R> {
                 if counts(loss, class) && self.has_step(t, lane) {
                     let predicted = argmax((0..y.shape.f).map(|j| row[j * y.lanes + lane]));
                     f(self.samples[lane], class as usize, predicted);
+                }
+            }
+        }
+    }
+
+    /// [`each_class`](Self::each_class) of values, 1 for those above the threshold.
+    fn each_binary(&self, threshold: f64, mut f: impl FnMut(Sample, usize, Option<usize>)) {
+        let y = self.output_seq();
+        for (row, (y_row, targets)) in
+            y.data.chunks_exact(y.lanes).zip(self.targets.chunks_exact(y.lanes)).enumerate()
+        {
+            let t = row / y.shape.f;
+            for lane in (0..self.valid).filter(|&lane| self.has_step(t, lane)) {
+                let (output, target) = (y_row[lane].to_f64(), targets[lane].to_f64());
+                if !target.is_nan() {
+                    let predicted = (!output.is_nan()).then(|| usize::from(output > threshold));
+                    f(self.samples[lane], usize::from(target > 0.5), predicted);
                 }
             }
         }
@@ -629,5 +651,29 @@ fn enlane<R: Real>(data: &mut [R], lanes: usize, capacity: usize, valid: usize, 
     data.fill(R::ZERO);
     for ((lane, i), &value) in from.indexed_iter() {
         data[i * lanes + lane] = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 32 bits are too few for a sample of 2²⁸ values in all lanes, 64 only for sizes that no machine has.
+    #[test]
+    fn buffers_that_cannot_be_addressed() {
+        let bytes = |input: Shape, sizes: Sizes, lanes: usize| {
+            workspace_bytes::<f32>(input, [(Shape::new(1, 5), sizes)].into_iter(), lanes, Mode::Train)
+        };
+        let (few, most) = (Shape::new(2, 3), usize::MAX);
+        let none = Sizes::default();
+        // The input three times, and the output with its gradient.
+        assert_eq!(bytes(few, none, 8), Some((3 * 6 + 2 * 5) * 8 * 4));
+        assert_eq!(bytes(Shape::new(most, 2), none, 1), None);
+        assert_eq!(bytes(Shape::new(most / 2, 1), none, 1), None);
+        assert_eq!(bytes(few, Sizes { cache: most, ..none }, 1), None);
+        assert_eq!(bytes(few, Sizes { state: most / 2, ..none }, 1), None);
+        assert_eq!(bytes(few, none, most / 64), None);
+        // Fewer than 2⁶⁴ bytes, and more than a slice may have.
+        assert_eq!(bytes(few, Sizes { cache: most / 6, ..none }, 1), None);
     }
 }
