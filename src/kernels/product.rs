@@ -54,10 +54,11 @@ pub enum Start {
     Add,
 }
 
-/// The number of values in a packed matrix of `rows` rows and `k` columns.
+/// The number of values in a packed matrix of `rows` rows and `k` columns; the largest number if they are more, as they can be
+/// on targets of 32 bits.
 pub const fn packed_len(rows: usize, k: usize) -> usize {
     // The lines of all blocks: only those of the last block may need padding.
-    line(rows) * (k + 1)
+    line(rows).saturating_mul(k.saturating_add(1))
 }
 
 /// Rows per block: four register tiles with samples in the lanes, or three of the longest vectors.

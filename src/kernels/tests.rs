@@ -426,3 +426,12 @@ fn speed_of_one_sample() {
         println!("H {h}, one sample, ns a step: {:.0}", 1e9 * both / STEPS as f64);
     }
 }
+
+/// A file may ask for more than can be counted, on targets of 32 bits more easily: then no number wraps to a small one.
+#[test]
+fn sizes_of_packs_do_not_wrap() {
+    assert_eq!(packed_len(48, 10), 48 * 11);
+    for (rows, k) in [(1, usize::MAX), (1, usize::MAX / 2), (usize::MAX / 2, 4)] {
+        assert_eq!(packed_len(rows, k), usize::MAX, "{rows} rows of {k}");
+    }
+}

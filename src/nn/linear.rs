@@ -73,7 +73,8 @@ impl<R: Real> Layer<R> for Linear {
         if self.bias {
             build.tensor("bias", [out.clone()], Init::pytorch(shape.f))?;
         }
-        let packed = packed_len(self.out_features, shape.f) + packed_len(shape.f, self.out_features);
+        let backward = packed_len(shape.f, self.out_features);
+        let packed = packed_len(self.out_features, shape.f).saturating_add(backward);
         Ok(Built::new(Features::of(shape.t, out)).packed(packed))
     }
 

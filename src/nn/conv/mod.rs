@@ -124,7 +124,7 @@ impl Convolution {
     fn forward_packs(&self) -> usize {
         let rows = self.windows[0].size;
         let rest = if rows.is_multiple_of(ROWS) { 0 } else { self.forward_pack(rows % ROWS) };
-        rows / ROWS * self.forward_pack(ROWS) + rest
+        self.forward_pack(ROWS).saturating_mul(rows / ROWS).saturating_add(rest)
     }
 
     /// Values of a pack of the backward pass: of one row of the window.
@@ -133,7 +133,8 @@ impl Convolution {
     }
 
     fn packed(&self) -> usize {
-        self.forward_packs() + self.windows[0].size * self.backward_pack() + self.weights()
+        let backward = self.backward_pack().saturating_mul(self.windows[0].size);
+        self.forward_packs().saturating_add(backward).saturating_add(self.weights())
     }
 
     /// Calls `f` with the place of each weight in PyTorch's order, `[out, in, rows, columns]`, and in that of the passes,

@@ -357,3 +357,25 @@ impl<C: Cell> Recurrent<C> {
         layout.index(top) * width..layout.part_count() * width
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Gru, Lstm};
+
+    #[test]
+    fn layouts_that_cannot_be_addressed() {
+        let most = usize::MAX;
+        let room = |input| Lstm::new(4).layers(2).check_room::<f32>(input);
+        room(Shape::new(1 << 20, 3)).unwrap();
+        for input in
+            [Shape::new(most, 3), Shape::new(most / 64, 3), Shape::new(1, most), Shape::new(1, most / 64)]
+        {
+            let message = room(input).unwrap_err().to_string();
+            let expected =
+                format!("`hidden_size`: found 4 for 2 layers on an input of {input}, expected sizes");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        assert!(Gru::new(4).check_room::<f64>(Shape::new(most / 256, 3)).is_err());
+    }
+}
