@@ -8,10 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bptt::data::{Arrays, Batches, Dataset};
-use bptt::loss::{CrossEntropy, Ctc};
+use bptt::loss::{BceWithLogits, CrossEntropy, Ctc};
 use bptt::nn::{
-    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Gru, LayerNorm,
-    LayerNormLstm, Linear, Lstm, PeepholeLstm, Pool2d, Rnn, Transpose,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding,
+    Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::Adam;
 use bptt::prune::Magnitude;
@@ -51,6 +51,7 @@ fn nothing_is_allocated() {
     pushes_allocate_nothing();
     steps_with_labels_allocate_nothing();
     steps_of_images_allocate_nothing();
+    steps_of_words_allocate_nothing();
     steps_allocate_nothing();
 }
 
@@ -186,6 +187,31 @@ fn steps_of_images_allocate_nothing() {
         .unwrap();
     let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(20).tile(8).threads(1);
     assert_no_allocations(&trainer, &mut model, &data);
+}
+
+/// Tables, of the whole input and of a column of it, and an accuracy of values.
+fn steps_of_words_allocate_nothing() {
+    let words =
+        |columns| Array3::from_shape_fn((60, 5, columns), |(i, t, f)| ((i * 7 + t * 3 + f) % 6) as f32);
+    let y = Array2::from_shape_fn((60, 3), |(i, f)| ((i + f) % 2) as f32);
+    let trainer = Trainer::new(BceWithLogits::default(), Adam::new(1e-3)).batch_size(20).threads(1);
+    for columns in [1, 3] {
+        let data = Arrays::vectors(words(columns), y.clone()).unwrap();
+        let model = Model::builder(data.shape());
+        let model = match columns {
+            1 => model.layer("words", Embedding::new(6, 4)),
+            _ => model.layer("words", EmbedColumns::new().column(1, 6, 4).column(0, 6, 2)),
+        };
+        let model =
+            model.layer("gru", Gru::new(4)).layer("pool", Pool::last()).layer("linear", Linear::new(3));
+        let mut model = model.layer("log", LogSoftmax).build(1).unwrap();
+        assert_no_allocations(&trainer, &mut model, &data);
+        let (mut session, step) = (model.session().unwrap(), vec![1.0; columns]);
+        session.push(&step);
+        let before = COUNT.load(Ordering::Relaxed);
+        session.push(&step);
+        assert_eq!(COUNT.load(Ordering::Relaxed), before, "a step of {columns} columns");
+    }
 }
 
 /// The second and third step of an epoch of three.

@@ -42,3 +42,25 @@ fn the_oldest_rust() {
     assert!(readme.contains(&format!("The oldest Rust that works is {oldest};")), "{oldest}");
     assert!(text("CONTRIBUTING.md").contains(&format!("It is {oldest} for")), "{oldest}");
 }
+
+/// A new kind of layer is easily left out where nothing fails without it.
+#[test]
+fn every_layer_is_in_the_lists_of_the_tests() {
+    let registry = text("src/nn/registry.rs");
+    let layers: Vec<_> = registry
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split_once(" => Box::new("))
+        .map(|(_, layer)| layer.trim_start_matches("serde_json::from_value::<"))
+        .map(|layer| layer.split(|c: char| !c.is_alphanumeric()).next().unwrap())
+        .collect();
+    assert!(layers.len() >= 20 && layers.contains(&"Lstm") && layers.contains(&"Branches"), "{layers:?}");
+    for list in ["tests/allocations.rs", "tests/levels.rs", "tests/conform.rs"] {
+        let text = text(list);
+        let words: Vec<_> = text.split(|c: char| !c.is_alphanumeric()).collect();
+        for layer in &layers {
+            // Once where it is imported.
+            let count = words.iter().filter(|word| *word == layer).count();
+            assert!(count >= 2, "{list} does not use {layer}");
+        }
+    }
+}

@@ -8,8 +8,8 @@ use std::process::Command;
 use bptt::data::{Arrays, Dataset};
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::nn::{
-    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, Embedding, Gru,
-    LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding,
+    Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
 use bptt::train::Clip;
@@ -36,7 +36,7 @@ fn a_trained_model_on_every_instruction_set() {
         (level, lines.collect::<Vec<_>>())
     });
     let runs: Vec<_> = runs.collect();
-    assert_eq!(runs[0].1.len(), 2 * 39, "{:?}", runs[0].1);
+    assert_eq!(runs[0].1.len(), 2 * 40, "{:?}", runs[0].1);
     for (level, lines) in &runs[1..] {
         assert_eq!(lines.len(), runs[0].1.len());
         for (found, expected) in lines.iter().zip(&runs[0].1) {
@@ -158,6 +158,10 @@ macro_rules! of_scalar {
                     Array3::from_shape_fn((SAMPLES, SHAPE.t, 1), |(i, t, _)| R::from_f64(((7 * i + 3 * t) % 11) as f64));
                 each!(scalar, Arrays::classes(words.clone(), &class(), NAMES).unwrap(), trainer(), {
                     "embedding": Embedding::new(11, 4), Pool::mean();
+                });
+                let columns = Array3::from_shape_fn((SAMPLES, SHAPE.t, 3), |(i, t, f)| R::from_f64(((7 * i + 3 * t + f) % 11) as f64));
+                each!(scalar, Arrays::classes(columns, &class(), NAMES).unwrap(), trainer(), {
+                    "embedded columns": EmbedColumns::new().column(2, 11, 4).column(0, 11, 3), Pool::mean();
                 });
             }
 

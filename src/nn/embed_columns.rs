@@ -145,8 +145,7 @@ impl<R: Real> Layer<R> for EmbedColumns {
 
     fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), InvalidInput> {
         self.columns.iter().try_for_each(|own| {
-            let place = format!(", in column {}", own.column);
-            check_indices(lookup(cx, x, own.column), own.num_embeddings, &place)
+            check_indices(lookup(cx, x, own.column), own.num_embeddings, Some(own.column))
         })
     }
 

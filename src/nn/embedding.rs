@@ -88,7 +88,7 @@ impl<R: Real> Layer<R> for Embedding {
     }
 
     fn check(&self, cx: &Context<'_, R>, x: Seq<'_, R>) -> Result<(), InvalidInput> {
-        check_indices(lookup(cx, x, 0), self.num_embeddings, "")
+        check_indices(lookup(cx, x, 0), self.num_embeddings, None)
     }
 
     fn forward(&self, Forward { cx, x, y, .. }: Forward<'_, R>) {
@@ -130,13 +130,14 @@ pub(super) fn check_sizes(num_embeddings: usize, embedding_dim: usize) -> Result
     Ok(())
 }
 
-/// Checks that what is looked up is indices of `rows` rows; `place` says which column they are, if there are several.
+/// Checks that what is looked up is indices of `rows` rows, in this column, if there are several.
 pub(super) fn check_indices<R: Real>(
     lookup: Lookup<'_, R>,
     rows: usize,
-    place: &str,
+    column: Option<usize>,
 ) -> Result<(), InvalidInput> {
     let Some((step, lane, found)) = lookup.first_unfit(rows) else { return Ok(()) };
+    let place = column.map_or(String::new(), |column| format!(", in column {column}"));
     let expected = format!("an index: a whole number of at least 0 and below {rows}{place}");
     Err(InvalidInput { lane, step, found: found.to_string(), expected })
 }
