@@ -36,7 +36,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         .normalize(train.mean_sd_per_feature()?) // without the padding
         .layer("lstm", Lstm::new(24).bidirectional().last())
         .layer("linear", Linear::new(3))
-        .classes(MACHINES)
+        .classes(train.class_names())
         .build(1)?;
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(5e-3))
         .epochs(12)

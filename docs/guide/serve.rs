@@ -23,14 +23,13 @@ fn sensors(n: usize, seed: u64) -> (Array3<f32>, Array2<i64>) {
 }
 
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let names = ["sound", "failing"];
     let (x, y) = sensors(400, 1);
-    let train = Arrays::step_classes(x, y, names)?;
+    let train = Arrays::step_classes(x, y, ["sound", "failing"])?;
     let mut model = Model::builder(train.shape())
         .normalize(train.mean_sd()?)
         .layer("lstm", Lstm::new(12)) // in one direction only: the future has not come
         .layer("linear", Linear::new(2))
-        .classes(names)
+        .classes(train.class_names())
         .build(1)?;
     let mut trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-2)).epochs(8).batch_size(32).seed(1);
     trainer.fit(&mut model, &train, None)?;

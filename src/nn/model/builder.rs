@@ -85,7 +85,7 @@ impl<R: Real> ModelBuilder<R> {
         self
     }
 
-    /// Names the classes, in the order of their indices.
+    /// Names the classes, in the order of their indices; those of a dataset by `.classes(data.class_names())`.
     pub fn classes<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.classes = names.into_iter().map(Into::into).collect();
         self
