@@ -54,6 +54,8 @@ fn a_closed_output_costs_nothing_that_was_learnt() {
         for file in ["model.safetensors", "metrics.json", "report.html"] {
             assert!(folder.path().join(file).exists(), "{file}");
         }
+        let report = fs::read_to_string(folder.path().join("report.html")).unwrap();
+        assert!(report.contains("\npruned\n"), "the curves mark where it was pruned");
     }
     let small = [
         ("streaming", "--streams 2 --steps 20 --threads 1"),
