@@ -3,8 +3,7 @@
 //! The series is split by time: settings are chosen on the years after the training years, and the last years, which
 //! nothing depends on, measure the forecasts.
 
-mod plot;
-#[path = "../shared/program.rs"]
+#[path = "shared/program.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod program;
 
@@ -13,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bptt::data::Windows;
+use bptt::metrics::root_mean_squared_error;
 use bptt::ndarray::{Array2, Axis};
+use bptt::plot::{Chart, Line};
 use bptt::prelude::*;
 use bptt::{Error, Result};
 use clap::Parser;
@@ -41,15 +42,15 @@ struct Args {
 
 /// Monthly means from weekly ones, `yyyymmdd,value`; the few months without a value are interpolated linearly.
 fn months(path: &Path) -> Result<Vec<f32>> {
-    let mut file = csv::Reader::from_path(path).map_err(|e| Error::file(path, e.to_string()))?;
+    let fault = |e: csv::Error| Error::file(path, e.to_string());
     let mut weeks: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-    for row in file.deserialize() {
-        let (date, value): (usize, Option<f32>) = row.map_err(|e| Error::file(path, e.to_string()))?;
+    for row in csv::Reader::from_path(path).map_err(fault)?.deserialize() {
+        let (date, value): (usize, Option<f32>) = row.map_err(fault)?;
         weeks.entry(date / 10_000 * 12 + date / 100 % 100).or_default().extend(value);
     }
     let mean = |values: Vec<f32>| values.iter().sum::<f32>() / values.len() as f32;
-    let known: Vec<(usize, f32)> =
-        weeks.into_iter().filter(|(_, v)| !v.is_empty()).map(|(m, v)| (m, mean(v))).collect();
+    weeks.retain(|_, values| !values.is_empty());
+    let known: Vec<_> = weeks.into_iter().map(|(month, values)| (month, mean(values))).collect();
     let between = |pair: &[(usize, f32)]| {
         let ((a, from), (b, to)) = (pair[0], pair[1]);
         (a..b).map(move |m| from + (to - from) * (m - a) as f32 / (b - a) as f32)
@@ -63,16 +64,14 @@ fn forecast(model: &Model, windows: &Windows) -> Result<[Array2<f32>; 2]> {
     Ok([model.predict(windows)?, windows.target_values()?].map(|values| values.remove_axis(Axis(1))))
 }
 
-/// The root mean squared errors of forecasts: over all months ahead, and of each.
-fn errors(forecast: &Array2<f32>, truth: &Array2<f32>) -> (f32, Vec<f32>) {
-    let squares = (forecast - truth).mapv(|d| d * d);
-    let each = squares.mean_axis(Axis(0)).expect("some months");
-    (each.mean().expect("some months").sqrt(), each.mapv(f32::sqrt).to_vec())
+/// The root mean squared error of forecasts.
+fn rmse<'a>(truth: impl IntoIterator<Item = &'a f32>, forecast: impl IntoIterator<Item = &'a f32>) -> f64 {
+    root_mean_squared_error(truth, forecast).expect("some months")
 }
 
 /// The best model on the validation years, of several windows and sizes, and the windows of the test years.
 fn choose(args: &Args, series: &Array2<f32>) -> program::Result<(Model, Windows)> {
-    let mut best: Option<(f32, Model, Windows)> = None;
+    let mut best: Option<(f64, Model, Windows)> = None;
     say("\nmonths seen  units  epochs  validation RMSE, ppm");
     for months in [12, 24, 36] {
         // CO2 rises: a model that has seen 340 ppm can tell how much comes next, but not what 360 ppm are.
@@ -93,7 +92,7 @@ fn choose(args: &Args, series: &Array2<f32>) -> program::Result<(Model, Windows)
                 .callback(EarlyStopping::new(60));
             let epochs = trainer.fit(&mut model, &train, Some(&valid))?.epochs.len();
             let [forecast, truth] = forecast(&model, &valid)?;
-            let (rmse, _) = errors(&forecast, &truth);
+            let rmse = rmse(&truth, &forecast);
             say(format!("{months:>11}  {units:>5}  {epochs:>6}  {rmse:>9.3}"));
             if best.as_ref().is_none_or(|(least, ..)| rmse < *least) {
                 best = Some((rmse, model, test.clone()));
@@ -136,23 +135,30 @@ fn run(args: &Args) -> program::Result<End> {
     ];
     say(format!("\n{} forecasts from {} months, RMSE in ppm", truth.nrows(), test.shape().t));
     say(format!("{:>20}  {:>6}  1, 3, 6 and 12 months ahead", "", "all"));
-    let mut curves = Vec::new();
+    let mut errors = Chart::new("Error by months ahead", "months ahead", "RMSE, ppm").whole_x();
     for (name, forecast) in &forecasts {
-        let (all, each) = errors(forecast, &truth);
-        say(format!(
-            "{name:>20}  {all:>6.3}  {:.3}  {:.3}  {:.3}  {:.3}",
-            each[0], each[2], each[5], each[11]
-        ));
-        curves.push((*name, each));
+        let each = truth.columns().into_iter().zip(forecast.columns());
+        let each: Vec<_> = each.map(|(truth, forecast)| rmse(truth, forecast)).collect();
+        let some = [1, 3, 6, 12].map(|ahead| format!("  {:.3}", each[ahead - 1])).concat();
+        say(format!("{name:>20}  {:>6.3}{some}", rmse(&truth, forecast)));
+        errors = errors.line(Line::new(*name, (1..).map(f64::from).zip(each)));
     }
-    let months = |of: &Array2<f32>, i: usize| {
-        of.row(i).iter().map(|difference| difference + series[test.time(i) - 1]).collect()
+    // Month 0 is March 1958.
+    let year = |month: usize| 1958.0 + (month as f64 + 2.0) / 12.0;
+    let line = |name, from: usize, values: &[f32]| {
+        Line::new(name, (from..).zip(values).map(|(month, &value)| (year(month), f64::from(value))))
     };
-    let shown: Vec<(usize, Vec<f32>)> =
-        (0..truth.nrows()).step_by(12).map(|i| (test_from + i, months(&forecasts[3].1, i))).collect();
-    let [years, errors] = ["forecast.svg", "errors.svg"].map(|name| folder.path().join(name));
-    plot::forecasts(&series, test_from - 24, &shown).save(&years)?;
-    plot::errors(&curves).save(&errors)?;
-    say(format!("\nthe test years are drawn in {}, the errors in {}", years.display(), errors.display()));
+    let mut years = Chart::new("CO₂ at Mauna Loa, and forecasts of a year", "year", "ppm").size(680, 420);
+    years = years.line(line("measured", test_from - 24, &series[test_from - 24..]).color(7));
+    for i in (0..truth.nrows()).step_by(12) {
+        let ppm = &forecasts[3].1.row(i) + series[test.time(i) - 1];
+        // One entry in the legend for all.
+        let name = if i == 0 { "forecast" } else { "" };
+        years = years.line(line(name, test_from + i, &ppm.to_vec()).color(1));
+    }
+    for (chart, name) in [(years, "forecast.svg"), (errors, "errors.svg")] {
+        chart.save(folder.path().join(name))?;
+    }
+    say(format!("\nthe test years and the errors are drawn in {}", folder.path().display()));
     Ok(End::Finished)
 }
