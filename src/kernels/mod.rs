@@ -167,7 +167,7 @@ macro_rules! kernels {
             fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize) {
                 if lanes == 1 {
                     let len = y.len();
-                    return simd::dispatch_len::<Self, _>(len, OneSample { packed, xs: &xs, start, y });
+                    return simd::dispatch_one::<Self, _>(len, OneSample { packed, xs: &xs, start, y });
                 }
                 for (arch, part) in
                     simd::parts::<Self>(lanes).into_iter().filter(|(_, part)| !part.is_empty())

@@ -103,13 +103,20 @@ fn sums<R: Num, S: Simd, const V: usize>(s: S, group: Group<'_, R>, y: &mut [R])
             acc[v] = if v < whole { R::vectors::<S>(&y[..lanes])[0] } else { R::load_part(s, y) };
         }
     }
-    for &x in xs {
+    for &x in xs.iter().filter(|x| !x.is_empty()) {
         let (mut lines, mut len) = ([&[][..]; BLOCKS], [0; BLOCKS]);
         for b in 0..V.div_ceil(each) {
             len[b] = line(b);
             (lines[b], weights[b]) = weights[b].split_at(x.len() * len[b]);
         }
         add_all::<R, S, V>(s, &mut acc, lines, (len, skipped), x);
+    }
+    if whole == V {
+        let y = R::vectors_mut::<S>(&mut y[..V * lanes]);
+        for v in 0..V {
+            y[v] = acc[v];
+        }
+        return;
     }
     for v in 0..V {
         let y = &mut y[v * lanes..];

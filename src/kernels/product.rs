@@ -307,12 +307,16 @@ impl<R: Num> Block<'_, R> {
                 }
             }
         }
-        // `chunks`, not `chunks_exact`: the weights begin at a row within a line, so the last line is shorter, but has M
-        // rows.
-        let mut w = w.get(first..).unwrap_or_default().chunks(line);
-        for x in xs {
-            for (x, w) in x.chunks_exact(lanes).zip(&mut w) {
-                let (x, w) = (R::vectors::<S>(&x[part.clone()]), &w[..M]);
+        // Beside loads and multiply-adds, a loop should do little: what else there is takes from the multiply-adds. Iterators of
+        // chunks would divide before it, or find the shorter of two lengths within it.
+        assert!(first + M <= line);
+        let mut w = w;
+        for mut x in xs {
+            while x.len() >= lanes {
+                let (row, rest) = x.split_at(lanes);
+                let (weights, later) = w.split_at(line);
+                (x, w) = (rest, later);
+                let (x, w) = (R::vectors::<S>(&row[part.clone()]), &weights[first..first + M]);
                 for m in 0..M {
                     let weight = R::splat(s, w[m]);
                     for n in 0..N {

@@ -103,6 +103,18 @@ pub fn dispatch_len<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
     if few && !rest.is_empty() { last.dispatch(op) } else { arch.dispatch(op) }
 }
 
+/// As [`dispatch_len`], for sums of which `len` are under way together: on AVX2 rather than AVX-512, too, if so few long
+/// vectors hold them that each waits for its last addition. Twice as many short ones take no longer, and what reads them
+/// reads short vectors.
+#[inline(always)]
+pub fn dispatch_one<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let (Arch::V4(longest), true) = (chosen().1, len <= 2 * longest_vector::<R>()) {
+        return Arch::V3(*longest).dispatch(op);
+    }
+    dispatch_len::<R, _>(len, op)
+}
+
 /// As [`dispatch`], for an `op` over rows of `lanes` values of `R`: on AVX2 rather than AVX-512 if long vectors do not fill
 /// a row. Of one sample alone, the rows lie in the vectors.
 #[inline(always)]

@@ -299,10 +299,17 @@ fn aligned(n: usize, salt: u64) -> Aligned<f32> {
 
 /// The median seconds of a call, which other load on the machine affects little.
 fn median_seconds(calls: usize, mut f: impl FnMut()) -> f64 {
+    median_seconds_from(calls, &(), |()| f())
+}
+
+/// The same, of calls that each change a copy of `from`; copying does not count.
+fn median_seconds_from<T: Clone>(calls: usize, from: &T, mut f: impl FnMut(&mut T)) -> f64 {
+    let mut state = from.clone();
     let mut times: Vec<f64> = (0..calls)
         .map(|_| {
+            state.clone_from(from);
             let start = std::time::Instant::now();
-            f();
+            f(&mut state);
             start.elapsed().as_secs_f64()
         })
         .collect();
@@ -385,10 +392,13 @@ fn speed_of_a_cell(h: usize, lanes: usize, gates: &mut [f32], dh: &[f32]) -> [f6
             f32::lstm_forward(lstm::Forward { gates: &mut gates[..4 * n], c_prev, c, tanh_c, h });
         }
     });
-    let backward = median_seconds(calls, || {
+    // From the same gates each time: gradients of gradients would soon be so small that some processors take a hundred times
+    // as long for each.
+    let from = (gates.to_vec(), states);
+    let backward = median_seconds_from(calls, &from, |(gates, states)| {
         for (gates, dh) in gates.chunks_exact_mut(((4 * h) | 1) * lanes).zip(dh.chunks_exact((h | 1) * lanes))
         {
-            let [c_prev, dc, tanh_c, _] = &mut states;
+            let [c_prev, dc, tanh_c, _] = &mut *states;
             let (gates, dh) = (&mut gates[..4 * n], &dh[..n]);
             f32::lstm_backward(lstm::Backward { gates, c_prev, tanh_c, dh, dc });
         }
