@@ -13,7 +13,7 @@ use bptt::nn::{
     Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding,
     Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
-use bptt::optim::Adam;
+use bptt::optim::{Adam, Muon};
 use bptt::prune::Magnitude;
 use bptt::train::schedule::{Clock, Unit};
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, GroupLasso, Schedule};
@@ -185,7 +185,7 @@ fn steps_of_images_allocate_nothing() {
         .layer("linear", Linear::new(3))
         .build(1)
         .unwrap();
-    let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3)).batch_size(20).tile(8).threads(1);
+    let trainer = Trainer::new(CrossEntropy::default(), Muon::new(1e-3)).batch_size(20).tile(8).threads(1);
     assert_no_allocations(&trainer, &mut model, &data);
 }
 

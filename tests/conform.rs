@@ -14,7 +14,7 @@ use bptt::nn::{
     Description, Dropout, EmbedColumns, Embedding, Forward, Gru, Layer, LayerNorm, LayerNormLstm, Linear,
     LogSoftmax, Lstm, Mode, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
-use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd, Update};
+use bptt::optim::{Adam, AdamW, Adamax, Muon, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Init, Real, Result, Shape};
 
 /// Some steps of an even number of features.
@@ -512,13 +512,14 @@ fn targets_of_a_loss_with_a_threshold_are_0_and_1() -> Result<()> {
 
 #[test]
 fn optimizers() -> Result<()> {
-    let all: [Box<dyn Optimizer<f64>>; 7] = [
+    let all: [Box<dyn Optimizer<f64>>; 8] = [
         Box::new(Sgd::new(0.1)),
         Box::new(Sgd::new(0.1).momentum(0.9).nesterov().weight_decay(0.01)),
         Box::new(Adam::new(0.01)),
         Box::new(Adam::new(0.01).amsgrad()),
         Box::new(AdamW::new(0.01)),
         Box::new(Adamax::new(0.01)),
+        Box::new(Muon::new(0.01)),
         Box::new(RmsProp::new(0.01).momentum(0.9).centered()),
     ];
     for optimizer in all {

@@ -11,7 +11,7 @@ use bptt::nn::{
     Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding,
     Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
-use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
+use bptt::optim::{Adam, AdamW, Adamax, Muon, RmsProp, Sgd};
 use bptt::train::Clip;
 use bptt::train::schedule::{CosineAnnealing, Exponential, OneCycle};
 use bptt::{Model, Real, Scalar, Shape, SimdLevel, Trainer, rng};
@@ -204,6 +204,7 @@ macro_rules! of_scalar {
                 each!(scalar, classes(), adam().schedule(OneCycle::new(0.02)).ema(0.9), { "adam": lstm(); });
                 each!(scalar, classes(), adam().schedule(CosineAnnealing::new(3)), { "cosine": lstm(); });
                 each!(scalar, classes(), Trainer::new(loss(), AdamW::new(0.01)), { "adamw": lstm(); });
+                each!(scalar, classes(), Trainer::new(loss(), Muon::new(0.01)), { "muon": lstm(); });
                 each!(scalar, classes(), Trainer::new(loss(), Adamax::new(0.01)).schedule(Exponential::new(0.9)), {
                     "adamax": lstm();
                 });

@@ -10,7 +10,7 @@ mod simd_levels;
 use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::Mse;
 use bptt::nn::Linear;
-use bptt::optim::{Adam, AdamW, Adamax, MAX_MOMENTS, Optimizer, RmsProp, Sgd, Update};
+use bptt::optim::{Adam, AdamW, Adamax, MAX_MOMENTS, Muon, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Model, Real, Result, Shape, Trainer, rng};
 use common::{Fixture, assert_close};
 use ndarray::{Array1, Array2, Array3, Ix2};
@@ -177,6 +177,72 @@ fn settings_together_are_pytorchs() {
         assert_close(&what, &three_steps::<f64>(&**rule), expected, 1e-14);
         assert_close(&what, &three_steps::<f32>(&**rule), expected, 1e-6);
     }
+}
+
+/// Muon by plain loops: momentum, then iterations on whole matrices. PyTorch's iterates in bfloat16, which has two digits.
+fn muon_by_loops([rows, columns]: [usize; 2], p: &mut [f64], grads: &[Vec<f64>]) {
+    type Rows = Vec<Vec<f64>>;
+    fn product(a: &Rows, b: &Rows) -> Rows {
+        let entry = |row: &Vec<f64>, j: usize| row.iter().zip(b).map(|(a, b)| a * b[j]).sum();
+        a.iter().map(|row| (0..b[0].len()).map(|j| entry(row, j)).collect()).collect()
+    }
+    let transpose =
+        |a: &Rows| -> Rows { (0..a[0].len()).map(|j| a.iter().map(|row| row[j]).collect()).collect() };
+    let mut mean = vec![0.0; p.len()];
+    for g in grads {
+        mean.iter_mut().zip(g).for_each(|(m, g)| *m = 0.9 * *m + 0.1 * g);
+        let u: Vec<f64> = mean.iter().zip(g).map(|(m, g)| 0.9 * m + 0.1 * g).collect();
+        let norm = u.iter().map(|u| u * u).sum::<f64>().sqrt();
+        let mut x: Rows = u.chunks(columns).map(|row| row.iter().map(|u| u / norm).collect()).collect();
+        for _ in 0..5 {
+            let a = product(&x, &transpose(&x));
+            let (once, twice) = (product(&a, &x), product(&a, &product(&a, &x)));
+            for (i, row) in x.iter_mut().enumerate() {
+                for (j, x) in row.iter_mut().enumerate() {
+                    *x = 3.4445 * *x - 4.775 * once[i][j] + 2.0315 * twice[i][j];
+                }
+            }
+        }
+        let length = 0.01 * 0.2 * (rows.max(columns) as f64).sqrt();
+        p.iter_mut().zip(x.concat()).for_each(|(p, x)| *p = (1.0 - 0.01 * 0.1) * *p - length * x);
+    }
+}
+
+#[test]
+fn muon_is_the_plain_loops() {
+    let rule = Muon::new(0.01).momentum(0.9);
+    for shape in [[5, 3], [3, 5], [9, 9], [1, 4], [4, 1], [28, 19]] {
+        let count = shape[0] * shape[1];
+        let (start, grads) = (numbers(count, 1), [2, 3, 4].map(|salt| numbers(count, salt)));
+        let mut expected = start.clone();
+        muon_by_loops(shape, &mut expected, &grads);
+        fn steps<R: Real>(
+            rule: &dyn Optimizer<R>,
+            shape: [usize; 2],
+            start: &[f64],
+            grads: &[Vec<f64>],
+        ) -> Vec<f64> {
+            // Whatever is left in the scratch must not matter.
+            let mut scratch = vec![R::from_f64(7.0); rule.scratch(&shape).expect("whole tensors")];
+            let of = |values: &[f64]| values.iter().map(|&x| R::from_f64(x)).collect::<Vec<_>>();
+            let (mut p, mut m, mut v) = (of(start), of(&vec![0.0; start.len()]), of(&vec![0.0; start.len()]));
+            for (g, step) in grads.iter().zip(1..) {
+                let g = of(g);
+                let update = Update::new(0.01, &mut p, &g).step(step).moments([&mut m, &mut v, &mut []]);
+                rule.update(update.tensor(&shape, &mut scratch));
+            }
+            p.iter().map(|p| p.to_f64()).collect()
+        }
+        let what = format!("{shape:?}");
+        assert_close(&what, &steps::<f64>(&rule, shape, &start, &grads), &expected, 1e-12);
+        assert_close(&what, &steps::<f32>(&rule, shape, &start, &grads), &expected, 1e-5);
+    }
+}
+
+#[test]
+fn muon_is_adamw_where_there_is_no_matrix() {
+    let (muon, adamw) = (Muon::new(0.01), AdamW::new(0.01).weight_decay(0.1));
+    assert_eq!(three_steps::<f64>(&muon), three_steps::<f64>(&adamw));
 }
 
 fn three_steps<R: Real>(rule: &dyn Optimizer<R>) -> Vec<f64> {

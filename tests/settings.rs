@@ -12,7 +12,7 @@ use bptt::ndarray::{Array3, Axis, array};
 use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, Linear, LogSoftmax, Lstm, Pool, Rnn, Workspace,
 };
-use bptt::optim::{Adam, AdamW, Adamax, Optimizer, RmsProp, Sgd};
+use bptt::optim::{Adam, AdamW, Adamax, Muon, Optimizer, RmsProp, Sgd};
 use bptt::params::StateDict;
 use bptt::prune::{Magnitude, Random};
 use bptt::train::schedule::{
@@ -56,6 +56,7 @@ fn all_settings_come_back() {
         Adam::new(0.1).betas(0.8, 0.99).eps(1e-3).weight_decay(0.2).amsgrad(),
         AdamW::new(0.1).weight_decay(0.3),
         Adamax::new(0.1).betas(0.7, 0.9),
+        Muon::new(0.1).betas(0.7, 0.9).momentum(0.8).ns_steps(3).weight_decay(0.3),
         RmsProp::new(0.1).alpha(0.5).momentum(0.2).centered(),
         Sgd::new(0.1).momentum(0.9).nesterov(),
     ];
@@ -120,7 +121,7 @@ fn all_settings_come_back() {
         GradCheck::default().batch(5).seed(2),
         StateDict::new().rename("fc", "linear").only_renamed(),
     ];
-    assert_eq!((optimizers, losses, schedules, layers, rest), (5, 9, 9, 14, 21));
+    assert_eq!((optimizers, losses, schedules, layers, rest), (6, 9, 9, 14, 21));
 }
 
 /// No schedule panics or goes on for ever, whatever its settings, and those that no builder would let pass are refused
@@ -277,6 +278,8 @@ fn every_builder_names_the_bad_field() {
         ("it: embedding_dim", "0", layer(Embedding::new(3, 0))),
         ("it: eps", "-1", layer(LayerNorm::new().eps(-1.0))),
         ("lr", "NaN", optimizer(Adam::new(nan))),
+        ("momentum", "1", optimizer(Muon::new(0.1).momentum(1.0))),
+        ("ns_steps", "0", optimizer(Muon::new(0.1).ns_steps(0))),
         ("beta1", "1", optimizer(AdamW::new(0.1).betas(1.0, 0.9))),
         ("beta2", "2", optimizer(Adamax::new(0.1).betas(0.9, 2.0))),
         ("alpha", "1", optimizer(RmsProp::new(0.1).alpha(1.0))),

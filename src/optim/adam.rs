@@ -87,7 +87,7 @@ impl Adam {
     /// The rule, with an L2 penalty of `decay`.
     #[inline(always)]
     pub(super) fn step<R: Real>(&self, decay: f64, update: Update<'_, R>) {
-        let Update { step, lr, params: p, grads: g, moments: [m, v, max] } = update;
+        let Update { step, lr, params: p, grads: g, moments: [m, v, max], .. } = update;
         let (beta1, beta2) = self.betas;
         let (correction1, correction2) = (1.0 - power(beta1, step), 1.0 - power(beta2, step));
         let step_size = R::from_f64(lr / correction1);

@@ -73,7 +73,7 @@ impl Adamax {
 
     #[inline(always)]
     fn rule<R: Real>(&self, update: Update<'_, R>) {
-        let Update { step, lr, params: p, grads: g, moments: [m, u, _] } = update;
+        let Update { step, lr, params: p, grads: g, moments: [m, u, _], .. } = update;
         let (beta1, beta2) = self.betas;
         let step_size = R::from_f64(lr / (1.0 - power(beta1, step)));
         let rest1 = R::from_f64(1.0 - beta1);

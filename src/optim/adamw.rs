@@ -49,20 +49,24 @@ impl AdamW {
         Self(self.0.amsgrad())
     }
 
-    fn lr(&self) -> f64 {
+    pub(super) fn lr(&self) -> f64 {
         self.0.lr()
     }
 
-    fn moments(&self) -> usize {
+    pub(super) fn decay(&self) -> f64 {
+        self.0.weight_decay
+    }
+
+    pub(super) fn moments(&self) -> usize {
         self.0.moments()
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.0.check()
     }
 
     #[inline(always)]
-    fn rule<R: Real>(&self, update: Update<'_, R>) {
+    pub(super) fn rule<R: Real>(&self, update: Update<'_, R>) {
         let keep = R::from_f64(1.0 - update.lr * self.0.weight_decay);
         update.params.iter_mut().for_each(|p| *p *= keep);
         self.0.step(0.0, update);

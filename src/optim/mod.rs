@@ -3,6 +3,7 @@
 mod adam;
 mod adamax;
 mod adamw;
+mod muon;
 mod rms_prop;
 mod sgd;
 
@@ -11,6 +12,7 @@ use std::fmt::Debug;
 pub use adam::Adam;
 pub use adamax::Adamax;
 pub use adamw::AdamW;
+pub use muon::Muon;
 pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
@@ -36,6 +38,10 @@ pub struct Update<'a, R> {
     /// Their moments, 0 before the first step. They are as long as the parameters; those that the rule does not keep
     /// are empty.
     pub moments: [&'a mut [R]; MAX_MOMENTS],
+    /// The shape of the tensor that the parameters are, if the rule asks for [whole tensors](Optimizer::scratch); else empty.
+    pub shape: &'a [usize],
+    /// As many values as the rule asks for, with any content.
+    pub scratch: &'a mut [R],
 }
 
 impl<'a, R> Update<'a, R> {
@@ -46,7 +52,7 @@ impl<'a, R> Update<'a, R> {
     #[track_caller]
     pub fn new(lr: f64, params: &'a mut [R], grads: &'a [R]) -> Self {
         assert_eq!(grads.len(), params.len(), "one gradient for each parameter");
-        Self { step: 1, lr, params, grads, moments: Default::default() }
+        Self { step: 1, lr, params, grads, moments: Default::default(), shape: &[], scratch: &mut [] }
     }
 
     /// The number of the step, from 1.
@@ -57,6 +63,11 @@ impl<'a, R> Update<'a, R> {
     /// The moments.
     pub fn moments(self, moments: [&'a mut [R]; MAX_MOMENTS]) -> Self {
         Self { moments, ..self }
+    }
+
+    /// The shape of the tensor that the parameters are, and the values that the rule may overwrite.
+    pub fn tensor(self, shape: &'a [usize], scratch: &'a mut [R]) -> Self {
+        Self { shape, scratch, ..self }
     }
 }
 
@@ -102,6 +113,12 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
     /// Moments that the rule keeps for each parameter, at most [`MAX_MOMENTS`].
     fn moments(&self) -> usize;
 
+    /// How many values of [scratch](Update::scratch) an update of a tensor with this shape needs. `None`, the default, is for
+    /// rules that treat each parameter by itself: they are given any run of parameters, and no shape.
+    fn scratch(&self, _shape: &[usize]) -> Option<usize> {
+        None
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -113,10 +130,13 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
 }
 
 /// Implements [`Optimizer`] for a rule with inherent `lr`, `moments`, `check` and `rule::<R>`, once for each scalar, so
-/// that it is compiled and vectorised here.
+/// that it is compiled and vectorised here. Other methods of the trait follow in braces.
 macro_rules! optimizer {
-    ($rule:ident, $($t:ident),*) => {$(
+    ($rule:ident, $($t:ident),*) => { optimizer!($rule, $($t),*; {}); };
+    ($rule:ident, $($t:ident),*; $others:tt) => { $(optimizer!(@ $rule, $t, $others);)* };
+    (@ $rule:ident, $t:ident, { $($other:tt)* }) => {
         impl super::Optimizer<$t> for $rule {
+            $($other)*
             fn describe(&self) -> crate::Description {
                 crate::Description::new(stringify!($rule), self)
             }
@@ -136,7 +156,7 @@ macro_rules! optimizer {
                 );
             }
         }
-    )*};
+    };
 }
 use optimizer;
 

@@ -83,7 +83,7 @@ impl Sgd {
 
     #[inline(always)]
     fn rule<R: Real>(&self, update: Update<'_, R>) {
-        let Update { step, lr, params: p, grads: g, moments: [b, ..] } = update;
+        let Update { step, lr, params: p, grads: g, moments: [b, ..], .. } = update;
         let (lr, decay) = (R::from_f64(lr), R::from_f64(self.weight_decay));
         if self.momentum == 0.0 {
             p.iter_mut().zip(g).for_each(|(p, &g)| *p -= lr * (g + decay * *p));

@@ -69,6 +69,8 @@ pub(super) struct Groups<R: Real> {
 /// Consecutive parameters that one call of an optimizer updates.
 pub(super) struct UpdateRange<'a, R: Real> {
     pub(super) range: Range<usize>,
+    /// That of the tensor, if the optimizer takes one at a time; else empty.
+    pub(super) shape: Vec<usize>,
     pub(super) optimizer: &'a dyn Optimizer<R>,
     /// Whether the optimizer belongs to a group.
     pub(super) own: bool,
@@ -85,21 +87,24 @@ pub(super) struct UpdatePlan<'a, R: Real> {
 impl<R: Real> UpdatePlan<'_, R> {
     /// The plan for another layout of the same tensors, which may have other names and sizes.
     pub(super) fn follow(&mut self, old: &Layout, new: &Layout) {
-        let move_to = |range: &mut Range<usize>| {
+        let move_to = |range: &mut Range<usize>, shape: &mut Vec<usize>| {
             let inside = old.tensors().iter().zip(new.tensors());
             let mut inside =
                 inside.filter(|(tensor, _)| !tensor.is_empty() && range.contains(&tensor.offset));
             let Some((_, first)) = inside.next() else { return };
             let last = inside.next_back().map_or(first, |(_, last)| last);
             *range = first.offset..last.range().end;
+            if !shape.is_empty() {
+                *shape = first.shape();
+            }
         };
-        self.frozen.iter_mut().for_each(move_to);
-        self.updates.iter_mut().for_each(|update| move_to(&mut update.range));
+        self.frozen.iter_mut().for_each(|range| move_to(range, &mut Vec::new()));
+        self.updates.iter_mut().for_each(|update| move_to(&mut update.range, &mut update.shape));
     }
 }
 
 impl<R: Real> Groups<R> {
-    /// Assigns each tensor to a group, and joins consecutive ranges.
+    /// Assigns each tensor to a group, and joins consecutive ranges, unless their optimizer takes one tensor at a time.
     pub(super) fn plan<'a>(
         &'a self,
         rest: &'a dyn Optimizer<R>,
@@ -116,20 +121,21 @@ impl<R: Real> Groups<R> {
                 last = None;
                 continue;
             }
+            let settings = group.map(|i| &self.groups[i].1);
+            let own = settings.and_then(|group| group.optimizer.as_deref());
+            let optimizer = own.unwrap_or(rest);
+            let shape = optimizer.scratch(&tensor.shape()).map_or(Vec::new(), |_| tensor.shape());
             let this = Some((frozen, group));
             let same = std::mem::replace(&mut last, this) == this;
             let range = tensor.range();
             match (plan.frozen.last_mut(), plan.updates.last_mut()) {
                 (Some(before), _) if frozen && same => before.end = range.end,
-                (_, Some(before)) if !frozen && same => before.range.end = range.end,
+                (_, Some(before)) if !frozen && same && shape.is_empty() => before.range.end = range.end,
                 _ if frozen => plan.frozen.push(range),
                 _ => {
-                    let group = group.map(|i| &self.groups[i].1);
-                    let own = group.and_then(|group| group.optimizer.as_deref());
-                    let lr_scale = group.map_or(1.0, |group| group.lr_scale);
-                    let optimizer = own.unwrap_or(rest);
-                    let lr = lr_scale * optimizer.lr();
-                    plan.updates.push(UpdateRange { range, optimizer, own: own.is_some(), lr_scale, lr });
+                    let lr_scale = settings.map_or(1.0, |group| group.lr_scale);
+                    let (own, lr) = (own.is_some(), lr_scale * optimizer.lr());
+                    plan.updates.push(UpdateRange { range, shape, optimizer, own, lr_scale, lr });
                 }
             }
         }
@@ -172,7 +178,7 @@ impl<R: Real> Groups<R> {
 mod tests {
     use super::*;
     use crate::Init;
-    use crate::optim::{Adam, Sgd};
+    use crate::optim::{Adam, Muon, Sgd};
 
     fn layout() -> Layout {
         let mut layout = Layout::default();
@@ -210,6 +216,23 @@ mod tests {
             [(6..8, 0.05, false), (8..12, 0.5, false), (12..13, 0.5, true), (13..14, 0.5, false)]
         );
         assert_eq!((frozen.len(), &frozen[0]), (1, &(0..6)));
+    }
+
+    #[test]
+    fn tensors_are_not_joined_for_a_rule_that_takes_them_one_by_one() {
+        let groups = vec![("a.*", Group::new().optimizer(Muon::new(0.1)))];
+        let (patterns, rest) = (patterns(groups, &[]), Sgd::new(0.5));
+        let mut plan = patterns.plan(&rest, &layout()).unwrap();
+        let shapes = |plan: &UpdatePlan<'_, f64>| {
+            plan.updates.iter().map(|u| (u.range.clone(), u.shape.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(shapes(&plan), [(0..6, vec![6]), (6..8, vec![2]), (8..14, vec![])]);
+        let mut smaller = Layout::default();
+        for (name, len) in [("a.weight", 3), ("a.bias", 1), ("b.weight", 2), ("b.bias", 1), ("c.bias", 1)] {
+            smaller.push(name.into(), vec![len.into()], Init::Constant(0.0)).unwrap();
+        }
+        plan.follow(&layout(), &smaller);
+        assert_eq!(shapes(&plan), [(0..3, vec![3]), (3..4, vec![1]), (4..8, vec![])]);
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub struct Stepper<'a, R: Real> {
     /// The slots of this rank.
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
+    /// What an optimizer may overwrite.
+    scratch: Vec<R>,
     total: Arena<R>,
     /// The other ranks, if there are any.
     ranks: Option<Ranks<'a, R>>,
@@ -154,6 +156,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         let lasso = settings.group_lasso.as_ref();
         let lasso = lasso.map(|lasso| lasso.groups(model.params().layout(), &plan.frozen)).transpose()?;
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
+        let scratch = plan.updates.iter().filter_map(|update| update.optimizer.scratch(&update.shape)).max();
         let ranks = settings.ranks();
         let waits = model.waiting(Mode::Train).next().is_some();
         if ranks.is_some() && waits {
@@ -185,6 +188,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             },
             slots: slots.collect::<Result<_>>()?,
             moments: vec![R::ZERO; params * moments],
+            scratch: vec![R::ZERO; scratch.unwrap_or(0)],
             total: Arena::zeros(model.params().layout().clone()),
             ranks: ranks.map(|ranks| Ranks::new(ranks, params)),
             average: settings.ema.map(|decay| Average::new(decay, params)),
@@ -433,12 +437,13 @@ impl<'a, R: Real> Stepper<'a, R> {
         let n = self.total.as_slice().len();
         model.track(&self.sums, &self.plan.frozen);
         let mut params = model.params_mut();
-        for UpdateRange { range, optimizer, lr, .. } in &self.plan.updates {
+        for UpdateRange { range, shape, optimizer, lr, .. } in &self.plan.updates {
             let mut own = self.moments.chunks_exact_mut(n.max(1)).take(optimizer.moments());
             let moment = |_| own.next().map_or(&mut [][..], |moment| &mut moment[range.clone()]);
             let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(moment);
             let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
-            optimizer.update(optim::Update::new(*lr, p, g).step(self.steps).moments(moments));
+            let update = optim::Update::new(*lr, p, g).step(self.steps).moments(moments);
+            optimizer.update(update.tensor(shape, &mut self.scratch));
         }
         if let Some(lasso) = &self.lasso {
             lasso.shrink(self.lr, params.as_mut_slice());
