@@ -72,7 +72,8 @@ pub struct Args {
     /// The same as a share of the 60,000, above 0 and at most 1
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     fraction: Option<f64>,
-    /// Weights with a smaller magnitude are pruned; `none` prunes nothing [default: 0.03 for recurrent layers, none for others]
+    /// Weights with a smaller magnitude are pruned; `none` prunes nothing [default: 0.03 for recurrent layers, none for others and
+    /// by the fast recipe]
     #[arg(long, value_name = "THRESHOLD", value_parser = threshold, allow_negative_numbers = true)]
     prune: Option<Threshold>,
     /// Instead, cuts the units that matter least until at most this share of the weights is left, above 0 and below 1, and trains
@@ -100,13 +101,15 @@ pub struct Args {
     resume: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[derive(Clone, Copy, PartialEq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Named {
     /// The paper's
     Paper,
     /// One chosen on validation images: a cycle of the rate, decoupled decay, mirrored images
     Tuned,
+    /// One chosen on validation images for little time: seven epochs of Muon, without pruning
+    Fast,
 }
 
 /// Where to prune, if at all. (clap uses `Option` for a flag that may be left out.)
@@ -142,6 +145,7 @@ impl Args {
             (None, Some((own, _))) => own,
             (None | Some(Named::Paper), _) => Recipe::paper(),
             (Some(Named::Tuned), _) => Recipe::tuned_for(self.layers),
+            (Some(Named::Fast), _) => Recipe::fast(),
         };
         Recipe {
             epochs: self.epochs.unwrap_or(named.epochs),
@@ -154,7 +158,8 @@ impl Args {
 
     /// Where to prune, if at all.
     fn prune(&self) -> Threshold {
-        let default = Threshold((self.model == models::Layers::Recurrent).then_some(0.03));
+        let prunes = self.model == models::Layers::Recurrent && self.recipe != Some(Named::Fast);
+        let default = Threshold(prunes.then_some(0.03));
         self.prune.unwrap_or(default)
     }
 
@@ -357,6 +362,8 @@ mod tests {
         assert_eq!(parse("").unwrap().prune().0, Some(0.03));
         assert_eq!(parse("--model conv-lstm").unwrap().prune().0, None);
         assert!(["-1", "inf", "nan", "much"].iter().all(|bad| parse(&format!("--prune {bad}")).is_err()));
+        let fast = parse("--recipe fast").unwrap();
+        assert_eq!((fast.prune().0, fast.recipe()), (None, Recipe::fast()));
         assert_eq!(
             parse("--recipe tuned --lr 0.1").unwrap().recipe(),
             Recipe { lr: 0.1, ..Recipe::tuned_for(2) }

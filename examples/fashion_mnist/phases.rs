@@ -17,7 +17,7 @@ use super::models::Layers;
 use super::program::{self, End, Folder};
 use super::recipe::{Cell, Phase, Recipe};
 use super::shrink::Sizes;
-use super::{Args, Ranks, Threshold, paper};
+use super::{Args, Named, Ranks, Threshold, paper};
 
 /// The official training images.
 const OFFICIAL: usize = 60_000;
@@ -288,6 +288,11 @@ impl Display for Report<'_> {
             )?;
         }
         let (accuracy, out) = (100.0 * last.confusion.accuracy(), self.args.out.display());
-        write!(f, "\ntest accuracy {accuracy:.2} %; all of it in {out}")
+        write!(f, "\ntest accuracy {accuracy:.2} %")?;
+        if self.args.recipe == Some(Named::Fast) {
+            let seconds: f64 = self.epochs().map(|epoch| epoch.seconds).sum();
+            write!(f, " after {seconds:.2} s of training")?;
+        }
+        write!(f, "; all of it in {out}")
     }
 }

@@ -3,7 +3,7 @@
 use bptt::data::{Augment, Dataset, DatasetExt, FashionMnist};
 use bptt::loss::{CrossEntropy, Loss, MultiMargin, Nll};
 use bptt::nn::{Linear, LogSoftmax, Lstm, ModelBuilder, Rnn};
-use bptt::optim::{Adam, AdamW, Adamax, RmsProp, Sgd};
+use bptt::optim::{Adam, AdamW, Adamax, Muon, RmsProp, Sgd};
 use bptt::train::schedule::OneCycle;
 use bptt::train::{Clip, History};
 use bptt::{Model, Result, Trainer, rng};
@@ -72,6 +72,8 @@ pub enum Rule {
     Sgd,
     /// SGD with momentum 0.9.
     Momentum,
+    /// Muon with momentum 0.9.
+    Muon,
 }
 
 /// The two trainings of a pruned model.
@@ -117,6 +119,20 @@ impl Recipe {
             optimizer: Rule::AdamW,
             shift: if layers > 2 { 1 } else { 0 },
             weight_decay: 0.02,
+            ..Self::paper()
+        }
+    }
+
+    /// What did best on validation images in seven epochs, of two layers of 35 units and 48,000 images.
+    #[allow(dead_code, reason = "not every example is in a hurry")]
+    pub fn fast() -> Self {
+        Self {
+            epochs: 7,
+            lr: 0.014,
+            one_cycle: true,
+            optimizer: Rule::Muon,
+            retrain_epochs: 7,
+            weight_decay: 0.04,
             ..Self::paper()
         }
     }
@@ -168,6 +184,7 @@ impl Recipe {
             Rule::Adamax => Trainer::new(loss, Adamax::new(lr).weight_decay(decay)),
             Rule::RmsProp => Trainer::new(loss, RmsProp::new(lr).weight_decay(decay)),
             Rule::Sgd => Trainer::new(loss, Sgd::new(lr).weight_decay(decay)),
+            Rule::Muon => Trainer::new(loss, Muon::new(lr).momentum(0.9).weight_decay(decay)),
             Rule::Momentum => Trainer::new(loss, Sgd::new(lr).momentum(0.9).weight_decay(decay)),
         };
         let (epochs, seed) = match phase {
