@@ -74,6 +74,7 @@ struct Group<'a, R> {
 
 /// The sums of V vectors of rows, all in registers; the last vector need not be full.
 #[inline(always)]
+#[allow(clippy::manual_memcpy, reason = "constant bounds keep `acc` in registers")]
 fn sums<R: Num, S: Simd, const V: usize>(s: S, group: Group<'_, R>, y: &mut [R]) {
     let Group { packed, first, rows, xs, start } = group;
     let k = xs[0].len() + xs[1].len() + xs[2].len();
