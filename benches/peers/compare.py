@@ -19,7 +19,8 @@ thread and all, and for the 10,000 the size of a call that is best for each. `--
 `--model conv-lstm` (or `conv-lstm-small`) trains that model of the example instead, with bptt and PyTorch. `--threads` limits both.
 
 The peak, what fused multiply-adds on registers reach on the instruction set that bptt runs on (`BPTT_SIMD` names another),
-is measured before, after and between the rounds; operations are counted as in docs/performance.md.
+is measured before, after and between the rounds; operations are counted as in docs/performance.md. With `BPTT_SIMD=avx2`,
+PyTorch is limited to AVX2 as well; ONNX Runtime cannot be.
 """
 
 import argparse

@@ -11,6 +11,12 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 OURS = HERE / "bptt/target/release/bptt-lstm"
+
+# Asked to run on AVX2, PyTorch does so as well. It reads these when it is imported. ONNX Runtime has no such variable.
+if os.environ.get("BPTT_SIMD") == "avx2":
+    for variable, level in [("ATEN_CPU_CAPABILITY", "avx2"), ("DNNL_MAX_CPU_ISA", "AVX2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2")]:
+        os.environ.setdefault(variable, level)
+
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
