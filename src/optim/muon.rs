@@ -35,7 +35,8 @@ const ADAMS_RMS: f64 = 0.2;
 /// let rule = Muon::new(0.1).weight_decay(0.0);
 /// let mut scratch = vec![0.0f32; Optimizer::<f32>::scratch(&rule, &[2, 2]).unwrap()];
 /// let (mut p, g) = ([0.0f32; 4], [3.0, 0.0, 0.0, -1.0]);
-/// let update = Update::new(0.1, &mut p, &g).moments([&mut [0.0; 4], &mut [0.0; 4], &mut []]);
+/// let (mut m, mut v) = ([0.0; 4], [0.0; 4]);
+/// let update = Update::new(0.1, &mut p, &g).moments([&mut m, &mut v, &mut []]);
 /// rule.update(update.tensor(&[2, 2], &mut scratch));
 /// // Both directions by about as much: 0.1 · 0.2 · √2 = 0.028.
 /// assert!((p[0] + 0.028).abs() < 0.01 && (p[3] - 0.028).abs() < 0.01 && p[1] == 0.0 && p[2] == 0.0);
