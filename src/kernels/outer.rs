@@ -239,9 +239,8 @@ impl<R: Num> Outer<'_, '_, R> {
     }
 
     /// All rows of a piece, in tiles that fill the registers. There are L lanes, or any number if L is 0.
-    // A constant number of the usual lanes: rows of dy are then constant distances apart, and each value is read by one
-    // address. Otherwise the addresses of twelve rows take more registers and additions than the sums leave room for
-    // (35 units, one thread of an Emerald Rapids: AVX-512 124, AVX2 70 GFLOP/s).
+    // With the usual numbers of lanes as constants, rows of dy are constant distances apart and need one address together.
+    // Otherwise each has its own, and those of twelve rows are more than there are registers for.
     #[inline(always)]
     fn all_tiles<S: Simd, const N: usize, const L: usize>(
         &self,

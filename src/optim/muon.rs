@@ -112,18 +112,22 @@ impl Muon {
         m.iter_mut().zip(g).for_each(|(m, &g)| *m += rest * (g - *m));
         x.fill(R::ZERO);
         let mut squares = 0.0;
-        for (i, (&m, &g)) in m.iter().zip(g).enumerate() {
-            let u = g + momentum * (m - g);
-            squares += u.to_f64() * u.to_f64();
-            x[sides.place(i)] = u;
+        for (row, (m, g)) in sides.rows(m).zip(sides.rows(g)).enumerate() {
+            for (column, (&m, &g)) in m.iter().zip(g).enumerate() {
+                let u = g + momentum * (m - g);
+                squares += u.to_f64() * u.to_f64();
+                x[sides.place(row, column)] = u;
+            }
         }
         let scale = R::from_f64(1.0 / squares.sqrt().max(LEAST_NORM));
         x.iter_mut().for_each(|x| *x *= scale);
         (0..self.ns_steps).for_each(|_| iterate(x, sides, scratch));
         let keep = R::from_f64(1.0 - lr * self.rest.decay());
         let length = R::from_f64(lr * ADAMS_RMS * (sides.long as f64).sqrt());
-        for (i, p) in p.iter_mut().enumerate() {
-            *p = keep * *p - length * x[sides.place(i)];
+        for (row, p) in p.chunks_exact_mut(sides.columns).enumerate() {
+            for (column, p) in p.iter_mut().enumerate() {
+                *p = keep * *p - length * x[sides.place(row, column)];
+            }
         }
     }
 }
@@ -152,10 +156,14 @@ impl Sides {
         self.short * self.lanes[1]
     }
 
-    /// Where the value `i` of the tensor is.
+    /// The rows of the tensor.
+    fn rows<R>(self, tensor: &[R]) -> impl Iterator<Item = &[R]> {
+        tensor.chunks_exact(self.columns)
+    }
+
+    /// Where a value of the tensor is.
     #[inline(always)]
-    fn place(self, i: usize) -> usize {
-        let (row, column) = (i / self.columns, i % self.columns);
+    fn place(self, row: usize, column: usize) -> usize {
         if self.transposed { column * self.lanes[1] + row } else { row * self.lanes[1] + column }
     }
 
