@@ -85,18 +85,22 @@ fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 /// cache, but sums would be stored and read back more often than that saves.
 const DEPTH: usize = 256;
 
-/// Cuts a block of `height` rows into register tiles of (first row, height), `wide` ones where registers have room.
+/// The highest register tile.
+const HIGHEST: usize = 12;
+
+/// Cuts a block of `height` rows into register tiles of (first row, height), of at most `most` rows.
 // A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 27 of 32
 // registers with 12 rows, 15 of 16 with 6. Two FMAs a cycle of four cycles' latency need eight sums under way. Six rows are
 // just above that, so 35 rows are better cut into 6 · 5 + 5 than into 6 · 5 + 4 + 1; of twelve, a third would do. One vector
-// of lanes leaves room for twelve rows everywhere, and needs eight.
-fn tiles(height: usize, wide: bool) -> impl Iterator<Item = (usize, usize)> {
+// of lanes leaves room for twelve rows everywhere, and needs eight; but each multiply-add has a broadcast of its own then, which
+// takes as long. Three vectors, of 24 lanes, leave room for four rows: 12 accumulators, three vectors of x and a weight.
+fn tiles(height: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut row = 0;
     std::iter::from_fn(move || {
         let m = match height - row {
             0 => return None,
-            left if wide => *[12, 8, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
-            left => left.div_ceil(left.div_ceil(6)),
+            left if most == HIGHEST => *[HIGHEST, 8, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
+            left => left.div_ceil(left.div_ceil(most)),
         };
         row += m;
         Some((row - m, m))
@@ -111,7 +115,7 @@ pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) 
         // A block's lines follow each other: one of biases, then one for each k.
         let (block, rest) = packed.split_at_mut(line(height) * (k + 1));
         packed = rest;
-        for (first, m) in tiles(height, true) {
+        for (first, m) in tiles(height, HIGHEST) {
             let to = block.chunks_exact_mut(line(height)).map(|line| &mut line[first..]);
             let row = row + first;
             match m {
@@ -242,18 +246,29 @@ impl<R: Num> Block<'_, R> {
     /// All rows, and the lanes `part`.
     #[inline(always)]
     fn all<S: Simd>(self, s: S, part: Range<usize>, y: &mut [R]) {
-        // Two vectors at a time share each broadcast weight.
-        let pair = 2 * R::lanes::<S>();
-        let pairs = part.start..part.end - part.len() % pair;
+        // Two vectors at a time share each broadcast weight; or three, where one would be left over, and there are too few
+        // registers for it to have many rows beside it.
+        let (width, many) = (R::lanes::<S>(), simd::registers() >= 32);
+        let pair = 2 * width;
+        let rest = match part.len() % pair {
+            0 => 0,
+            _ if many || part.len() < pair => width,
+            _ => 3 * width,
+        };
+        let pairs = part.start..part.end - rest;
         let height = y.len() / self.lanes;
-        for (first, m) in tiles(height, simd::registers() >= 32) {
+        for (first, m) in tiles(height, if many { HIGHEST } else { 6 }) {
             for lane in pairs.clone().step_by(pair) {
                 self.rows::<S, 2>(s, [first, m], lane, y);
             }
         }
-        if pairs.end < part.end {
-            for (first, m) in tiles(height, true) {
+        if rest == width {
+            for (first, m) in tiles(height, HIGHEST) {
                 self.rows::<S, 1>(s, [first, m], pairs.end, y);
+            }
+        } else if rest > 0 {
+            for (first, m) in tiles(height, 4) {
+                self.rows::<S, 3>(s, [first, m], pairs.end, y);
             }
         }
     }
@@ -262,6 +277,14 @@ impl<R: Num> Block<'_, R> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(self, s: S, [first, m]: [usize; 2], lane: usize, y: &mut [R]) {
         let y = &mut y[first * self.lanes..][..m * self.lanes];
+        if N == 3 {
+            return match m {
+                4 => self.tile::<S, 4, 3>(s, first, lane, y),
+                3 => self.tile::<S, 3, 3>(s, first, lane, y),
+                2 => self.tile::<S, 2, 3>(s, first, lane, y),
+                _ => self.tile::<S, 1, 3>(s, first, lane, y),
+            };
+        }
         match m {
             12 => self.tile::<S, 12, N>(s, first, lane, y),
             8 => self.tile::<S, 8, N>(s, first, lane, y),

@@ -23,8 +23,16 @@ fn close<R: Kernels>(found: &[R], expected: &[f64], tolerance: f64, what: &str) 
 
 fn product_equals_reference<R: Kernels>(tolerance: f64) {
     // Whole blocks and lines, one row more, and blocks whose last line is one, two or three vectors.
-    let sizes = [(1, 1, 0, 1), (3, 5, 2, 2), (12, 7, 3, 3), (35, 28, 35, 2), (140, 3, 1, 1)];
-    let more = [16, 17, 32, 48, 49, 80, 97, 150, 200].map(|rows| (rows, 3, 2, 2));
+    let sizes = [
+        (1, 1, 0, 1),
+        (3, 5, 2, 2),
+        (12, 7, 3, 3),
+        (35, 28, 35, 2),
+        (140, 3, 1, 1),
+        (35, 28, 5, 3),
+        (50, 3, 2, 3),
+    ];
+    let more = [16, 17, 32, 48, 49, 80, 97, 150, 200].map(|rows| (rows, 3, 2, 2 + rows % 2));
     for (rows, k0, k1, quanta) in sizes.into_iter().chain(more) {
         let lanes = quanta * R::QUANTUM;
         let (w0, w1) = (values::<R>(rows * k0, 1), values::<R>(rows * k1, 2));
@@ -325,7 +333,7 @@ fn speed() {
     let sums = median_seconds(401, || f32::scaled_sum(&mut sum, &a, &b, 0.5));
     let norm = median_seconds(401, || assert!(f32::sum_of_squares(&a) > 0.0));
     println!("the paper's parameters, µs: sum of two slots {:.1}, norm {:.1}", 1e6 * sums, 1e6 * norm);
-    for (h, lanes) in [(35, 16), (35, 32), (35, 64), (64, 32), (128, 32), (256, 32), (512, 32)] {
+    for (h, lanes) in [(35, 16), (35, 24), (35, 32), (35, 64), (64, 32), (128, 32), (256, 32), (512, 32)] {
         speed_of_a_layer(h, lanes);
     }
 }
