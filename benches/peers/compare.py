@@ -2,7 +2,6 @@
 """Trains the same LSTM on the same images with bptt, PyTorch, Burn and candle, in turn, and prints medians and ratios.
 
     pip install torch numpy onnx onnxruntime
-    cargo build --release --example fashion_mnist
     (cd benches/peers/bptt && cargo build --release)
     (cd benches/peers/candle && cargo build --release)
     (cd benches/peers/burn && cargo build --release)      # six minutes
@@ -16,7 +15,8 @@ on `--slow-samples` samples, and their seconds are scaled up.
 `--onnx` adds inference of 10,000 images and of one by bptt, PyTorch and ONNX Runtime: the same weights, rounds in turn, one
 thread and all, and for the 10,000 the size of a call that is best for each. `--no-training` leaves only that.
 
-`--model conv-lstm` (or `conv-lstm-small`) trains that model of the example instead, with bptt and PyTorch. `--threads` limits both.
+`--model conv-lstm` (or `conv-lstm-small`) trains that model of the example instead (`cargo build --release --example
+fashion_mnist`), with bptt and PyTorch. `--threads` limits both.
 
 The peak, what fused multiply-adds on registers reach on the instruction set that bptt runs on (`BPTT_SIMD` names another),
 is measured before, after and between the rounds; operations are counted as in docs/performance.md. With `BPTT_SIMD=avx2`,
@@ -89,12 +89,11 @@ class Torch:
         return time.perf_counter() - start
 
 
-class Ours:
+class Example:
     """The example's own figure for the second of two epochs, without validation."""
 
     def __init__(self, work):
-        self.flags = ["--epochs", 2, "--retrain-epochs", 0, "--prune", "none", "--recipe", "paper"]
-        self.flags += ["--model", work.model] if work.model else ["--hidden", work.hidden, "--layers", work.layers]
+        self.flags = ["--epochs", 2, "--retrain-epochs", 0, "--prune", "none", "--recipe", "paper", "--model", work.model]
         self.flags += ["--batch-size", work.batch, "--samples", work.samples, "--threads", work.threads]
 
     def epoch(self):
@@ -104,6 +103,14 @@ class Ours:
             subprocess.run([example, *flags], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
             metrics = json.loads((pathlib.Path(out) / "metrics.json").read_text())
         return metrics["phases"][0]["epochs"][-1]["seconds"]
+
+
+def ours(work):
+    """A function that trains with bptt and returns the seconds of the second of two epochs."""
+    if work.model:
+        return Example(work).epoch
+    sizes = (work.hidden, work.layers, work.batch, work.samples, work.threads)
+    return functools.partial(machine.run, machine.OURS, "train", *sizes, DATA)
 
 
 class Program:
@@ -152,7 +159,7 @@ def in_turn(peers, rounds, peak):
 
 def compare(work, args, x, y):
     """Prints a table of one size: a row for each peer, and its time as a multiple of ours, round by round."""
-    peers = {"bptt": Ours(work).epoch}
+    peers = {"bptt": ours(work)}
     for threads in sorted({1, work.threads}):
         peers[label(f"PyTorch {torch.__version__}", threads)] = Torch(work, x, y, threads).epoch
     for name in ["burn", "candle"] if not work.model else []:

@@ -3,6 +3,8 @@
 //! - `peak`: the instruction set, and the GFLOP/s of registers on one thread and on all;
 //! - `save CELL HIDDEN LAYERS FILE`: nothing; random weights for the following. CELL is `rows`, the paper's model for images
 //!   row by row, or `lstm` or `gru`, layers with as many inputs as units;
+//! - `train HIDDEN LAYERS BATCH SAMPLES THREADS FOLDER`: the seconds of the second epoch, of the paper's model for images row by
+//!   row by Adam. There is no validation, which would take most of the time of a large model;
 //! - `infer FILE FOLDER`: the seconds for 10,000 images at several sizes of a call, and for one image;
 //! - `step FILE STREAMS`: the nanoseconds of a step of a stream, alone or side by side; see steps.rs.
 
@@ -16,9 +18,12 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use bptt::data::FashionMnist;
+use bptt::data::{Dataset, DatasetExt, FashionMnist};
+use bptt::loss::CrossEntropy;
 use bptt::ndarray::{Array3, ArrayView2, Axis, s};
-use bptt::nn::{Gru, Linear, Lstm, Session, Streams};
+use bptt::nn::{Gru, Linear, Lstm, ModelBuilder, Session, Streams};
+use bptt::optim::Adam;
+use bptt::train::Trainer;
 use bptt::{Model, Result, Shape, SimdLevel};
 use serde_json::{Map, Value, json};
 
@@ -58,13 +63,24 @@ fn gflops(threads: usize) -> f64 {
     })
 }
 
+/// An LSTM that reads images row by row.
+fn rows(builder: ModelBuilder<f32>, hidden: usize, layers: usize) -> Result<Model> {
+    builder.layer("rnn", Lstm::new(hidden).layers(layers).last()).layer("linear", Linear::new(10)).build(1)
+}
+
+fn train([hidden, layers, batch, samples, threads]: [usize; 5], folder: &str) -> Result<f64> {
+    let data = FashionMnist::open(folder)?;
+    let data = data.train().first(samples)?;
+    let mut model = rows(Model::builder(data.shape()).normalize(data.mean_sd()?), hidden, layers)?;
+    let trainer = Trainer::new(CrossEntropy::default(), Adam::new(1e-3));
+    let history = trainer.epochs(2).batch_size(batch).threads(threads).fit(&mut model, &data, None)?;
+    Ok(history.epochs[1].seconds)
+}
+
 fn save(cell: &str, hidden: usize, layers: usize, file: &str) -> Result<()> {
     let steps = |features| Model::builder(Shape::new(1, features));
     let model: Model = match cell {
-        "rows" => Model::builder(Shape::new(28, 28))
-            .layer("rnn", Lstm::new(hidden).layers(layers).last())
-            .layer("linear", Linear::new(10))
-            .build(1)?,
+        "rows" => rows(Model::builder(Shape::new(28, 28)), hidden, layers)?,
         "lstm" => steps(hidden).layer("rnn", Lstm::new(hidden).layers(layers)).build(1)?,
         _ => steps(hidden).layer("rnn", Gru::new(hidden).layers(layers)).build(1)?,
     };
@@ -121,6 +137,11 @@ fn main() -> Result<()> {
         ["save", cell, hidden, layers, file] => {
             let number = |text: &str| text.parse().expect("a number");
             save(cell, number(hidden), number(layers), file)?;
+        }
+        ["train", hidden, layers, batch, samples, threads, folder] => {
+            let numbers =
+                [hidden, layers, batch, samples, threads].map(|text| text.parse().expect("a number"));
+            println!("{}", train(numbers, folder)?);
         }
         ["infer", file, folder] => println!("{}", infer(file, folder)?),
         ["step", file, streams] => {
