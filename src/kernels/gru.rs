@@ -39,6 +39,16 @@ pub struct Backward<'a, R> {
     pub dh_prev: &'a mut [R],
 }
 
+/// One step of one sample, of which nothing is kept but the state. All but `gates` are `[H]`.
+pub struct Step<'a, R> {
+    /// `[4H]`: pre-activations n, r, z, q on entry; arbitrary on return.
+    pub gates: &'a mut [R],
+    /// The hidden state: before on entry, after on return.
+    pub h: &'a mut [R],
+    /// The hidden state after, again.
+    pub y: &'a mut [R],
+}
+
 impl<R: Num> WithSimd for Forward<'_, R> {
     type Output = ();
 
@@ -65,6 +75,35 @@ impl<R: Num> WithSimd for Forward<'_, R> {
             |[h_prev, z], [n, _]| {
                 let n = tanh::<R, S>(s, n);
                 [n, R::vfma(s, z, R::vsub(s, h_prev, n), n)]
+            },
+        );
+    }
+}
+
+impl<R: Num> WithSimd for Step<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { gates, h, y } = self;
+        let [n, r, z, q] = quarters(gates);
+        map(
+            s,
+            [r, q],
+            [&mut *n],
+            #[inline(always)]
+            |[r, q], [n]| [R::vfma(s, sigmoid::<R, S>(s, r), q, n)],
+        );
+        // The update gate waits for nothing, so it is computed while tanh(n) waits for n.
+        map(
+            s,
+            [z, n],
+            [h, y],
+            #[inline(always)]
+            |[z, n], [h, _]| {
+                let (z, n) = (sigmoid::<R, S>(s, z), tanh::<R, S>(s, n));
+                let h = R::vfma(s, z, R::vsub(s, h, n), n);
+                [h, h]
             },
         );
     }

@@ -46,6 +46,18 @@ pub struct Backward<'a, R> {
     pub dc: &'a mut [R],
 }
 
+/// One step of one sample, of which nothing is kept but the state. All but `gates` are `[H]`.
+pub struct Step<'a, R> {
+    /// `[4H]`: pre-activations.
+    pub gates: &'a [R],
+    /// The cell: before on entry, after on return.
+    pub c: &'a mut [R],
+    /// The hidden state after.
+    pub h: &'a mut [R],
+    /// The same again.
+    pub y: &'a mut [R],
+}
+
 /// The four blocks of rows.
 #[inline(always)]
 // By halves, because that is how two `split_at_mut` borrow four parts; each is H rows of lanes, in PyTorch's order.
@@ -84,6 +96,38 @@ impl<R: Num> WithSimd for Forward<'_, R> {
             |[o, c], _| {
                 let tanh_c = tanh::<R, S>(s, c);
                 [tanh_c, R::vmul(s, o, tanh_c)]
+            },
+        );
+    }
+}
+
+impl<R: Num> WithSimd for Step<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { gates, c, h, y } = self;
+        let (if_, go) = gates.split_at(gates.len() / 2);
+        let ((i, f), (g, o)) = (if_.split_at(if_.len() / 2), go.split_at(go.len() / 2));
+        map(
+            s,
+            [i, f, g],
+            [&mut *c],
+            #[inline(always)]
+            |[i, f, g], [c]| {
+                let (i, f, g) = (sigmoid::<R, S>(s, i), sigmoid::<R, S>(s, f), tanh::<R, S>(s, g));
+                [R::vfma(s, i, g, R::vmul(s, f, c))]
+            },
+        );
+        // The output gate waits for nothing, so it is computed while tanh(c) waits for c.
+        map(
+            s,
+            [o, c],
+            [h, y],
+            #[inline(always)]
+            |[o, c], _| {
+                let h = R::vmul(s, sigmoid::<R, S>(s, o), tanh::<R, S>(s, c));
+                [h, h]
             },
         );
     }

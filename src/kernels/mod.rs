@@ -16,6 +16,7 @@ mod layer_norm;
 pub mod layer_norm_lstm;
 pub mod lstm;
 mod one_sample;
+pub mod one_step;
 mod outer;
 pub mod peephole;
 pub mod pool;
@@ -53,6 +54,8 @@ pub trait Kernels: simd::Num {
     fn pack(parts: &[Matrix<Self>], biases: &[&[Self]], packed: &mut [Self]);
     /// y = start + W x; x is the rows of all parts, `[k, lanes]`; y is `[rows, lanes]`.
     fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize);
+    /// One step of one sample through a cell: its products, then its pointwise part.
+    fn one_step(plan: &one_step::Plan, step: one_step::Step<Self>);
     /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l], for each of `columns`, any of which may be empty.
     fn outer<'a>(dy: Band<'a, Self>, columns: &mut [Columns<'a, Self>], lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
@@ -174,6 +177,9 @@ macro_rules! kernels {
                 {
                     arch.dispatch(Product { packed, xs: &xs, start, y, lanes, part });
                 }
+            }
+            fn one_step(plan: &one_step::Plan, step: one_step::Step<Self>) {
+                plan.run(step);
             }
             fn outer<'a>(dy: Band<'a, Self>, columns: &mut [Columns<'a, Self>], lanes: usize) {
                 let parts = simd::parts::<Self>(outer::width(columns));

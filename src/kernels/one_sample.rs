@@ -39,6 +39,10 @@ impl<R: Num> WithSimd for OneSample<'_, R> {
 #[inline(always)]
 fn one_sample<R: Num, S: Simd>(s: S, packed: &[R], xs: &[&[R]; 3], start: Start, y: &mut [R]) {
     let (rows, mut first) = (y.len(), 0);
+    if start == Start::Bias && xs.iter().all(|x| x.is_empty()) {
+        // The lines of all blocks are of biases alone.
+        return y.copy_from_slice(&packed[..rows]);
+    }
     for y in y.chunks_mut(MOST * R::lanes::<S>()) {
         let group = Group { packed, first, rows, xs, start };
         first += y.len();

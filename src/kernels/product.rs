@@ -46,7 +46,7 @@ impl<'a, R: Copy> Matrix<'a, R> {
 }
 
 /// Where the accumulators of a product start.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At the packed bias (0 where none was packed).
     Bias,

@@ -96,11 +96,17 @@ pub const fn longest_vector<R>() -> usize {
 /// same bits.
 #[inline(always)]
 pub fn dispatch_len<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
+    arch_of_len::<R>(len).dispatch(op)
+}
+
+/// The instruction set of [`dispatch_len`].
+#[inline(always)]
+pub fn arch_of_len<R>(len: usize) -> Arch {
     /// Among this many vectors, a part of one does not matter, but the width of the others does.
     const FEW: usize = 8;
     let [(arch, _), (last, rest)] = parts::<R>(len);
     let few = len <= FEW * longest_vector::<R>();
-    if few && !rest.is_empty() { last.dispatch(op) } else { arch.dispatch(op) }
+    if few && !rest.is_empty() { last } else { arch }
 }
 
 /// As [`dispatch_len`], for sums of which `len` are under way together: on AVX2 rather than AVX-512, too, if so few long
@@ -108,11 +114,17 @@ pub fn dispatch_len<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
 /// reads short vectors.
 #[inline(always)]
 pub fn dispatch_one<R, Op: WithSimd>(len: usize, op: Op) -> Op::Output {
+    arch_of_one::<R>(len).dispatch(op)
+}
+
+/// The instruction set of [`dispatch_one`].
+#[inline(always)]
+pub fn arch_of_one<R>(len: usize) -> Arch {
     #[cfg(target_arch = "x86_64")]
     if let (Arch::V4(longest), true) = (chosen().1, len <= 2 * longest_vector::<R>()) {
-        return Arch::V3(*longest).dispatch(op);
+        return Arch::V3(*longest);
     }
-    dispatch_len::<R, _>(len, op)
+    arch_of_len::<R>(len)
 }
 
 /// As [`dispatch`], for an `op` over rows of `lanes` values of `R`: on AVX2 rather than AVX-512 if long vectors do not fill

@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "onnx")]
 use crate::Error;
 use crate::kernels::activation::Curve;
+use crate::kernels::one_step::Pointwise;
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::Attribute;
 use crate::{Init, Real, Result};
@@ -242,6 +243,12 @@ pub trait Cell: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send 
 
     /// The same step back: called after [`backward`](Self::backward), which has left the gradient of the gated block.
     fn gate_back<R: Real>(&self, _step: GateStepBack<'_, R>) {}
+
+    /// Which pointwise part steps of one stream have, if one is built in that replaces the state where it is.
+    #[doc(hidden)]
+    fn one_step(&self) -> Option<Pointwise> {
+        None
+    }
 
     /// The pointwise part of a step.
     fn forward<R: Real>(&self, step: CellStep<'_, R>);

@@ -9,6 +9,7 @@ use super::recurrent::Recurrent;
 use crate::Real;
 #[cfg(feature = "onnx")]
 use crate::Result;
+use crate::kernels::one_step::Pointwise;
 use crate::kernels::{gru, gru_reset};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::Attribute;
@@ -102,6 +103,10 @@ impl Cell for GruCell {
 
     fn gate_back<R: Real>(&self, GateStepBack { gates, h_prev, dm, dh_prev, .. }: GateStepBack<'_, R>) {
         R::gru_reset_back(gru_reset::ResetBack { r: &mut gates[..h_prev.len()], h_prev, dm, dh_prev });
+    }
+
+    fn one_step(&self) -> Option<Pointwise> {
+        self.reset_after.then_some(Pointwise::Gru)
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use crate::Real;
 #[cfg(feature = "onnx")]
 use crate::Result;
 use crate::kernels::lstm;
+use crate::kernels::one_step::Pointwise;
 
 /// The pointwise part of an LSTM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,10 @@ impl Cell for LstmCell {
     /// tanh c
     fn kept(&self, units: usize) -> usize {
         units
+    }
+
+    fn one_step(&self) -> Option<Pointwise> {
+        Some(Pointwise::Lstm)
     }
 
     #[inline]

@@ -32,6 +32,7 @@ use super::cell::{Cell, Coupling};
 use super::layout::{Direction, Part, StackLayout};
 use super::packing::pack;
 use super::passes::{Cache, Pass};
+use super::step::StepPlan;
 use super::wiring::{group, projection};
 use crate::nn::{Backward, Build, Built, Description, Features, Forward, Layer, Mode, Plan, Step, Wiring};
 #[cfg(feature = "onnx")]
@@ -218,15 +219,15 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     }
 
     fn plan(&self, features: usize) -> Plan {
-        Plan::new(StackLayout::new(self, Shape::new(1, features)))
+        Plan::new(StepPlan::new::<R, C>(self, features))
     }
 
     fn step(&self, step: Step<'_, R>) {
         match step.plan.get() {
-            Some(layout) => self.planned_step(layout, step),
+            Some(plan) => self.planned_step(plan, step),
             None => {
                 let features = step.x.len() / step.lanes;
-                self.planned_step(&StackLayout::new(self, Shape::new(1, features)), step);
+                self.planned_step(&StepPlan::new::<R, C>(self, features), step);
             }
         }
     }

@@ -7,16 +7,47 @@ use super::layout::{Direction, Part, Second, StackLayout};
 use super::packing::ForwardPacks;
 use super::recurrent::Recurrent;
 use crate::Real;
-use crate::kernels::Start;
+use crate::Shape;
+use crate::kernels::{Start, one_step};
 use crate::nn::Step;
+
+/// What steps of a stack need and does not change from step to step.
+pub(super) struct StepPlan {
+    layout: StackLayout,
+    /// For one stream alone, where the cell has a pointwise part for that: the plan of the first layer, and that of all
+    /// others.
+    alone: Option<[one_step::Plan; 2]>,
+}
+
+impl StepPlan {
+    /// The plan of a stack whose input has so many features.
+    pub(super) fn new<R: Real, C: Cell>(stack: &Recurrent<C>, features: usize) -> Self {
+        let layout = StackLayout::new(stack, Shape::new(1, features));
+        let pointwise = stack.cell.one_step().filter(|_| layout.second == Second::None);
+        let plan = |layer, pointwise| {
+            let mut end = 0;
+            let products = layout.sums().iter().map(|sum| {
+                let start = end;
+                end += sum.packed_len(layout.features(layer), layout.width);
+                let from = if sum.more { Start::Add } else { Start::Bias };
+                one_step::Rows { rows: sum.rows(), packed: start..end, x: sum.x, h: sum.h, start: from }
+            });
+            one_step::Plan::new::<R>(products, pointwise, layout.units)
+        };
+        Self { alone: pointwise.map(|pointwise| [0, 1].map(|layer| plan(layer, pointwise))), layout }
+    }
+}
 
 impl<C: Cell> Recurrent<C> {
     /// One step of a stack in one direction.
     ///
     /// States are read where they are, and written back there: nothing is laid out on a tape. So it costs little more
     /// than its arithmetic, and that is what [`one_step`](Self::one_step) does for a pass over a sequence.
-    pub(super) fn planned_step<R: Real>(&self, layout: &StackLayout, step: Step<'_, R>) {
-        let lanes = step.lanes;
+    pub(super) fn planned_step<R: Real>(&self, plan: &StepPlan, step: Step<'_, R>) {
+        let (layout, lanes) = (&plan.layout, step.lanes);
+        if let (1, Some(plans)) = (lanes, &plan.alone) {
+            return step_alone(layout, plans, step);
+        }
         let (h_len, c_len) = (layout.width * lanes, layout.cell * lanes);
         // A layer reads the new state of the one below, so that all can write to the same place.
         let (gates, rest) = step.cache.split_at_mut(layout.rows() * lanes);
@@ -86,5 +117,22 @@ impl<C: Cell> Recurrent<C> {
                 self.cell.forward(step);
             }
         }
+    }
+}
+
+/// One step of one stream through a stack, by the plans of its layers.
+fn step_alone<R: Real>(layout: &StackLayout, plans: &[one_step::Plan; 2], step: Step<'_, R>) {
+    let Step { mut x, mut packed, y, state, cache, .. } = step;
+    let (gates, rest) = cache.split_at_mut(layout.rows());
+    let hidden = &mut rest[..layout.width];
+    let (mut hs, mut cs) = state.split_at_mut(layout.layers * layout.width);
+    for layer in 0..layout.layers {
+        let (h, other_hs) = hs.split_at_mut(layout.width);
+        let (c, other_cs) = cs.split_at_mut(layout.cell);
+        let (own, other_packs) = packed.split_at(layout.packed_len(layer));
+        let y = if layer + 1 == layout.layers { &mut *y } else { &mut *hidden };
+        let values = one_step::Step { packed: own, x, h: &mut *h, c, gates: &mut *gates, y };
+        R::one_step(&plans[usize::from(layer > 0)], values);
+        (x, hs, cs, packed) = (h, other_hs, other_cs, other_packs);
     }
 }
