@@ -2,6 +2,7 @@
 
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
+#[path = "../shared/models.rs"]
 mod models;
 #[path = "../shared/paper.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]

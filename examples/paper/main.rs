@@ -15,6 +15,8 @@ mod charts;
 mod choice;
 #[path = "../shared/fashion_mnist.rs"]
 mod find;
+#[path = "../shared/models.rs"]
+mod models;
 #[path = "../shared/paper.rs"]
 #[allow(dead_code, reason = "each example has use for some of it")]
 mod paper;
@@ -42,8 +44,8 @@ use study::{Outcome, Run};
 /// Run the paper's experiments again, and write a page with its figures and ours.
 #[derive(Parser)]
 struct Args {
-    /// Sections, by the names that this lists when it finds another [default: all but `choices`, `cuts` and `batches`,
-    /// which take hours; with --quick, all]
+    /// Sections, by the names that this lists when it finds another [default: all but `choices`, `cuts`, `batches` and
+    /// `models`, which take hours; with --quick, all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// A fifth of the patterns, half the epochs, fewer repeats: a look at the page, not a reproduction

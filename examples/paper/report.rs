@@ -1,6 +1,7 @@
 //! The page and the figures: what the runs brought, beside what the paper reports.
 
 use std::error::Error;
+use std::iter;
 
 use bptt::data::FashionMnist;
 use bptt::metrics::ConfusionMatrix;
@@ -27,6 +28,7 @@ pub struct Report<'a> {
 pub struct Ours {
     /// In percent.
     pub accuracy: Summary,
+    parameters: usize,
     /// An epoch of the first training.
     seconds: Summary,
     /// The choice of patterns and the first training together.
@@ -46,7 +48,8 @@ impl Report<'_> {
         let seconds = Summary::of(outcomes.iter().map(|outcome| outcome.seconds));
         let total: Option<Vec<f64>> = outcomes.iter().map(|outcome| outcome.total).collect();
         let total = total.map(Summary::of);
-        (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), seconds, total })
+        let parameters = outcomes.first()?.parameters;
+        (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), parameters, seconds, total })
     }
 
     /// The whole page; it needs no other file.
@@ -117,53 +120,14 @@ impl Report<'_> {
 
     /// A table, with the seconds in all if they are asked for.
     fn table(&self, of: &Table, total: bool) -> String {
-        let paper = of.rows.iter().any(|row| row.paper.is_some());
-        let times = of.rows.iter().any(|row| row.paper_seconds.is_some());
-        let mut heads = vec![of.head];
-        if paper {
-            heads.push("paper %");
-        }
-        heads.push("ours %");
-        if paper {
-            heads.push("difference");
-        }
-        heads.push("n");
-        if times {
-            heads.push("paper s/epoch");
-        }
-        // Rows that tell of the same runs have the same seconds.
-        let timed = of.rows.len() == 1 || of.rows.iter().any(|row| row.runs != of.rows[0].runs);
-        if timed {
-            heads.push("s/epoch");
-        }
-        if total {
-            heads.push("total s");
-        }
-        let rows = of.rows.iter().map(|row| {
-            let ours = self.ours(row);
-            let mut cells = vec![row.label.clone()];
-            if paper {
-                cells.push(number(row.paper));
-            }
-            cells.push(ours.as_ref().map_or("failed".into(), |ours| mean_sd(&ours.accuracy)));
-            if paper {
-                cells.push(difference(
-                    ours.as_ref().zip(row.paper).map(|(ours, paper)| ours.accuracy.mean - paper),
-                ));
-            }
-            cells.push(row.runs.len().to_string());
-            if times {
-                cells.push(row.paper_seconds.map_or("–".into(), |seconds| format!("{seconds:.1}")));
-            }
-            if timed {
-                cells.push(number(ours.as_ref().map(|ours| ours.seconds.mean)));
-            }
-            if total {
-                cells.push(number(ours.and_then(|ours| Some(ours.total?.mean))));
-            }
-            cells
+        let ours: Vec<Option<Ours>> = of.rows.iter().map(|row| self.ours(row)).collect();
+        let columns = columns(of, &ours, total);
+        let heads: Vec<&str> = iter::once(of.head).chain(columns.iter().map(|column| column.0)).collect();
+        let rows = of.rows.iter().zip(&ours).map(|(row, ours)| {
+            let cells = columns.iter().map(|(_, cell)| cell(row, ours.as_ref()));
+            iter::once(row.label.clone()).chain(cells).collect()
         });
-        table(&of.caption, &heads, &rows.collect::<Vec<_>>())
+        table(&of.caption, &heads, &rows.collect::<Vec<Vec<String>>>())
     }
 
     /// What a figure draws as lines, if it does.
@@ -318,6 +282,41 @@ impl Report<'_> {
             "sections": self.sections.iter().map(section).collect::<Vec<_>>(),
         })
     }
+}
+
+/// A column's head, and its cell in a row.
+type Column = (&'static str, fn(&Row, Option<&Ours>) -> String);
+
+/// The columns of a table that have something to tell.
+fn columns(of: &Table, ours: &[Option<Ours>], total: bool) -> Vec<Column> {
+    let paper = of.rows.iter().any(|row| row.paper.is_some());
+    let times = of.rows.iter().any(|row| row.paper_seconds.is_some());
+    // Rows that tell of the same runs have the same seconds.
+    let timed = of.rows.len() == 1 || of.rows.iter().any(|row| row.runs != of.rows[0].runs);
+    let mut sizes = ours.iter().flatten().map(|ours| ours.parameters);
+    let first = sizes.next();
+    let sized = sizes.any(|size| Some(size) != first);
+    let all: [(bool, Column); 8] = [
+        (paper, ("paper %", |row, _| number(row.paper))),
+        (true, ("ours %", |_, ours| ours.map_or("failed".into(), |ours| mean_sd(&ours.accuracy)))),
+        (
+            paper,
+            ("difference", |row, ours| {
+                difference(ours.zip(row.paper).map(|(ours, paper)| ours.accuracy.mean - paper))
+            }),
+        ),
+        (true, ("n", |row, _| row.runs.len().to_string())),
+        (
+            times,
+            ("paper s/epoch", |row, _| {
+                row.paper_seconds.map_or("–".into(), |seconds| format!("{seconds:.1}"))
+            }),
+        ),
+        (timed, ("s/epoch", |_, ours| number(ours.map(|ours| ours.seconds.mean)))),
+        (total, ("total s", |_, ours| number(ours.and_then(|ours| Some(ours.total.as_ref()?.mean))))),
+        (sized, ("parameters", |_, ours| ours.map_or("–".into(), |ours| ours.parameters.to_string()))),
+    ];
+    all.into_iter().filter_map(|(shown, column)| shown.then_some(column)).collect()
 }
 
 /// Our confusion matrix, with the seed of its run, beside the paper's.

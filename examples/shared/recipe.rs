@@ -2,7 +2,7 @@
 
 use bptt::data::{Augment, Dataset, DatasetExt, FashionMnist};
 use bptt::loss::{CrossEntropy, Loss, MultiMargin, Nll};
-use bptt::nn::{Linear, LogSoftmax, Lstm, ModelBuilder, Rnn};
+use bptt::nn::{Gru, Linear, LogSoftmax, Lstm, ModelBuilder, PeepholeLstm, Rnn};
 use bptt::optim::{Adam, AdamW, Adamax, Muon, RmsProp, Sgd};
 use bptt::train::schedule::OneCycle;
 use bptt::train::{Clip, History};
@@ -23,6 +23,10 @@ pub struct Network {
 pub enum Cell {
     /// Long short-term memory
     Lstm,
+    /// Long short-term memory whose gates also see the cell state
+    Peephole,
+    /// Gated recurrent unit
+    Gru,
     /// Traditional recurrent network with tanh
     Rnn,
 }
@@ -142,6 +146,8 @@ impl Recipe {
         let Network { cell, hidden, layers } = *network;
         self.model_of(train, seed, |builder| match cell {
             Cell::Lstm => builder.layer("lstm", Lstm::new(hidden).layers(layers).last()),
+            Cell::Peephole => builder.layer("lstm", PeepholeLstm::new(hidden).layers(layers).last()),
+            Cell::Gru => builder.layer("gru", Gru::new(hidden).layers(layers).last()),
             Cell::Rnn => builder.layer("rnn", Rnn::new(hidden).layers(layers).last()),
         })
     }

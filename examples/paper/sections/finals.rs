@@ -1,6 +1,6 @@
 //! The final models: how the tuned recipe came about, Figure 7, Table 4.
 
-use super::{Figure, Metric, Plan, Row, Section, Stage, Table, row, thresholds};
+use super::{Figure, Metric, Plan, Section, Stage, Table, known_models, row, thresholds};
 use crate::paper;
 use crate::recipe::Recipe;
 use crate::study::Run;
@@ -93,21 +93,16 @@ impl Plan {
     }
 
     pub(super) fn others(&self) -> Section {
-        let known = |name: &str, accuracy| row(name, Metric::Valid, Some(accuracy), vec![]);
-        let mut rows: Vec<Row> =
-            paper::TABLE_4.iter().map(|(name, accuracy)| known(name, *accuracy)).collect();
-        rows.push(known("LSTM of the paper, 2 layers", paper::FINAL.0));
-        rows.push(known("LSTM of the paper, 4 layers", paper::FOUR_LAYERS.0));
-        rows.extend(self.finals().into_iter().map(|(name, _, runs)| {
+        let ours = self.finals().into_iter().map(|(name, _, runs)| {
             row(format!("LSTM, {name} (ours)"), Metric::Test(Stage::Retrained(0)), None, runs)
-        }));
+        });
         Section {
             name: "table4",
             long: false,
             title: "Table 4: among other models",
             text: "The other models' figures are those that the paper quotes.",
             tables: vec![],
-            figures: vec![Figure::Ranking(rows)],
+            figures: vec![Figure::Ranking(known_models().chain(ours).collect())],
         }
     }
 }
