@@ -9,7 +9,7 @@ use std::thread;
 
 use bptt::data::{Arrays, Batch, Dataset, Draw, Population, Sampler};
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Dropout, Linear, Lstm};
+use bptt::nn::{Activation, BatchNorm, Branches, Chain, Conv2d, Dropout, Linear, Lstm};
 use bptt::optim::{Adam, Optimizer};
 use bptt::train::{
     AllReduce, Callback, Checkpoint, Clip, CsvLog, EarlyStopping, Epoch, EpochEnd, Flow, History,
@@ -86,6 +86,24 @@ fn model<R: Real>() -> Model<R> {
         .unwrap()
 }
 
+/// A convolution, a residual block and an LSTM, with normalisations over the batch of all ranks.
+fn normalised<R: Real>() -> Model<R> {
+    let f = Chain::new()
+        .layer("conv", Conv2d::new(4, 4, [3, 3]).padding([1, 1]).bias(false))
+        .layer("norm", BatchNorm::channels(4));
+    Model::builder(data::<R>(1).shape())
+        .layer("conv", Conv2d::new(1, 4, [3, 3]).padding([1, 1]).bias(false))
+        .layer("norm", BatchNorm::channels(4))
+        .layer("residual", Branches::residual("f", f))
+        .layer("relu", Activation::relu())
+        .layer("dropout", Dropout::new(0.1))
+        .layer("lstm", Lstm::new(5).last())
+        .layer("norm1", BatchNorm::new())
+        .layer("linear", Linear::new(2))
+        .build(1)
+        .unwrap()
+}
+
 /// Batches of 40 in tiles of 2 are 20 tiles in 16 slots; the last has 13 samples, 7 tiles, so that some ranks have none.
 fn trainer<R: Real>() -> Trainer<R>
 where
@@ -116,7 +134,7 @@ fn at_all<R: Real, T: Send>(size: usize, run: impl Fn(Rank<R>) -> T + Sync) -> V
     })
 }
 
-fn same_bits<R: Real>()
+fn same_bits<R: Real>(model: fn() -> Model<R>)
 where
     Adam: Optimizer<R>,
 {
@@ -140,8 +158,14 @@ where
 
 #[test]
 fn ranks_have_the_bits_of_one_process() {
-    same_bits::<f32>();
-    same_bits::<f64>();
+    same_bits::<f32>(model);
+    same_bits::<f64>(model);
+}
+
+#[test]
+fn normalisations_over_the_batch_of_all_ranks() {
+    same_bits::<f32>(normalised);
+    same_bits::<f64>(normalised);
 }
 
 /// Every rank hears of all draws.
@@ -163,9 +187,14 @@ fn dynamics_are_those_of_one_process() {
 
 #[test]
 fn an_error_at_one_rank_ends_all() {
+    an_error_ends_all(model);
+    an_error_ends_all(normalised);
+}
+
+fn an_error_ends_all(model: fn() -> Model<f32>) {
     let errors = at_all(4, |rank| {
         let spoiled = Spoiled::new(data(93), rank.rank == 2);
-        let before = model::<f32>();
+        let before = model();
         let mut model = before.clone();
         let error = trainer().all_reduce(rank).fit(&mut model, &spoiled, None).unwrap_err();
         assert_eq!(model.params().as_slice(), before.params().as_slice(), "no step was taken");

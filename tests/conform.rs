@@ -181,6 +181,10 @@ fn layers_that_hold_layers() -> Result<()> {
         "gru",
         Chain::new().layer("gru", Gru::new(2)).layer("sigmoid", Activation::sigmoid())
     ))?;
+    conform_boxed!(Branches::residual(
+        "norm",
+        Chain::new().layer("linear", Linear::new(2)).layer("norm", BatchNorm::new().eps(0.1))
+    ))?;
     let held = conform_boxed!(
         Branches::concat().branch("rows", Chain::new().layer("lstm", Lstm::new(2).last())).branch(
             "columns",

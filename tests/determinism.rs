@@ -56,7 +56,13 @@ fn losses(history: &History) -> Vec<(f64, f64)> {
 /// Convolution, batch normalisation and attention, also within branches: batches pass in stages.
 fn convolutions<R: Real>(data: &Arrays<R>) -> Model<R> {
     let both = Branches::concat()
-        .branch("conv", Chain::new().layer("conv1d", Conv1d::new(4, 3)).layer("pool", AttentionPool::new()))
+        .branch(
+            "conv",
+            Chain::new()
+                .layer("conv1d", Conv1d::new(4, 3))
+                .layer("norm", BatchNorm::new())
+                .layer("pool", AttentionPool::new()),
+        )
         .branch("lstm", Chain::new().layer("turn", Transpose::new(6, 4)).layer("lstm", Lstm::new(3).last()));
     Model::builder(data.shape())
         .layer("conv", Conv2d::new(1, 4, [3, 3]).padding([1, 1]).bias(false))

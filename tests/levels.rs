@@ -130,7 +130,8 @@ macro_rules! of_scalar {
 
             fn residual() -> Branches<R> {
                 let conv = Chain::new().layer("conv", Conv1d::new(SHAPE.f, 3).padding(1));
-                Branches::residual("conv", conv.layer("dropout", Dropout::new(0.2)))
+                let conv = conv.layer("norm", BatchNorm::new()).layer("dropout", Dropout::new(0.2));
+                Branches::residual("conv", conv)
             }
 
             fn layers(scalar: &str) {

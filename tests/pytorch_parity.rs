@@ -13,8 +13,8 @@ use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::rnn::{Cell, Recurrent};
 use bptt::nn::{
-    Activation, BatchNorm, Conv1d, Conv2d, Gru, Layer, LayerNormLstm, Linear, Lstm, Mode, PeepholeLstm,
-    Pool2d, Rnn, Workspace,
+    Activation, BatchNorm, Branches, Chain, Conv1d, Conv2d, Gru, Layer, LayerNormLstm, Linear, Lstm, Mode,
+    ModelBuilder, PeepholeLstm, Pool2d, Rnn, Workspace,
 };
 use bptt::optim::{Adam, Optimizer};
 use bptt::{Model, Real, Shape, Trainer};
@@ -253,22 +253,50 @@ fn batch_norm_in<R: Real>(tolerance: f64)
 where
     Adam: Optimizer<R>,
 {
-    let case = Fixture::open("batch_norm_trajectory");
-    for tile in [1, 2, 5] {
-        let mut model = Model::<R>::builder(Shape::new(4, 6))
-            .layer("conv", Conv2d::new(1, 3, [3, 2]).padding([1, 0]).bias(false))
-            .layer("norm", BatchNorm::channels(3))
-            .layer("relu", Activation::relu())
-            .layer("lstm", Lstm::new(4).last())
-            .layer("norm1", BatchNorm::new().eps(1e-3).momentum(0.3))
-            .layer("linear", Linear::new(4))
-            .build(0)
-            .unwrap();
+    let models = [
+        ("batch_norm_trajectory", normalised as fn() -> ModelBuilder<R>),
+        ("batch_norm_joined_trajectory", joined),
+    ];
+    for ((name, builder), tile) in models.into_iter().flat_map(|model| [1, 2, 5].map(|tile| (model, tile))) {
+        let (case, mut model) = (Fixture::open(name), builder().build(0).unwrap());
         let trainer = Trainer::new(CrossEntropy::default(), Adam::new(0.01)).tile(tile);
         run_in(&case, &mut model, (trainer, 5), tolerance);
         let y = model.predict(&real::<R, _>(&case.get::<Ix3>("x"))).unwrap();
         assert_close("in inference", &values(&y), &case.values("inference"), tolerance);
     }
+}
+
+fn normalised<R: Real>() -> ModelBuilder<R> {
+    Model::builder(Shape::new(4, 6))
+        .layer("conv", Conv2d::new(1, 3, [3, 2]).padding([1, 0]).bias(false))
+        .layer("norm", BatchNorm::channels(3))
+        .layer("relu", Activation::relu())
+        .layer("lstm", Lstm::new(4).last())
+        .layer("norm1", BatchNorm::new().eps(1e-3).momentum(0.3))
+        .layer("linear", Linear::new(4))
+}
+
+/// Normalisations within other layers, first and last of a chain.
+fn joined<R: Real>() -> ModelBuilder<R> {
+    let conv = |channels| Conv2d::new(channels, 3, [3, 3]).padding([1, 1]).bias(false);
+    let f = Chain::new()
+        .layer("norm", BatchNorm::channels(3))
+        .layer("relu", Activation::relu())
+        .layer("conv", conv(3))
+        .layer("norm1", BatchNorm::channels(3).eps(1e-3).momentum(0.3));
+    let both = Branches::concat()
+        .branch("a", Chain::new().layer("norm", BatchNorm::new()).layer("linear", Linear::new(3)))
+        .branch(
+            "b",
+            Chain::new().layer("linear", Linear::new(2).bias(false)).layer("norm", BatchNorm::new()),
+        );
+    Model::builder(Shape::new(4, 6))
+        .layer("conv", conv(1))
+        .layer("block", Branches::residual("f", f))
+        .layer("relu", Activation::relu())
+        .layer("lstm", Lstm::new(4).last())
+        .layer("both", both)
+        .layer("linear", Linear::new(4))
 }
 
 /// Some epochs in order, the last batch ragged: the loss before each step, and the parameters after the last.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bptt::data::{Arrays, Dataset};
 use bptt::ndarray::{Array1, Array3};
+use bptt::nn::BatchNorm;
 use bptt::optim::Optimizer;
 use bptt::prelude::*;
 use bptt::prune::Magnitude;
@@ -60,10 +61,11 @@ fn data<R: Real>(n: usize) -> Arrays<R> {
     Arrays::classes(x, &y, ["less", "more"]).expect("two classes")
 }
 
-/// A model with dropout and a mask.
+/// A model with a normalisation over the batch of all ranks, dropout and a mask.
 fn model<R: Real>() -> bptt::Result<Model<R>> {
     let mut model = Model::builder(data::<R>(1).shape())
         .layer("lstm", Lstm::new(6).layers(2).dropout(0.2).last())
+        .layer("norm", BatchNorm::new())
         .layer("dropout", Dropout::new(0.3))
         .layer("linear", Linear::new(2))
         .build(1)?;

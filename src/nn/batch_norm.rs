@@ -25,7 +25,8 @@ use crate::{Error, Init, Real, Result, Seq, Shape};
 /// leave them out; an averaged model has those of the last step. If a frozen pattern matches them, they stay as they are.
 /// PyTorch's `num_batches_tracked` is ignored in state dicts, and not written, because neither side needs it.
 ///
-/// The layer cannot be within another one, such as [`Branches`](super::Branches), or in a run of several ranks.
+/// The layer may be within [`Branches`](super::Branches). In a run of several [ranks](crate::train::AllReduce) the batch is that
+/// of all of them, as for PyTorch's `SyncBatchNorm`: each layer adds two exchanges of 2 C + 1 numbers to a step.
 ///
 /// # Shapes
 /// x `[T, F, B]` → y `[T, F, B]`
@@ -143,11 +144,10 @@ impl BatchNorm {
         mut f: impl FnMut(usize, [f64; 2]),
     ) {
         let n = self.width(x.shape.f);
-        let forward = &cx.sums[..cx.sums.len().min(2 * n + 1)];
         for (channels, count) in blocks(cx, x, n) {
             let mut block = [ChannelSums::default(); BLOCK];
             for (c, channel) in (channels.first..).zip(&mut block[..count]) {
-                let Stats { mean, inv } = self.stats(forward, (c, n), self.of(cx.params, c, n).1);
+                let Stats { mean, inv } = self.stats(cx.sums, (c, n), self.of(cx.params, c, n).1);
                 (channel.mean, channel.scale) = (mean, inv);
             }
             R::channel_sums(channels, x.data, Some(dy.data), &mut block[..count]);
@@ -213,9 +213,9 @@ impl<R: Real> Layer<R> for BatchNorm {
         }
     }
 
-    fn forward_sums(&self, cx: &Context<'_, R>, x: Seq<'_, R>, sums: &mut [f64]) {
+    fn forward_sums(&self, Forward { cx, x, .. }: Forward<'_, R>, sums: &mut [f64]) {
         let n = self.width(x.shape.f);
-        for (channels, count) in blocks(cx, x, n) {
+        for (channels, count) in blocks(&cx, x, n) {
             let mut block = [ChannelSums::default(); BLOCK];
             for (i, channel) in block[..count].iter_mut().enumerate() {
                 let (_, [about, _]) = self.of(cx.params, channels.first + i, n);
@@ -234,15 +234,9 @@ impl<R: Real> Layer<R> for BatchNorm {
         sums[2 * n] += ((0..x.shape.t).map(counted).sum::<usize>() * (x.shape.f / n)) as f64;
     }
 
-    fn backward_sums(
-        &self,
-        cx: &Context<'_, R>,
-        (x, dy): (Seq<'_, R>, Seq<'_, R>),
-        sums: &mut [f64],
-        grads: &mut [R],
-    ) {
+    fn backward_sums(&self, Backward { cx, x, dy, grads, .. }: Backward<'_, R>, sums: &mut [f64]) {
         let n = self.width(x.shape.f);
-        self.each_sum(cx, (x, dy), |c, [sum, products]| {
+        self.each_sum(&cx, (x, dy), |c, [sum, products]| {
             sums[c] += sum;
             sums[n + c] += products;
             if self.affine {
@@ -252,8 +246,8 @@ impl<R: Real> Layer<R> for BatchNorm {
         });
     }
 
-    fn track(&self, sums: &[f64], params: &mut [R]) {
-        let n = sums.len() / 2;
+    fn track(&self, input: Shape, sums: &[f64], params: &mut [R]) {
+        let n = self.width(input.f);
         let first = if self.affine { 2 * n } else { 0 };
         let (means, vars) = params[first..].split_at_mut(n);
         for (c, (running_mean, running_var)) in means.iter_mut().zip(vars).enumerate() {
@@ -301,15 +295,13 @@ impl<R: Real> Layer<R> for BatchNorm {
             });
         }
         let Some(dx) = dx else { return };
-        let (forward, backward) =
-            if cx.sums.is_empty() { (&[][..], &[][..]) } else { cx.sums.split_at(2 * n + 1) };
         let mean_of =
-            |i: usize| if backward.is_empty() { 0.0 } else { backward[i] / forward[2 * n].max(1.0) };
+            |i: usize| if cx.sums.is_empty() { 0.0 } else { cx.backward_sums[i] / cx.sums[2 * n].max(1.0) };
         for (channels, count) in blocks(&cx, x, n) {
             let mut block = [[R::ZERO; 5]; BLOCK];
             for (c, constants) in (channels.first..).zip(&mut block[..count]) {
                 let ([w, _], running) = self.of(cx.params, c, n);
-                let Stats { mean, inv } = self.stats(forward, (c, n), running);
+                let Stats { mean, inv } = self.stats(cx.sums, (c, n), running);
                 *constants = [mean, inv, w * inv, mean_of(c), mean_of(n + c)].map(R::from_f64);
             }
             let pass = batch_norm::Backward { x: x.data, dy: dy.data, dx: &mut *dx.data };

@@ -48,16 +48,19 @@ pub struct Context<'a, R> {
     pub lens: Option<&'a [u32]>,
     /// One key for each lane, from which it draws random numbers in this layer and training step.
     pub keys: &'a [u64],
-    /// The layer's sums over all tiles of the batch, in training: those of [`Layer::forward_sums`], followed, in the
-    /// backward pass, by those of [`Layer::backward_sums`]. Empty elsewhere.
+    /// In training, the totals over all tiles of the batch of what [`Layer::forward_sums`] has added so far: all that
+    /// [`Built::sums`] said, from the last part of the forward pass on. Empty elsewhere.
     pub sums: &'a [f64],
+    /// The totals of what [`Layer::backward_sums`] has added so far, the last ones first known: all of them in the last part of
+    /// the backward pass.
+    pub backward_sums: &'a [f64],
 }
 
 impl<'a, R> Context<'a, R> {
     /// The context of a layer with these parameters and `valid` samples, all of full length, without packed weights or
     /// keys.
     pub fn new(params: &'a [R], mode: Mode, valid: usize) -> Self {
-        Self { params, packed: &[], mode, valid, lens: None, keys: &[], sums: &[] }
+        Self { params, packed: &[], mode, valid, lens: None, keys: &[], sums: &[], backward_sums: &[] }
     }
 }
 
@@ -279,12 +282,14 @@ pub struct Built {
     pub output: Features,
     /// The buffers that it needs.
     pub sizes: Sizes,
+    /// For each point at which the forward pass waits for sums over the whole batch in training, how many.
+    pub waits: Vec<usize>,
 }
 
 impl Built {
     /// A layer with this output that needs no buffers.
     pub fn new(output: Features) -> Self {
-        Self { output, sizes: Sizes::default() }
+        Self { output, sizes: Sizes::default(), waits: Vec::new() }
     }
 
     /// Sets the values per lane that are kept from the forward pass for the backward pass.
@@ -311,9 +316,11 @@ impl Built {
         self
     }
 
-    /// Sets how many sums over the whole batch each pass waits for in training; see [`Layer::forward_sums`].
+    /// Adds a point at which the forward pass waits for so many sums over the whole batch in training, and the backward pass for
+    /// as many; see [`Layer::forward_sums`].
     pub fn sums(mut self, sums: usize) -> Self {
-        self.sizes.sums = sums;
+        self.sizes.sums = self.sizes.sums.saturating_add(sums);
+        self.waits.extend(Some(sums).filter(|&sums| sums > 0));
         self
     }
 }
@@ -324,14 +331,14 @@ pub struct Build<'a> {
     input: &'a Features,
     layout: &'a mut Layout,
     prefix: Cow<'a, str>,
-    /// Whether the layer is within another one.
-    within: bool,
+    /// Whether the layer is within one that does not pass on sums over a batch.
+    alone: bool,
 }
 
 impl<'a> Build<'a> {
     /// A layer whose tensors are recorded in `layout` under `prefix`, or without a prefix if it is empty.
     pub(crate) fn new(input: &'a Features, layout: &'a mut Layout, prefix: &'a str) -> Self {
-        Self { input, layout, prefix: prefix.into(), within: false }
+        Self { input, layout, prefix: prefix.into(), alone: false }
     }
 
     /// What the layer reads.
@@ -351,12 +358,13 @@ impl<'a> Build<'a> {
     /// Declares a statistic of the layer: a tensor that [`Layer::track`] computes from the batches, rather than an optimizer.
     ///
     /// # Errors
-    /// As for [`tensor`](Self::tensor), or if the layer is within another one, which does not pass on the sums over a batch.
+    /// As for [`tensor`](Self::tensor), or if the layer is within one that does not pass on the sums over a batch; see
+    /// [`waiting_child`](Self::waiting_child).
     pub fn statistic(&mut self, name: &str, axes: impl IntoIterator<Item = Axis>, init: Init) -> Result<()> {
         let name = self.full_name(name);
-        if self.within {
+        if self.alone {
             let fault =
-                "found statistics of a layer within another one, expected a layer of the model itself";
+                "found statistics within a layer that does not pass on sums over a batch, expected none";
             return Err(Error::config(name, fault));
         }
         self.layout.push_statistic(name, axes.into_iter().collect(), init)
@@ -377,8 +385,15 @@ impl<'a> Build<'a> {
     /// A layer within this one, which reads `input` and is called `prefix.name`: what a layer that holds others gives to
     /// their [`build`](Layer::build).
     pub fn child<'b>(&'b mut self, input: &'b Features, name: &str) -> Build<'b> {
+        Build { alone: true, ..self.waiting_child(input, name) }
+    }
+
+    /// A [`child`](Self::child) that may wait for sums over the batch: this layer has a call of [`Built::sums`] for each point
+    /// at which the child waits, and passes on what [`Layer::forward_sums`], [`Layer::backward_sums`] and [`Layer::track`] are
+    /// given.
+    pub fn waiting_child<'b>(&'b mut self, input: &'b Features, name: &str) -> Build<'b> {
         let prefix = self.full_name(name).into();
-        Build { input, layout: self.layout, prefix, within: true }
+        Build { input, layout: self.layout, prefix, alone: self.alone }
     }
 
     /// The number of parameters declared so far, of this layer and of those before it.
@@ -442,28 +457,25 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// Computes y = f(x), and the final state from the initial one.
     fn forward(&self, pass: Forward<'_, R>);
 
-    /// Adds the tile's share of the sums that the forward pass needs of the whole batch in training, as many as
-    /// [`Built::sums`] said; their total is in [`Context::sums`] when [`forward`](Layer::forward) is called.
+    /// Passes the tile forward up to the next point at which the layer waits for sums over the whole batch, in training, and adds
+    /// the tile's share of them to `sums`.
     ///
-    /// A layer with sums waits until all tiles of the batch have come as far. Its statistics then are those of the batch,
-    /// however it is cut into tiles.
-    fn forward_sums(&self, _cx: &Context<'_, R>, _x: Seq<'_, R>, _sums: &mut [f64]) {}
+    /// It is called once for each call of [`Built::sums`], in the same order. [`Context::sums`] has the totals of those before,
+    /// so their number says where the pass goes on; [`forward`](Layer::forward) does the rest, given all of them. A layer with
+    /// sums waits until all tiles of the batch have come as far. Its statistics then are those of the batch, however it is cut
+    /// into tiles.
+    fn forward_sums(&self, _pass: Forward<'_, R>, _sums: &mut [f64]) {}
 
-    /// Adds the tile's share of the sums that the backward pass needs of the whole batch, as many again, given the input x and
-    /// the gradient with respect to the output, dy; [`Context::sums`] has those of the forward pass. What the same sums are
-    /// of the parameters' gradients may be added to `grads` here rather than in the backward pass.
-    fn backward_sums(
-        &self,
-        _cx: &Context<'_, R>,
-        _x_dy: (Seq<'_, R>, Seq<'_, R>),
-        _sums: &mut [f64],
-        _grads: &mut [R],
-    ) {
-    }
+    /// Passes the gradient back to the next point at which the layer waits, from the last to the first, and adds the tile's
+    /// share of the sums that the backward pass needs there, as many as the forward pass did.
+    ///
+    /// [`Context::backward_sums`] has the totals of those so far; [`backward`](Layer::backward) does the rest. What the same
+    /// sums are of the parameters' gradients may be added to those here.
+    fn backward_sums(&self, _pass: Backward<'_, R>, _sums: &mut [f64]) {}
 
     /// Moves the layer's [statistics](Build::statistic), which are among its parameters, towards those of the batch whose
-    /// forward sums these are: once for each update.
-    fn track(&self, _sums: &[f64], _params: &mut [R]) {}
+    /// forward sums these are: once for each update. `input` is the shape that the layer was built for.
+    fn track(&self, _input: Shape, _sums: &[f64], _params: &mut [R]) {}
 
     /// Computes once what each [`step`](Layer::step) needs and only the layer and the number of its features decide;
     /// nothing by default.

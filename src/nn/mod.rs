@@ -189,7 +189,7 @@ pub use layer::{
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use log_softmax::LogSoftmax;
-pub(crate) use model::{Compacted, SHARES, same_mask};
+pub(crate) use model::{Compacted, SHARES, Wait, same_mask};
 pub use model::{Evaluation, Model, ModelBuilder, ParamsMut, Predictor, Session, Streams, Workspace};
 pub use pool::Pool;
 pub use pool2d::Pool2d;

@@ -172,6 +172,11 @@ impl Layout {
         self.tensors.iter().filter(|tensor| tensor.role == Role::Statistic).map(Tensor::range)
     }
 
+    /// The ranges of the statistics that lie within these.
+    pub(crate) fn statistics_in(&self, ranges: &[Range<usize>]) -> impl Iterator<Item = Range<usize>> {
+        self.statistics().filter(|own| ranges.iter().any(|range| range.contains(&own.start)))
+    }
+
     /// Says that the groups of these units keep all of them.
     pub(crate) fn fix(&mut self, units: &Axis) {
         self.fixed.extend(units.runs().iter().filter_map(|run| run.group.clone()));

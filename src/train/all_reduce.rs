@@ -7,7 +7,8 @@ use crate::Result;
 /// Sums over the ranks of a run that is distributed over several processes or machines; see
 /// [`Trainer::all_reduce`](crate::Trainer::all_reduce).
 ///
-/// Each rank computes the gradients of its share of every batch. In each step, and at some points between steps, each calls
+/// Each rank computes the gradients of its share of every batch. At the end of each step, where a layer such as
+/// [`BatchNorm`](crate::nn::BatchNorm) waits for sums over the batch, and at some points between steps, each calls
 /// [`sum`](Self::sum) once, with slices of the same lengths. How the sums travel is up to the implementation: by MPI, over
 /// sockets, or between the threads of one process.
 ///

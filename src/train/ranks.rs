@@ -33,6 +33,8 @@ pub(super) struct Ranks<'a, R> {
     /// The gradients of the nodes, one after another, if there are several.
     grads: Vec<R>,
     counts: Vec<f64>,
+    /// Other sums of the nodes, one after another.
+    sums: Vec<f64>,
     /// Where in the counts the draws begin.
     draws: usize,
 }
@@ -65,14 +67,14 @@ fn nodes_within(mut slots: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl<'a, R: Real> Ranks<'a, R> {
-    /// For the gradients of so many parameters.
-    pub(super) fn new(all_reduce: &'a dyn AllReduce<R>, params: usize) -> Self {
+    /// For the gradients of so many parameters, and so many sums at most within a pass.
+    pub(super) fn new(all_reduce: &'a dyn AllReduce<R>, params: usize, sums: usize) -> Self {
         let (rank, size) = (all_reduce.rank(), all_reduce.size());
         let nodes = std::array::from_fn(|level| exchanged(rank, size, 1 << level));
         let most = nodes.iter().map(Vec::len).max().unwrap_or(1);
         let grads = vec![R::ZERO; if most > 1 { most * params } else { 0 }];
         let counts = vec![0.0; COUNTS + 2 * most];
-        Self { all_reduce, nodes, grads, counts, draws: COUNTS + 2 * most }
+        Self { all_reduce, nodes, grads, counts, sums: vec![0.0; most * sums], draws: COUNTS + 2 * most }
     }
 
     /// Allocates the tallies and outcomes of the draws of a batch.
@@ -101,6 +103,28 @@ impl<'a, R: Real> Ranks<'a, R> {
         })
     }
 
+    /// Sums what `sum` writes for each node of a tree of this width that has slots of this rank, over all ranks.
+    ///
+    /// # Errors
+    /// If the other ranks cannot be reached.
+    pub(super) fn sum_counts(
+        &mut self,
+        width: usize,
+        total: &mut [f64],
+        mut sum: impl FnMut(Range<usize>, &mut [f64]),
+    ) -> Result<()> {
+        let (nodes, len) = (&self.nodes[width.ilog2() as usize], total.len());
+        let sums = &mut self.sums[..nodes.len() * len];
+        sums.fill(-0.0);
+        nodes.iter().zip(sums.chunks_exact_mut(len)).for_each(|(node, place)| sum(node.clone(), place));
+        self.all_reduce.sum(&mut [], sums)?;
+        if nodes.len() > 1 {
+            add_nodes(nodes, |into, from| add_place(sums, len, (into, from)));
+        }
+        total.copy_from_slice(&sums[..len]);
+        Ok(())
+    }
+
     /// Sums the slots of all ranks, of a tree of this width, into `total`. This rank's begin with slot `first`.
     ///
     /// A rank that has failed still takes part, and says so: otherwise the others would wait for it.
@@ -114,7 +138,7 @@ impl<'a, R: Real> Ranks<'a, R> {
         (total, width): (&mut [R], usize),
         done: Result<()>,
     ) -> Result<Sums> {
-        let Self { all_reduce, nodes, grads, counts, draws } = self;
+        let Self { all_reduce, nodes, grads, counts, draws, .. } = self;
         let nodes = &nodes[width.ilog2() as usize];
         let one = nodes.len() == 1;
         let params = total.len();
@@ -146,7 +170,11 @@ impl<'a, R: Real> Ranks<'a, R> {
         failures((0..all_reduce.size()).filter(|rank| failed & (1 << rank) != 0).collect())?;
         let tallies = counts[COUNTS..].as_chunks_mut().0;
         if !one {
-            add_nodes(nodes, &mut grads[..nodes.len() * params], tallies);
+            add_nodes(nodes, |into, from| {
+                add_place(grads, params, (into, from));
+                let [loss, weight] = tallies[from];
+                tallies[into] = [tallies[into][0] + loss, tallies[into][1] + weight];
+            });
             total.copy_from_slice(&grads[..params]);
         }
         let [loss, weight] = tallies[0];
@@ -157,9 +185,8 @@ impl<'a, R: Real> Ranks<'a, R> {
     }
 }
 
-/// Sums nodes by the tree of which they are nodes, into the first place.
-fn add_nodes<R: Real>(nodes: &[Range<usize>], grads: &mut [R], tallies: &mut [[f64; 2]]) {
-    let params = grads.len() / nodes.len();
+/// Sums nodes by the tree of which they are nodes, into the first place, by calls of `add(into, from)`.
+fn add_nodes(nodes: &[Range<usize>], mut add: impl FnMut(usize, usize)) {
     let mut places = [None; SLOTS];
     nodes.iter().enumerate().for_each(|(i, node)| places[node.start] = Some(i));
     let strides = (0..SLOTS.ilog2()).map(|level| 1 << level);
@@ -168,11 +195,14 @@ fn add_nodes<R: Real>(nodes: &[Range<usize>], grads: &mut [R], tallies: &mut [[f
         // A node that is this large already has no neighbour at half its size.
         let Some(from) = places[start + stride].take() else { continue };
         let into = places[start].expect("the nodes of all ranks begin at slot 0 and have no gaps");
-        let (left, right) = grads.split_at_mut(from * params);
-        R::accumulate(&mut left[into * params..][..params], &right[..params]);
-        let [loss, weight] = tallies[from];
-        tallies[into] = [tallies[into][0] + loss, tallies[into][1] + weight];
+        add(into, from);
     }
+}
+
+/// Adds the values of a place of `len` to those of one before it.
+fn add_place<R: Real>(values: &mut [R], len: usize, (into, from): (usize, usize)) {
+    let (left, right) = values.split_at_mut(from * len);
+    R::accumulate(&mut left[into * len..][..len], &right[..len]);
 }
 
 #[cfg(test)]
@@ -218,13 +248,8 @@ mod tests {
             let expected = tree(slots[..width].to_vec());
             let nodes = all_nodes(size, width);
             let mut sums: Vec<f64> = nodes.iter().map(|node| tree(slots[node.clone()].to_vec())).collect();
-            let mut tallies: Vec<_> = sums.iter().map(|&sum| [sum, -sum]).collect();
-            add_nodes(&nodes, &mut sums, &mut tallies);
-            assert_eq!(
-                (sums[0], tallies[0]),
-                (expected, [expected, -expected]),
-                "{size} ranks, {width} slots"
-            );
+            add_nodes(&nodes, |into, from| add_place(&mut sums, 1, (into, from)));
+            assert_eq!(sums[0], expected, "{size} ranks, {width} slots");
             if in_pairs(size) {
                 let of_rank = |rank| Cut::share(rank, size, width);
                 let sum_of =

@@ -5,7 +5,7 @@ use std::ops::{AddAssign, Range};
 use super::{Hits, Outcome};
 use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
-use crate::nn::{Mode, Workspace};
+use crate::nn::{Mode, Wait, Workspace};
 use crate::{Model, Real, Result, Scalar};
 
 /// The most slots: the tiles of a batch are summed into slots, and these by a fixed tree.
@@ -237,9 +237,9 @@ impl<R: Real> Slot<R> {
         (&mut self.tiles[..count], &mut self.grads)
     }
 
-    /// The sums of a layer in the first workspace.
-    pub(super) fn first_sums(&mut self, layer: usize) -> &mut [f64] {
-        self.tiles[0].sums_mut(layer)
+    /// The sums where a pass waits, in the first workspace.
+    pub(super) fn first_sums(&mut self, wait: &Wait) -> &mut [f64] {
+        self.tiles[0].sums_mut(wait)
     }
 
     /// Begins a batch and gathers all tiles of slot `i`, each into its workspace.

@@ -15,10 +15,11 @@ use super::ranks::Ranks;
 use super::schedule::{Clock, Schedule};
 use super::settings::Settings;
 use super::slot::{Cut, Slot, Sums, Work, add};
-use super::{Clip, Hits, Outcome, staged};
+use super::staged::Stages;
+use super::{Clip, Hits, Outcome};
 use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
-use crate::nn::{Compacted, Mode, same_mask};
+use crate::nn::{Compacted, same_mask};
 use crate::optim::{self, MAX_MOMENTS, Optimizer};
 use crate::par::{self, Pool};
 use crate::prune::Mask;
@@ -106,14 +107,13 @@ pub struct Stepper<'a, R: Real> {
     /// The slots of this rank.
     slots: Vec<Slot<R>>,
     moments: Vec<R>,
-    /// What an optimizer may overwrite.
+    /// What an optimizer may overwrite; before that, frozen statistics are kept in it.
     scratch: Vec<R>,
     total: Arena<R>,
     /// The other ranks, if there are any.
     ranks: Option<Ranks<'a, R>>,
     average: Option<Average<R>>,
-    /// For each layer, its sums over the last batch: of the forward pass, and of the backward pass.
-    sums: Vec<Vec<f64>>,
+    stages: Stages,
     lasso: Option<LassoGroups>,
     /// The loss of each draw of the last batch, if losses are kept.
     losses: Vec<Option<f64>>,
@@ -157,16 +157,12 @@ impl<'a, R: Real> Stepper<'a, R> {
         let lasso = lasso.map(|lasso| lasso.groups(model.params().layout(), &plan.frozen)).transpose()?;
         let moments = plan.updates.iter().map(|update| update.optimizer.moments()).max().unwrap_or(0);
         let scratch = plan.updates.iter().filter_map(|update| update.optimizer.scratch(&update.shape)).max();
+        let held = model.params().layout().statistics_in(&plan.frozen).map(|own| own.len()).sum();
         let ranks = settings.ranks();
-        let waits = model.waiting(Mode::Train).next().is_some();
-        if ranks.is_some() && waits {
-            let fault =
-                "found a layer that normalises over the whole batch, expected none in a run of several ranks";
-            return Err(Error::config("all_reduce", fault));
-        }
+        let stages = Stages::new(model);
         let tile = settings.tile.unwrap_or_else(|| tile_lanes::<R>(batch));
         let cut = Cut { tile, rank: ranks.map_or(0, |r| r.rank()), ranks: ranks.map_or(1, |r| r.size()) };
-        let workspaces = if waits { cut.most_tiles(batch) } else { 1 };
+        let workspaces = if stages.is_one() { 1 } else { cut.most_tiles(batch) };
         let slots = (0..cut.most(batch)).map(|i| {
             let streams = if settings.stateful { cut.of_slot(i, batch).len() } else { 0 };
             Slot::new(model, data.target_shape(), loss, (tile, workspaces), streams)
@@ -188,11 +184,11 @@ impl<'a, R: Real> Stepper<'a, R> {
             },
             slots: slots.collect::<Result<_>>()?,
             moments: vec![R::ZERO; params * moments],
-            scratch: vec![R::ZERO; scratch.unwrap_or(0)],
+            scratch: vec![R::ZERO; scratch.unwrap_or(0).max(held)],
             total: Arena::zeros(model.params().layout().clone()),
-            ranks: ranks.map(|ranks| Ranks::new(ranks, params)),
+            ranks: ranks.map(|ranks| Ranks::new(ranks, params, stages.most())),
             average: settings.ema.map(|decay| Average::new(decay, params)),
-            sums: sums(model),
+            stages,
             lasso,
             losses: Vec::new(),
             outcomes: Vec::new(),
@@ -337,10 +333,11 @@ impl<'a, R: Real> Stepper<'a, R> {
     fn sum(&mut self, fits: Result<()>, work: Work<'_, R>) -> Result<Sums> {
         let own = self.cut.own(work.batch.len());
         let slots = self.slots.get_mut(..own.len()).unwrap_or(&mut []);
-        let done = fits.and_then(|()| match work.model.waiting(Mode::Train).next() {
-            None => par::for_each(slots, |i, slot| slot.run(own.start + i, work)),
-            Some(_) => staged::run(slots, own.start, work, &mut self.sums),
-        });
+        let done = if self.stages.is_one() {
+            fits.and_then(|()| par::for_each(slots, |i, slot| slot.run(own.start + i, work)))
+        } else {
+            self.stages.run((slots, own.start), work, self.ranks.as_mut(), fits)
+        };
         self.losses.clear();
         self.outcomes.clear();
         let (observed, all) = (self.losses.capacity() > 0, self.outcomes.capacity() > 0);
@@ -435,7 +432,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         self.steps += 1;
         let n = self.total.as_slice().len();
-        model.track(&self.sums, &self.plan.frozen);
+        model.track(&self.stages.sums, &self.plan.frozen, &mut self.scratch);
         let mut params = model.params_mut();
         for UpdateRange { range, shape, optimizer, lr, .. } in &self.plan.updates {
             let mut own = self.moments.chunks_exact_mut(n.max(1)).take(optimizer.moments());
@@ -536,7 +533,7 @@ impl<'a, R: Real> Stepper<'a, R> {
         }
         self.plan.follow(model.params().layout(), smaller.params().layout());
         self.total = Arena::zeros(smaller.params().layout().clone());
-        self.sums = sums(&smaller);
+        self.stages = Stages::new(&smaller);
         self.mask = smaller.shared_mask().cloned();
         *model = smaller;
         Ok(())
@@ -598,11 +595,6 @@ impl<'a, R: Real> Stepper<'a, R> {
             advice: format!("Try a learning rate below {}, gradient clipping, or normalised inputs", self.lr),
         }
     }
-}
-
-/// For each layer of a model, its sums over a batch, of both passes.
-fn sums<R: Real>(model: &Model<R>) -> Vec<Vec<f64>> {
-    model.slots().iter().map(|slot| vec![0.0; 2 * slot.sizes.sums]).collect()
 }
 
 /// What a sum is divided by; 1 where nothing was counted, since the sum is 0 then.

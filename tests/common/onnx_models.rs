@@ -141,12 +141,28 @@ fn normalised<R: Real>(cases: &mut Vec<Case<R>>) {
         .layer("plain", BatchNorm::new().affine(false).eps(1e-3))
         .layer("gru", Gru::new(3));
     let mut case = case("batch_norm", images, vec![stack(("gru", 2, 1, 3, false))]);
-    for (name, value) in [("norm", 0.4), ("plain", 0.7)] {
-        let mut params = case.model.params_mut();
-        params.get_mut(&format!("{name}.running_mean")).unwrap().fill(R::from_f64(value - 0.5));
-        params.get_mut(&format!("{name}.running_var")).unwrap().fill(R::from_f64(value));
-    }
+    set_statistics(&mut case.model, &[("norm", 0.4), ("plain", 0.7)]);
     cases.push(case);
+    let f = Chain::new().layer("conv", Conv2d::new(2, 2, [3, 1]).padding([1, 0]).bias(false));
+    let f = f.layer("norm", BatchNorm::channels(2)).layer("relu", Activation::relu());
+    let ends = Branches::concat()
+        .branch("a", Chain::new().layer("norm", BatchNorm::new()).layer("linear", Linear::new(3)))
+        .branch(
+            "b",
+            Chain::new().layer("linear", Linear::new(2)).layer("norm", BatchNorm::new().affine(false)),
+        );
+    let images = builder(Shape::new(4, 6)).layer("residual", Branches::residual("f", f)).layer("ends", ends);
+    let mut case = self::case("batch_norm_joined", images, vec![]);
+    set_statistics(&mut case.model, &[("residual.f.norm", 0.4), ("ends.a.norm", 0.7), ("ends.b.norm", 0.3)]);
+    cases.push(case);
+}
+
+fn set_statistics<R: Real>(model: &mut Model<R>, values: &[(&str, f64)]) {
+    let mut params = model.params_mut();
+    for (name, value) in values {
+        params.get_mut(&format!("{name}.running_mean")).unwrap().fill(R::from_f64(value - 0.5));
+        params.get_mut(&format!("{name}.running_var")).unwrap().fill(R::from_f64(*value));
+    }
 }
 
 /// Layers that hold layers.

@@ -1,8 +1,12 @@
 //! Chains of layers side by side.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, ChainPlan};
+use super::plans::Plans;
+use super::sums::{self, Stretch};
 use crate::nn::{Backward, Build, Built, Context, Description, Features, Forward, InvalidInput, Layer};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Attribute, Graph, Value};
@@ -49,6 +53,54 @@ use crate::{Error, Real, Result, Seq, SeqMut, Shape, names};
 pub struct Branches<R: Real = f32> {
     branches: Vec<(String, Chain<R>)>,
     join: Join,
+    plans: Plans<Vec<Part>>,
+}
+
+/// What lies where for a branch, for one shape of the input. Features are those of the concatenated output.
+#[derive(Debug)]
+struct Part {
+    output: Shape,
+    features: Range<usize>,
+    params: Range<usize>,
+    packed: Range<usize>,
+    state: Range<usize>,
+    sums: Range<usize>,
+    /// In the cache, in values per lane: the output, and what the chain keeps. After those of all branches come the gradient
+    /// with respect to an output and that with respect to the input.
+    cache: Range<usize>,
+    infer_cache: Range<usize>,
+}
+
+impl Part {
+    /// That of a branch which comes after `before`.
+    fn after(before: Option<&Self>, plan: &ChainPlan) -> Self {
+        let from = |range: fn(&Self) -> &Range<usize>, size: usize| {
+            let start = before.map_or(0, |part| range(part).end);
+            start..start.saturating_add(size)
+        };
+        let size = plan.output.shape.size();
+        Self {
+            output: plan.output.shape,
+            features: from(|part| &part.features, plan.output.shape.f),
+            params: from(|part| &part.params, plan.params),
+            packed: from(|part| &part.packed, plan.packed),
+            state: from(|part| &part.state, plan.state),
+            sums: from(|part| &part.sums, plan.sums),
+            cache: from(|part| &part.cache, plan.cache.saturating_add(size)),
+            infer_cache: from(|part| &part.infer_cache, plan.infer_cache.saturating_add(size)),
+        }
+    }
+
+    /// The context of a chain among branches with `all` sums.
+    fn context<'a, R>(&self, cx: &Context<'a, R>, all: usize) -> Context<'a, R> {
+        Context {
+            params: &cx.params[self.params.clone()],
+            packed: &cx.packed[self.packed.clone()],
+            sums: sums::first_of(cx.sums, &self.sums),
+            backward_sums: sums::last_of(cx.backward_sums, &self.sums, all),
+            ..*cx
+        }
+    }
 }
 
 /// What is made of the outputs.
@@ -68,14 +120,18 @@ struct Config {
 }
 
 impl<R: Real> Branches<R> {
+    fn new(join: Join) -> Self {
+        Self { branches: Vec::new(), join, plans: Plans::default() }
+    }
+
     /// No branches yet, whose outputs will be concatenated.
     pub fn concat() -> Self {
-        Self { branches: Vec::new(), join: Join::Concat }
+        Self::new(Join::Concat)
     }
 
     /// No branches yet, whose outputs will be added.
     pub fn sum() -> Self {
-        Self { branches: Vec::new(), join: Join::Sum }
+        Self::new(Join::Sum)
     }
 
     /// y = x + f(x): the sum of the input and of `chain`, which is called `branch`.
@@ -99,7 +155,7 @@ impl<R: Real> Branches<R> {
     ) -> Result<Self> {
         let Config { branches, join } =
             serde_json::from_value(config).map_err(|e| Error::config("branches", e.to_string()))?;
-        let mut own = Self { branches: Vec::new(), join };
+        let mut own = Self::new(join);
         for (name, layers) in branches {
             let chain = layers.into_iter().try_fold(Chain::new(), |chain, (layer, description)| {
                 Ok::<_, Error>(chain.boxed(layer.clone(), load(description).map_err(|e| e.within(&layer))?))
@@ -118,10 +174,12 @@ impl<R: Real> Branches<R> {
         self.chains().flat_map(Chain::layers)
     }
 
-    /// What lies in the cache for each branch, in values per lane: what the chain keeps, and its output; after those of all,
-    /// the gradient with respect to an output and that with respect to the input.
-    fn kept(plan: &ChainPlan, back: bool) -> usize {
-        (if back { plan.cache } else { plan.infer_cache }).saturating_add(plan.output.shape.size())
+    /// What the branches have for inputs of this shape.
+    ///
+    /// # Panics
+    /// If the layer was not built for them.
+    fn parts(&self, input: Shape) -> &[Part] {
+        self.plans.get(input).expect("a layer is built for a shape before it passes inputs of it")
     }
 
     /// The units of the output.
@@ -162,18 +220,20 @@ impl<R: Real> Layer<R> for Branches<R> {
                 let fault = format!("found `{name}`, expected a name that no other branch has");
                 return Err(Error::config("branch name", fault));
             }
-            plans.push(chain.build(build.child(input, name)).map_err(|e| e.within(name))?);
+            plans.push(chain.build(build.waiting_child(input, name)).map_err(|e| e.within(name))?);
         }
         let output = self.units(&plans)?;
-        let sum = |size: fn(&ChainPlan) -> usize| {
-            plans.iter().map(|plan| size(plan)).fold(0, usize::saturating_add)
-        };
+        let mut parts: Vec<Part> = Vec::new();
+        plans.iter().for_each(|plan| parts.push(Part::after(parts.last(), plan)));
+        let end = |range: fn(&Part) -> &Range<usize>| parts.last().map_or(0, |part| range(part).end);
         let gradients = output.shape.size().saturating_add(input.shape.size());
-        Ok(Built::new(output)
-            .cache(sum(|plan| Self::kept(plan, true)).saturating_add(gradients))
-            .infer_cache(sum(|plan| Self::kept(plan, false)))
-            .state(sum(|plan| plan.state))
-            .packed(sum(|plan| plan.packed)))
+        let built = Built::new(output)
+            .cache(end(|part| &part.cache).saturating_add(gradients))
+            .infer_cache(end(|part| &part.infer_cache))
+            .state(end(|part| &part.state))
+            .packed(end(|part| &part.packed));
+        self.plans.insert(input.shape, parts);
+        Ok(plans.iter().flat_map(|plan| &plan.waits).fold(built, |built, &sums| built.sums(sums)))
     }
 
     fn length(&self, input: Shape, len: usize) -> usize {
@@ -196,99 +256,42 @@ impl<R: Real> Layer<R> for Branches<R> {
         self.chains().filter_map(|chain| chain.layers().next()).all(Layer::accepts_everything)
     }
 
-    fn pack(&self, input: Shape, mut params: &[R], mut packed: &mut [R]) {
-        for chain in self.chains() {
-            let plan = chain.plan(input);
-            let (own, rest) = params.split_at(plan.params);
-            let (own_packed, rest_packed) = packed.split_at_mut(plan.packed);
-            chain.pack(input, own, own_packed);
-            (params, packed) = (rest, rest_packed);
+    fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
+        for (part, chain) in self.parts(input).iter().zip(self.chains()) {
+            chain.pack(input, &params[part.params.clone()], &mut packed[part.packed.clone()]);
         }
     }
 
-    fn forward(&self, Forward { cx, x, y, mut state, mut cache }: Forward<'_, R>) {
-        let (n, back) = (x.lanes, cx.mode.keeps_history());
-        let (mut params, mut packed, mut first) = (cx.params, cx.packed, 0);
-        for (i, chain) in self.chains().enumerate() {
-            let plan = chain.plan(x.shape);
-            let (own, shape) = (take_mut(&mut cache, Self::kept(plan, back) * n), plan.output.shape);
-            let (out, own) = own.split_at_mut(shape.size() * n);
-            let cx = Context {
-                params: take(&mut params, plan.params),
-                packed: take(&mut packed, plan.packed),
-                ..cx
-            };
-            let pass = Forward::new(cx, x, SeqMut::new(out, shape, n));
-            chain.forward(i, pass.state(take_mut(&mut state, plan.state * n)).cache(own));
-            match self.join {
-                Join::Sum if i == 0 => y.data.copy_from_slice(out),
-                Join::Sum => R::accumulate(y.data, out),
-                Join::Concat => {
-                    for (y, out) in y.data.chunks_exact_mut(y.shape.f * n).zip(out.chunks_exact(shape.f * n))
-                    {
-                        y[first..][..out.len()].copy_from_slice(out);
-                    }
-                    first += shape.f * n;
-                }
-            }
-        }
+    fn forward(&self, pass: Forward<'_, R>) {
+        self.pass_forward(pass, None);
     }
 
-    fn backward(
-        &self,
-        Backward { cx, x, dy, mut dx, mut dstate, mut cache, mut grads, .. }: Backward<'_, R>,
-    ) {
-        let n = x.lanes;
-        let gradients = cache.len() - (dy.shape.size() + x.shape.size()) * n;
-        let (kept, rest) = cache.split_at_mut(gradients);
-        let (own_dy, own_dx) = rest.split_at_mut(dy.shape.size() * n);
-        cache = kept;
-        let (mut params, mut packed, mut first) = (cx.params, cx.packed, 0);
-        for (i, chain) in self.chains().enumerate() {
-            let plan = chain.plan(x.shape);
-            let (own, shape) = (take_mut(&mut cache, Self::kept(plan, true) * n), plan.output.shape);
-            let (out, own) = own.split_at_mut(shape.size() * n);
-            let dy = match self.join {
-                Join::Sum => dy,
-                Join::Concat => {
-                    let own_dy = &mut own_dy[..shape.size() * n];
-                    for (dy, own) in
-                        dy.data.chunks_exact(dy.shape.f * n).zip(own_dy.chunks_exact_mut(shape.f * n))
-                    {
-                        own.copy_from_slice(&dy[first..][..own.len()]);
-                    }
-                    first += shape.f * n;
-                    Seq::new(&*own_dy, shape, n)
-                }
-            };
-            let cx = Context {
-                params: take(&mut params, plan.params),
-                packed: take(&mut packed, plan.packed),
-                ..cx
-            };
-            let pass = Backward::new(cx, x, Seq::new(&*out, shape, n), dy);
-            let pass = pass.dstate(take_mut(&mut dstate, plan.state * n)).cache(own);
-            let pass = pass.grads(take_mut(&mut grads, plan.params));
-            match &mut dx {
-                None => chain.backward(i, pass),
-                Some(dx) if i == 0 => chain.backward(i, pass.dx(SeqMut::new(dx.data, x.shape, n))),
-                Some(dx) => {
-                    chain.backward(i, pass.dx(SeqMut::new(own_dx, x.shape, n)));
-                    R::accumulate(dx.data, own_dx);
-                }
-            }
+    fn forward_sums(&self, pass: Forward<'_, R>, sums: &mut [f64]) {
+        self.pass_forward(pass, Some(sums));
+    }
+
+    fn backward(&self, pass: Backward<'_, R>) {
+        self.pass_back(pass, None);
+    }
+
+    fn backward_sums(&self, pass: Backward<'_, R>, sums: &mut [f64]) {
+        self.pass_back(pass, Some(sums));
+    }
+
+    fn track(&self, input: Shape, sums: &[f64], params: &mut [R]) {
+        for (part, chain) in self.parts(input).iter().zip(self.chains()) {
+            chain.track(input, &sums[part.sums.clone()], &mut params[part.params.clone()]);
         }
     }
 
     #[cfg(feature = "onnx")]
     fn export_onnx(&self, graph: &mut Graph<'_, R>, x: Value) -> Result<Value> {
-        let (mut outputs, input, mut first) = (Vec::new(), graph.input(), 0);
+        let (mut outputs, input) = (Vec::new(), graph.input());
         let before = graph.lengths_before();
-        for (name, chain) in &self.branches {
-            let range = first..first + chain.plan(input).params;
-            first = range.end;
+        for (part, (name, chain)) in self.parts(input).iter().zip(&self.branches) {
             graph.restore_lengths(before.clone());
-            outputs.push(graph.within(name, (input, range), |graph| chain.export(graph, x.clone()))?);
+            let own = (input, part.params.clone());
+            outputs.push(graph.within(name, own, |graph| chain.export(graph, x.clone()))?);
         }
         let outputs: Vec<_> = outputs.iter().collect();
         Ok(match self.join {
@@ -298,16 +301,87 @@ impl<R: Real> Layer<R> for Branches<R> {
     }
 }
 
-/// Takes the first `n` values.
-fn take<'a, R>(from: &mut &'a [R], n: usize) -> &'a [R] {
-    let (own, rest) = from.split_at(n);
-    *from = rest;
-    own
+impl<R: Real> Branches<R> {
+    /// Passes all branches, or to where the pass waits for `sums`.
+    fn pass_forward(&self, pass: Forward<'_, R>, mut sums: Option<&mut [f64]>) {
+        let Forward { cx, x, y, state, cache } = pass;
+        let (n, parts) = (x.lanes, self.parts(x.shape));
+        let all = parts.last().map_or(0, |part| part.sums.end);
+        for (i, (part, chain)) in parts.iter().zip(self.chains()).enumerate() {
+            let stretch = sums::forward(&cx, &part.sums, sums.is_some());
+            if stretch == Stretch::Done {
+                continue;
+            }
+            let own = if cx.mode.keeps_history() { &part.cache } else { &part.infer_cache };
+            let (out, own) = of_lanes(cache, own, n).split_at_mut(part.output.size() * n);
+            let pass = Forward::new(part.context(&cx, all), x, SeqMut::new(out, part.output, n));
+            let own_sums = sums.as_deref_mut().filter(|_| stretch == Stretch::Waits);
+            chain.forward(i, pass.state(of_lanes(state, &part.state, n)).cache(own), own_sums);
+            if stretch == Stretch::Waits {
+                return;
+            }
+            match self.join {
+                Join::Sum if i == 0 => y.data.copy_from_slice(out),
+                Join::Sum => R::accumulate(y.data, out),
+                Join::Concat => {
+                    let rows = y.data.chunks_exact_mut(y.shape.f * n);
+                    for (y, out) in rows.zip(out.chunks_exact(part.output.f * n)) {
+                        of_lanes(y, &part.features, n).copy_from_slice(out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes the gradient back through all branches, or to where the pass waits for `sums`.
+    fn pass_back(&self, pass: Backward<'_, R>, mut sums: Option<&mut [f64]>) {
+        let Backward { cx, x, dy, mut dx, dstate, cache, grads, .. } = pass;
+        let (n, parts) = (x.lanes, self.parts(x.shape));
+        let all = parts.last().map_or(0, |part| part.sums.end);
+        let gradients = cache.len() - (dy.shape.size() + x.shape.size()) * n;
+        let (cache, rest) = cache.split_at_mut(gradients);
+        let (own_dy, own_dx) = rest.split_at_mut(dy.shape.size() * n);
+        for k in 0..parts.len() {
+            // From the last one where branches wait: a pass back waits in the opposite order.
+            let i = if all > 0 { parts.len() - 1 - k } else { k };
+            let (part, chain) = (&parts[i], &self.branches[i].1);
+            let stretch = sums::backward(&cx, &part.sums, all, sums.is_some());
+            if stretch == Stretch::Done {
+                continue;
+            }
+            let (out, own) = of_lanes(cache, &part.cache, n).split_at_mut(part.output.size() * n);
+            let dy = self.gradient_of(part, dy, own_dy);
+            let pass = Backward::new(part.context(&cx, all), x, Seq::new(&*out, part.output, n), dy);
+            let pass = pass.dstate(of_lanes(dstate, &part.state, n)).cache(own);
+            let pass = pass.grads(&mut grads[part.params.clone()]);
+            let to = dx
+                .as_mut()
+                .map(|dx| SeqMut::new(if k == 0 { &mut *dx.data } else { &mut *own_dx }, x.shape, n));
+            let own_sums = sums.as_deref_mut().filter(|_| stretch == Stretch::Waits);
+            chain.backward(i, Backward { dx: to, ..pass }, own_sums);
+            match &mut dx {
+                _ if stretch == Stretch::Waits => return,
+                Some(dx) if k > 0 => R::accumulate(dx.data, own_dx),
+                _ => {}
+            }
+        }
+    }
+
+    /// The gradient with respect to the output of a branch; `own` has room for it.
+    fn gradient_of<'a>(&self, part: &Part, dy: Seq<'a, R>, own: &'a mut [R]) -> Seq<'a, R> {
+        if self.join == Join::Sum {
+            return dy;
+        }
+        let (n, own) = (dy.lanes, &mut own[..part.output.size() * dy.lanes]);
+        let features = part.features.start * n..part.features.end * n;
+        for (dy, own) in dy.data.chunks_exact(dy.shape.f * n).zip(own.chunks_exact_mut(part.output.f * n)) {
+            own.copy_from_slice(&dy[features.clone()]);
+        }
+        Seq::new(own, part.output, n)
+    }
 }
 
-/// Takes the first `n` values.
-fn take_mut<'a, R>(from: &mut &'a mut [R], n: usize) -> &'a mut [R] {
-    let (own, rest) = std::mem::take(from).split_at_mut(n);
-    *from = rest;
-    own
+/// What lies at `range`, counted per lane.
+fn of_lanes<'a, R>(data: &'a mut [R], range: &Range<usize>, lanes: usize) -> &'a mut [R] {
+    &mut data[range.start * lanes..range.end * lanes]
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::plans::Plans;
+use super::sums::{self, Stretch};
 use crate::nn::{Backward, Build, Context, Description, Features, Forward, Layer};
 #[cfg(feature = "onnx")]
 use crate::onnx_graph::{Graph, Value};
@@ -42,6 +43,9 @@ pub(super) struct ChainPlan {
     pub state: usize,
     pub cache: usize,
     pub infer_cache: usize,
+    /// How many sums over the batch it waits for at each point, and all together.
+    pub waits: Vec<usize>,
+    pub sums: usize,
 }
 
 /// What one layer has.
@@ -52,6 +56,7 @@ struct Link {
     params: Range<usize>,
     packed: Range<usize>,
     state: Range<usize>,
+    sums: Range<usize>,
     /// Its own cache, followed by its output and, if a backward pass may follow, the gradient with respect to that. The
     /// last layer's output lies elsewhere.
     cache: usize,
@@ -119,6 +124,8 @@ impl<R: Real> Chain<R> {
             state: 0,
             cache: 0,
             infer_cache: 0,
+            waits: vec![],
+            sums: 0,
         };
         for (i, (name, layer)) in self.layers.iter().enumerate() {
             names::check("layer name", name)?;
@@ -126,7 +133,7 @@ impl<R: Real> Chain<R> {
                 let fault = format!("found `{name}`, expected a name that no other layer has");
                 return Err(crate::Error::config("layer name", fault));
             }
-            let built = layer.build(&mut build.child(&features, name)).map_err(|e| e.within(name))?;
+            let built = layer.build(&mut build.waiting_child(&features, name)).map_err(|e| e.within(name))?;
             let (output, sizes) = (built.output, built.sizes);
             output.shape.check("output").map_err(|e| e.within(name))?;
             let params = plan.params..build.declared() - first;
@@ -135,12 +142,15 @@ impl<R: Real> Chain<R> {
                 output: output.shape,
                 packed: plan.packed..plan.packed.saturating_add(sizes.packed),
                 state: plan.state..plan.state.saturating_add(sizes.state),
+                sums: plan.sums..plan.sums.saturating_add(sizes.sums),
                 cache: sizes.cache,
                 infer_cache: sizes.infer_cache,
                 between: if i + 1 < self.layers.len() { output.shape.size() } else { 0 },
                 params,
             };
             (plan.params, plan.packed, plan.state) = (link.params.end, link.packed.end, link.state.end);
+            plan.sums = link.sums.end;
+            plan.waits.extend(built.waits);
             plan.cache = plan.cache.saturating_add(link.kept(true));
             plan.infer_cache = plan.infer_cache.saturating_add(link.kept(false));
             plan.links.push(link);
@@ -158,6 +168,12 @@ impl<R: Real> Chain<R> {
     pub(super) fn pack(&self, input: Shape, params: &[R], packed: &mut [R]) {
         for (link, (_, layer)) in self.plan(input).links.iter().zip(&self.layers) {
             layer.pack(link.input, &params[link.params.clone()], &mut packed[link.packed.clone()]);
+        }
+    }
+
+    pub(super) fn track(&self, input: Shape, sums: &[f64], params: &mut [R]) {
+        for (link, (_, layer)) in self.plan(input).links.iter().zip(&self.layers) {
+            layer.track(link.input, &sums[link.sums.clone()], &mut params[link.params.clone()]);
         }
     }
 
@@ -180,8 +196,8 @@ impl<R: Real> Chain<R> {
         lanes
     }
 
-    /// Passes `pass.x` through all layers to `pass.y`; without layers, copies it.
-    pub(super) fn forward(&self, branch: usize, pass: Forward<'_, R>) {
+    /// Passes `pass.x` through the layers to `pass.y`, or to where the pass waits for `sums`; without layers, copies it.
+    pub(super) fn forward(&self, branch: usize, pass: Forward<'_, R>, mut sums: Option<&mut [f64]>) {
         let Forward { cx, x, y, state, cache } = pass;
         let (plan, n, back) = (self.plan(x.shape), x.lanes, cx.mode.keeps_history());
         if plan.links.is_empty() {
@@ -195,16 +211,23 @@ impl<R: Real> Chain<R> {
             let (cache, between) = own.split_at_mut(if back { link.cache } else { link.infer_cache } * n);
             let last = i + 1 == plan.links.len();
             let to = if last { &mut *y.data } else { &mut between[..link.between * n] };
-            let pass = Forward::new(link.context(&cx, &lanes, n), x, SeqMut::new(to, link.output, n));
-            layer.forward(pass.state(&mut state[link.state.start * n..link.state.end * n]).cache(cache));
+            let own = link.context(&cx, &lanes, (n, plan.sums));
+            let pass = Forward::new(own, x, SeqMut::new(to, link.output, n));
+            let pass = pass.state(&mut state[link.state.start * n..link.state.end * n]).cache(cache);
+            match (sums::forward(&cx, &link.sums, sums.is_some()), &mut sums) {
+                (Stretch::Waits, Some(sums)) => return layer.forward_sums(pass, sums),
+                (Stretch::Done, _) => {}
+                _ => layer.forward(pass),
+            }
             if !last {
                 x = Seq::new(&between[..link.between * n], link.output, n);
             }
         }
     }
 
-    /// Passes the gradient back from `pass.dy` to `pass.dx`; `pass.y` is what `forward` wrote.
-    pub(super) fn backward(&self, branch: usize, pass: Backward<'_, R>) {
+    /// Passes the gradient back from `pass.dy` to `pass.dx`, or to where the pass waits for `sums`; `pass.y` is what `forward`
+    /// wrote.
+    pub(super) fn backward(&self, branch: usize, pass: Backward<'_, R>, mut sums: Option<&mut [f64]>) {
         let Backward { cx, x, y, dy, mut dx, dstate, cache, grads } = pass;
         let (plan, n) = (self.plan(x.shape), x.lanes);
         if plan.links.is_empty() {
@@ -229,10 +252,15 @@ impl<R: Real> Chain<R> {
                 let (value, gradient) = rest[end - 2 * size..].split_at_mut(size);
                 (Seq::new(&*value, link.input, n), Some(SeqMut::new(gradient, link.input, n)))
             };
-            let pass = Backward::new(link.context(&cx, &lanes, n), x, y, dy);
+            let pass = Backward::new(link.context(&cx, &lanes, (n, plan.sums)), x, y, dy);
             let pass = Backward { dx: to, ..pass };
             let dstate = &mut dstate[link.state.start * n..link.state.end * n];
-            layer.backward(pass.dstate(dstate).cache(cache).grads(&mut grads[link.params.clone()]));
+            let pass = pass.dstate(dstate).cache(cache).grads(&mut grads[link.params.clone()]);
+            match (sums::backward(&cx, &link.sums, plan.sums, sums.is_some()), &mut sums) {
+                (Stretch::Waits, Some(sums)) => return layer.backward_sums(pass, sums),
+                (Stretch::Done, _) => {}
+                _ => layer.backward(pass),
+            }
         }
     }
 
@@ -246,12 +274,20 @@ impl<R: Real> Chain<R> {
 }
 
 impl Link {
-    fn context<'a, R>(&self, cx: &Context<'a, R>, lanes: &'a Lanes, n: usize) -> Context<'a, R> {
+    /// The context in `n` lanes of a layer of a chain with so many sums.
+    fn context<'a, R>(
+        &self,
+        cx: &Context<'a, R>,
+        lanes: &'a Lanes,
+        (n, all): (usize, usize),
+    ) -> Context<'a, R> {
         Context {
             params: &cx.params[self.params.clone()],
             packed: &cx.packed[self.packed.clone()],
             lens: lanes.short.then(|| &lanes.lens[..cx.valid]),
             keys: &lanes.keys[..n],
+            sums: sums::first_of(cx.sums, &self.sums),
+            backward_sums: sums::last_of(cx.backward_sums, &self.sums, all),
             ..*cx
         }
     }

@@ -3,6 +3,7 @@
 mod branches;
 mod chain;
 mod plans;
+mod sums;
 
 pub use branches::Branches;
 pub use chain::Chain;

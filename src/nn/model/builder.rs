@@ -131,14 +131,15 @@ impl<R: Real> ModelBuilder<R> {
             }
             let start = layout.len();
             let mut build = Build::new(&features, &mut layout, &name);
-            let Built { output, sizes } = layer.build(&mut build).map_err(|e| e.within(&name))?;
+            let Built { output, sizes, waits } = layer.build(&mut build).map_err(|e| e.within(&name))?;
             output.shape.check("output").map_err(|e| e.within(&name))?;
             let params = start..layout.len();
             let own = packed..sizes.packed.saturating_add(packed);
             packed = own.end;
             let input = features.shape;
             features = output.clone();
-            layers.push(LayerSlot { name, layer, input, output, sizes, params, packed: own });
+            let waits = super::waits::ranges(&waits);
+            layers.push(LayerSlot { name, layer, input, output, sizes, waits, params, packed: own });
         }
         layout.fix(&features.units);
         let shape = features.shape;

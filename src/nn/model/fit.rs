@@ -49,8 +49,8 @@ impl<R: Real> Model<R> {
             built.output.shape.check("output").map_err(|e| e.within(&slot.name))?;
             let own = self.params.layout().tensors().iter().skip(first);
             let same = layout.tensors()[first..].iter().zip(own).all(|(new, own)| new.shape() == own.shape());
-            let ends = (layout.len(), built.sizes.packed) == (slot.params.end, slot.sizes.packed);
-            if !same || !ends {
+            let own = (layout.len(), built.sizes.packed, built.sizes.sums);
+            if !same || own != (slot.params.end, slot.sizes.packed, slot.sizes.sums) {
                 let fault = format!("found a layer whose weights depend on the number of steps, {t}");
                 return Err(Error::config(&slot.name, fault));
             }

@@ -17,6 +17,7 @@ mod session;
 mod steps;
 mod streams;
 mod tiles;
+mod waits;
 mod workspace;
 
 use std::fmt;
@@ -31,6 +32,7 @@ pub use predictor::Predictor;
 pub use session::Session;
 pub use streams::Streams;
 pub(crate) use tiles::SHARES;
+pub(crate) use waits::Wait;
 pub use workspace::Workspace;
 
 use super::{Features, Layer, Sizes};
@@ -80,6 +82,8 @@ pub(crate) struct LayerSlot<R> {
     pub(crate) input: Shape,
     pub(crate) output: Features,
     pub(crate) sizes: Sizes,
+    /// Its sums over a batch for which the forward pass waits, one range for each point at which it does.
+    pub(crate) waits: Vec<Range<usize>>,
     pub(crate) params: Range<usize>,
     pub(crate) packed: Range<usize>,
 }

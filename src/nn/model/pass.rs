@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::Model;
+use super::waits::Wait;
 use super::workspace::Workspace;
 use crate::data::Sample;
-use crate::nn::{Backward, Context, Forward, Mode};
+use crate::nn::{Backward, Context, Forward};
 use crate::{Real, rng};
 
 impl<R: Real> Model<R> {
@@ -17,72 +18,46 @@ impl<R: Real> Model<R> {
     pub fn forward(&self, ws: &mut Workspace<R>) {
         ws.check_model(self);
         let mut first = 0;
-        for i in self.waiting(ws.mode) {
-            self.forward_layers(ws, first..i);
-            self.forward_sums(ws, i);
-            first = i;
+        for wait in self.forward_waits(ws.mode) {
+            self.forward_layers(ws, first..wait.layer);
+            self.forward_sums(ws, &wait);
+            first = wait.layer;
         }
         self.forward_layers(ws, first..self.slots().len());
     }
 
-    /// The layers whose passes wait for sums over the whole batch.
-    pub(crate) fn waiting(&self, mode: Mode) -> impl DoubleEndedIterator<Item = usize> {
-        (0..self.slots().len()).filter(move |&i| mode == Mode::Train && self.slots()[i].sizes.sums > 0)
-    }
-
-    /// Passes the tile forward through these layers.
+    /// Passes the tile forward through these layers, but for what [`forward_sums`](Self::forward_sums) has done.
     pub(crate) fn forward_layers(&self, ws: &mut Workspace<R>, layers: Range<usize>) {
-        let lanes = ws.lanes;
         for i in layers {
-            let slot = &self.slots()[i];
-            let (below, above) = ws.values.split_at_mut(i + 1);
-            layer_keys(&mut ws.keys, &ws.samples, i);
-            let lens = ws.lengths.at(i, ws.valid);
-            let sums = ws.sums[i].split_at(ws.sums[i].len() / 2).0;
-            let cx = self.context(
-                i,
-                Context { lens, sums, keys: &ws.keys[..lanes], ..Context::new(&[], ws.mode, ws.valid) },
-            );
-            let state = &mut ws.states[i][..slot.sizes.state * lanes];
-            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
-            let pass = Forward::new(cx, below[i].seq(lanes), above[0].seq_mut(lanes));
-            slot.layer.forward(pass.state(state).cache(cache));
+            let all = ws.sums[i].len() / 2;
+            self.slots()[i].layer.forward(self.forward_pass(ws, i, all..all).0);
         }
     }
 
-    /// Computes the tile's share of what the forward pass of layer `i` waits for.
-    pub(crate) fn forward_sums(&self, ws: &mut Workspace<R>, i: usize) {
-        let (lens, x) = (ws.lengths.at(i, ws.valid), ws.values[i].seq(ws.lanes));
-        let cx = self.context(i, Context { lens, ..Context::new(&[], ws.mode, ws.valid) });
-        let half = ws.sums[i].len() / 2;
-        let sums = &mut ws.sums[i][..half];
+    /// Passes the tile to where its layer waits, and computes its share of the sums there.
+    pub(crate) fn forward_sums(&self, ws: &mut Workspace<R>, wait: &Wait) {
+        let (pass, sums) = self.forward_pass(ws, wait.layer, wait.sums.clone());
         sums.fill(0.0);
-        self.slots()[i].layer.forward_sums(&cx, x, sums);
+        self.slots()[wait.layer].layer.forward_sums(pass, sums);
     }
 
-    /// Computes the tile's share of what the backward pass of layer `i` waits for, and may add to `grads`.
-    pub(crate) fn backward_sums(&self, ws: &mut Workspace<R>, grads: &mut [R], i: usize) {
-        let (lens, x) = (ws.lengths.at(i, ws.valid), ws.values[i].seq(ws.lanes));
-        let half = ws.sums[i].len() / 2;
-        let (forward, sums) = ws.sums[i].split_at_mut(half);
-        let cx = Context { lens, sums: forward, ..Context::new(&[], ws.mode, ws.valid) };
-        sums.fill(0.0);
-        let slot = &self.slots()[i];
-        let (dy, grads) = (ws.grads[i + 1].seq(ws.lanes), &mut grads[slot.params.clone()]);
-        slot.layer.backward_sums(&self.context(i, cx), (x, dy), sums, grads);
-    }
-
-    /// Lets each layer that has statistics move them towards those of a batch with these sums, unless they are frozen.
-    pub(crate) fn track(&mut self, sums: &[Vec<f64>], frozen: &[Range<usize>]) {
-        let Self { layers, params, .. } = self;
-        for (slot, sums) in layers.iter().zip(sums).filter(|(slot, _)| slot.sizes.sums > 0) {
-            let mut own = params.layout().statistics().filter(|range| slot.params.contains(&range.start));
-            if !own.any(|own| frozen.iter().any(|frozen| frozen.contains(&own.start))) {
-                drop(own);
-                let params = &mut params.as_mut_slice()[slot.params.clone()];
-                slot.layer.track(&sums[..slot.sizes.sums], params);
-            }
-        }
+    /// The pass of layer `i`, given the sums before `own`, and those in `own`.
+    fn forward_pass<'a>(
+        &'a self,
+        ws: &'a mut Workspace<R>,
+        i: usize,
+        own: Range<usize>,
+    ) -> (Forward<'a, R>, &'a mut [f64]) {
+        let lanes = ws.lanes;
+        let (below, above) = ws.values.split_at_mut(i + 1);
+        layer_keys(&mut ws.keys, &ws.samples, i);
+        let (lens, keys) = (ws.lengths.at(i, ws.valid), &ws.keys[..lanes]);
+        let (sums, own) = ws.sums[i][..own.end].split_at_mut(own.start);
+        let cx = self.context(i, Context { lens, sums, keys, ..Context::new(&[], ws.mode, ws.valid) });
+        let state = &mut ws.states[i][..self.slots()[i].sizes.state * lanes];
+        let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
+        let pass = Forward::new(cx, below[i].seq(lanes), above[0].seq_mut(lanes));
+        (pass.state(state).cache(cache), own)
     }
 
     /// Passes the gradient back through every layer and adds to `grads`. The gradient with respect to the input is
@@ -100,15 +75,16 @@ impl<R: Real> Model<R> {
         );
         assert_eq!(grads.len(), self.parameter_count(), "one gradient for each parameter");
         let mut last = self.slots().len();
-        for i in self.waiting(ws.mode).rev() {
-            self.backward_layers(ws, grads, input_gradient, i + 1..last);
-            self.backward_sums(ws, grads, i);
-            last = i + 1;
+        for wait in self.backward_waits(ws.mode) {
+            self.backward_layers(ws, grads, input_gradient, wait.layer + 1..last);
+            self.backward_sums(ws, grads, input_gradient, &wait);
+            last = wait.layer + 1;
         }
         self.backward_layers(ws, grads, input_gradient, 0..last);
     }
 
-    /// Passes the gradient back through these layers, the last one first.
+    /// Passes the gradient back through these layers, the last one first, but for what
+    /// [`backward_sums`](Self::backward_sums) has done.
     pub(crate) fn backward_layers(
         &self,
         ws: &mut Workspace<R>,
@@ -116,21 +92,49 @@ impl<R: Real> Model<R> {
         input_gradient: bool,
         layers: Range<usize>,
     ) {
-        let lanes = ws.lanes;
         for i in layers.rev() {
-            let slot = &self.slots()[i];
-            let (below, above) = ws.grads.split_at_mut(i + 1);
-            layer_keys(&mut ws.keys, &ws.samples, i);
-            let lens = ws.lengths.at(i, ws.valid);
-            let (sums, keys) = (&*ws.sums[i], &ws.keys[..lanes]);
-            let cx = self.context(i, Context { lens, sums, keys, ..Context::new(&[], ws.mode, ws.valid) });
-            let dstate = &mut ws.dstates[i][..slot.sizes.state * lanes];
-            let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
-            let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
-            let dx = (i > 0 || input_gradient).then(|| below[i].seq_mut(lanes));
-            let grads = &mut grads[slot.params.clone()];
-            slot.layer.backward(Backward { cx, x, y, dy, dx, dstate, cache, grads });
+            let half = ws.sums[i].len() / 2;
+            let (pass, _) = self.backward_pass(ws, grads, input_gradient, (i, half..half));
+            self.slots()[i].layer.backward(pass);
         }
+    }
+
+    /// Passes the gradient back to where its layer waits, and computes the tile's share of the sums there; may add to `grads`.
+    pub(crate) fn backward_sums(
+        &self,
+        ws: &mut Workspace<R>,
+        grads: &mut [R],
+        input_gradient: bool,
+        wait: &Wait,
+    ) {
+        let (pass, sums) = self.backward_pass(ws, grads, input_gradient, (wait.layer, wait.sums.clone()));
+        sums.fill(0.0);
+        self.slots()[wait.layer].layer.backward_sums(pass, sums);
+    }
+
+    /// The pass of layer `i`, given the sums of the forward pass and those after `own`, and those in `own`.
+    fn backward_pass<'a>(
+        &'a self,
+        ws: &'a mut Workspace<R>,
+        grads: &'a mut [R],
+        input_gradient: bool,
+        (i, own): (usize, Range<usize>),
+    ) -> (Backward<'a, R>, &'a mut [f64]) {
+        let (slot, lanes) = (&self.slots()[i], ws.lanes);
+        let (below, above) = ws.grads.split_at_mut(i + 1);
+        layer_keys(&mut ws.keys, &ws.samples, i);
+        let (lens, keys) = (ws.lengths.at(i, ws.valid), &ws.keys[..lanes]);
+        let half = ws.sums[i].len() / 2;
+        let (sums, rest) = ws.sums[i].split_at_mut(half);
+        let (rest, backward_sums) = rest.split_at_mut(own.end - half);
+        let cx = Context { lens, sums, backward_sums, keys, ..Context::new(&[], ws.mode, ws.valid) };
+        let cx = self.context(i, cx);
+        let dstate = &mut ws.dstates[i][..slot.sizes.state * lanes];
+        let cache = size_cache(&mut ws.caches[i], lanes, ws.capacity);
+        let (x, y, dy) = (ws.values[i].seq(lanes), ws.values[i + 1].seq(lanes), above[0].seq(lanes));
+        let dx = (i > 0 || input_gradient).then(|| below[i].seq_mut(lanes));
+        let grads = &mut grads[slot.params.clone()];
+        (Backward { cx, x, y, dy, dx, dstate, cache, grads }, &mut rest[own.start - half..])
     }
 
     /// `cx` with the parameters of layer `i`, and what it packed of them.

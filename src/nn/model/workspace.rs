@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 
 use super::evaluate::argmax;
+use super::waits::Wait;
 use super::{LayerSlot, Model};
 use crate::data::{Dataset, Sample, TargetShape};
 use crate::kernels::Aligned;
@@ -587,9 +588,9 @@ impl<R: Real> Workspace<R> {
         !self.lengths.short[last] || t < self.lengths.steps[last][lane] as usize
     }
 
-    /// The sums of a layer that waits for those of the whole batch: of the forward pass, and of the backward pass.
-    pub(crate) fn sums_mut(&mut self, layer: usize) -> &mut [f64] {
-        &mut self.sums[layer]
+    /// The sums over the tile, later those over the batch, where a pass waits.
+    pub(crate) fn sums_mut(&mut self, wait: &Wait) -> &mut [f64] {
+        &mut self.sums[wait.layer][wait.sums.clone()]
     }
 
     /// How many samples are in the tile.
