@@ -68,13 +68,13 @@ impl Layers {
                 convolutions(builder, [8, 16, 24]).layer("lstm", lstm).layer("dropout", Dropout::new(0.1))
             }),
             Layers::RowsAndColumns => recipe.model_of(train, seed, |builder| {
-                let lstm = || Lstm::new(64).layers(2).dropout(0.3).bidirectional().last();
+                let lstm = || Lstm::new(64).layers(2).bidirectional().last();
                 let columns =
                     Chain::new().layer("transpose", Transpose::new(shape.t, 1)).layer("lstm", lstm());
                 let both = Branches::concat()
                     .branch("rows", Chain::new().layer("lstm", lstm()))
                     .branch("columns", columns);
-                builder.layer("both", both).layer("dropout", Dropout::new(0.3))
+                builder.layer("both", both).layer("dropout", Dropout::new(0.2))
             }),
         }
     }
