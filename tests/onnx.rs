@@ -424,7 +424,7 @@ fn our_own_exports_come_back_to_the_bit() {
         assert_eq!(found, run.outputs[0].1, "{}", case.name);
         count += 1;
     }
-    assert_eq!(count, 82, "as the documentation of `Import` says");
+    assert_eq!(count, 83, "as the documentation of `Import` says");
     let model: Model<f64> = Model::builder(Shape::new(4, 3))
         .layer("a.b", Gru::new(5).last())
         .layer("c", Linear::new(2))
