@@ -27,6 +27,7 @@ mod program;
 mod recipe;
 mod report;
 mod sections;
+mod sheet;
 mod study;
 mod summary;
 
@@ -108,7 +109,7 @@ fn run(args: &Args) -> program::Result<End> {
     }
     announce(&runs, workers, &path)?;
     let runs = study::run(runs, &data, args.workers, &path)?;
-    let report = Report { plan, sections: &sections, runs: &runs, workers };
+    let report = Report { data: &data, plan, sections: &sections, runs: &runs, workers };
     folder.write("results.json", &(serde_json::to_string_pretty(&report.json())? + "\n"))?;
     folder.write("index.html", &report.html()?)?;
     for (name, chart) in report.pictures() {
@@ -197,9 +198,9 @@ mod tests {
             }
             for figure in &mut section.figures {
                 match figure {
-                    sections::Figure::Confusion { run, .. } | sections::Figure::Histograms { run } => {
-                        shrink(run)
-                    }
+                    sections::Figure::Confusion { run, .. }
+                    | sections::Figure::Histograms { run }
+                    | sections::Figure::Images { run } => shrink(run),
                     sections::Figure::Ranking(rows) => {
                         rows.iter_mut().flat_map(|row| &mut row.runs).for_each(shrink)
                     }
@@ -229,8 +230,13 @@ mod tests {
             .collect();
         assert_eq!(again.len(), 4, "four of five were kept");
 
-        let report =
-            Report { plan: Plan { quick: true, repeats: 1 }, sections: &sections, runs: &runs, workers: 2 };
+        let report = Report {
+            data: &data,
+            plan: Plan { quick: true, repeats: 1 },
+            sections: &sections,
+            runs: &runs,
+            workers: 2,
+        };
         let html = report.html().unwrap();
         assert_eq!(html::unbalanced(&html), None);
         assert!(!html.contains("failed") && !html.contains("NaN"));

@@ -13,10 +13,13 @@ use serde_json::{Value, json};
 use crate::charts;
 use crate::recipe::Recipe;
 use crate::sections::{Figure, Metric, Plan, Row, Section, Stage, Table};
+use crate::sheet::sheet;
 use crate::study::{BIN, Outcome, Run};
 
 /// The outcomes, to be asked for by run.
 pub struct Report<'a> {
+    /// The images that a page can show.
+    pub data: &'a FashionMnist,
     pub plan: Plan,
     pub sections: &'a [Section],
     pub runs: &'a Runs<Run, Outcome>,
@@ -210,9 +213,24 @@ impl Report<'_> {
                 });
                 histograms.collect()
             }
+            Figure::Images { run } => Ok(self.images(run)),
             Figure::Settings => Ok(settings()),
             Figure::Ranking(rows) => Ok(self.ranking(rows)),
         }
+    }
+
+    /// The images that stand out in a run.
+    fn images(&self, run: &Run) -> String {
+        let Some(kinds) = self.outcome(run).and_then(|outcome| outcome.stand_out.as_ref()) else {
+            return element("p", "The run failed.");
+        };
+        let kinds = [
+            ("The hardest, by EL2N", &kinds.hardest),
+            ("The most forgotten, by how often", &kinds.forgotten),
+            ("Probably in the wrong class, by the mean margin", &kinds.mislabelled),
+        ];
+        let drawn = kinds.into_iter().filter(|(_, scores)| !scores.is_empty());
+        drawn.map(|(title, scores)| sheet(title, self.data.train(), scores)).collect()
     }
 
     /// The paper's other models and ours, from the worst to the best.
@@ -266,11 +284,16 @@ impl Report<'_> {
                 Figure::Ranking(rows) => Some(rows.iter().map(row).collect::<Vec<_>>()),
                 _ => None,
             });
+            let images = section.figures.iter().filter_map(|figure| match figure {
+                Figure::Images { run } => self.outcome(run)?.stand_out.as_ref(),
+                _ => None,
+            });
             json!({
                 "name": section.name,
                 "title": section.title,
                 "tables": section.tables.iter().map(table).collect::<Vec<_>>(),
                 "confusion": matrices.collect::<Vec<_>>(),
+                "images": images.collect::<Vec<_>>(),
                 "ranking": rankings.flatten().collect::<Vec<_>>(),
             })
         };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bptt::data::{Dataset, DatasetExt, FashionMnist};
 use bptt::metrics::ConfusionMatrix;
 use bptt::prune::Magnitude;
+use bptt::train::RecordDynamics;
 use bptt::tune::{Finished, Study, Table};
 use bptt::{Model, Trainer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,6 +31,9 @@ pub struct Run {
     pub prune: Vec<f64>,
     pub recipe: Recipe,
     pub seed: u64,
+    /// How many samples of each kind are kept that stand out in the first training.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub stand_out: usize,
     /// Whether the test images are looked at; validation images are if there are any.
     pub test: bool,
 }
@@ -57,6 +61,8 @@ pub struct Outcome {
     pub pruned: Vec<Pruned>,
     /// The mean epoch's.
     pub seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_out: Option<StandOut>,
     pub test: Option<ConfusionMatrix>,
     /// Seconds of the choice of patterns and of the first training.
     #[serde(default)]
@@ -76,6 +82,14 @@ pub struct Pruned {
     pub valid: Option<f64>,
 }
 
+/// Training images, by their numbers, with their scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StandOut {
+    pub forgotten: Vec<(u32, f64)>,
+    pub hardest: Vec<(u32, f64)>,
+    pub mislabelled: Vec<(u32, f64)>,
+}
+
 /// A layer's weights, counted in bins of [`BIN`] around its multiples from −1 to 1; the few beyond are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
@@ -87,6 +101,11 @@ pub struct Histogram {
 /// Studies had no other models at first, and leave this one out of their files.
 fn is_recurrent(model: &Layers) -> bool {
     *model == Layers::Recurrent
+}
+
+/// The same of a number.
+fn is_none(number: &usize) -> bool {
+    *number == 0
 }
 
 pub const BIN: f64 = 0.02;
@@ -115,13 +134,18 @@ impl Run {
         };
 
         let mut model = self.model.build(recipe, (network, *seed), &train)?;
-        let history = recipe.fit(self.trainer(), &mut model, &train, valid)?;
+        let (recorder, mut trainer) = (RecordDynamics::new(), self.trainer());
+        if self.stand_out > 0 {
+            trainer = trainer.callback(recorder.clone());
+        }
+        let history = recipe.fit(trainer, &mut model, &train, valid)?;
         let seconds: f64 = history.epochs.iter().map(|epoch| epoch.seconds).sum();
         let mut outcome = Outcome {
             histograms: Vec::new(),
             parameters: model.parameter_count(),
             pruned: Vec::new(),
             seconds: seconds / history.epochs.len().max(1) as f64,
+            stand_out: self.standing_out(&recorder, train.indices())?,
             test: test(&model)?,
             total: Some(choosing + seconds),
             valid: history.epochs.iter().filter_map(|e| e.valid?.accuracy).collect(),
@@ -143,6 +167,22 @@ impl Run {
             outcome.pruned.push(Pruned { pruned: before, retrained, sparsity, valid: after });
         }
         Ok(outcome)
+    }
+
+    /// The samples that stand out, by their numbers among all images: `indices` are those of the training.
+    fn standing_out(&self, recorder: &RecordDynamics, indices: &[u32]) -> bptt::Result<Option<StandOut>> {
+        if self.stand_out == 0 {
+            return Ok(None);
+        }
+        let report = recorder.dynamics().report(self.stand_out)?;
+        let named = |samples: Vec<(u32, f64)>| {
+            samples.into_iter().map(|(sample, score)| (indices[sample as usize], score)).collect()
+        };
+        Ok(Some(StandOut {
+            forgotten: named(report.most_forgotten),
+            hardest: named(report.hardest),
+            mislabelled: named(report.mislabelled),
+        }))
     }
 
     /// The trainer of the first training.

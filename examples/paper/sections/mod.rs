@@ -107,6 +107,10 @@ pub enum Figure {
     Histograms {
         run: Box<Run>,
     },
+    /// The training images that stand out in a run.
+    Images {
+        run: Box<Run>,
+    },
     /// All of the paper's other models, and these of ours.
     Ranking(Vec<Row>),
     /// Tables of the section as points: accuracy over the seconds of choice and training together.
@@ -122,7 +126,7 @@ impl Figure {
     fn runs(&self) -> Vec<&Run> {
         match self {
             Self::Lines { .. } | Self::Seconds { .. } | Self::Cost { .. } | Self::Settings => Vec::new(),
-            Self::Confusion { run, .. } | Self::Histograms { run } => vec![run],
+            Self::Confusion { run, .. } | Self::Histograms { run } | Self::Images { run } => vec![run],
             Self::Ranking(rows) => rows.iter().flat_map(|row| &row.runs).collect(),
         }
     }
@@ -170,6 +174,7 @@ impl Plan {
             self.tuned_matrix(),
             self.reduction(),
             self.selection(),
+            self.standing_out(),
             self.choices(),
             self.cuts(),
             self.batches(),
@@ -204,6 +209,7 @@ impl Plan {
             prune: Vec::new(),
             recipe: self.recipe(Recipe::paper()),
             seed: 1,
+            stand_out: 0,
             test: false,
         }
     }

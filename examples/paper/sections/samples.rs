@@ -40,6 +40,24 @@ impl Plan {
         }
     }
 
+    /// Images of the training, to be looked at.
+    pub(super) fn standing_out(&self) -> Section {
+        let run =
+            Run { recipe: self.recipe(Recipe::tuned_for(2)), stand_out: 20, ..self.share(1.0, Way::Random) };
+        Section {
+            name: "images",
+            long: false,
+            title: "The images that stand out",
+            text: "What one training on all patterns by the tuned recipe made of each, epoch by epoch. The hardest are those \
+                   with the largest mean distance of the probabilities from the class (EL2N). The most forgotten were most \
+                   often recognised in one epoch and not in the next. Those whose logit for their class was on average \
+                   furthest below another's (the area under the margin) are probably in the wrong class. Below each \
+                   image: its class, its number among the official training images, and its score.",
+            tables: Vec::new(),
+            figures: vec![Figure::Images { run: Box::new(run) }],
+        }
+    }
+
     pub(super) fn selection(&self) -> Section {
         let table = |(name, way): (&str, Way)| {
             let rows = [0.8, 0.6, 0.4, 0.2].map(|share: f64| {
