@@ -4,7 +4,7 @@
     KERAS_BACKEND=torch python scripts/keras_check.py --fixtures   # writes tests/fixtures/keras anew
 
 It needs keras 3 with a backend, h5py, numpy and safetensors, and cargo. Each model is saved as `.keras` or `.h5` and converted by
-`scripts/keras_to_bptt.py` from there. `tests/state_dict.rs` compares the outputs, relative to max(1, |Keras's|), and fails above
+`scripts/keras_to_bptt.py` from there. `tests/behaviour/state_dict.rs` compares the outputs, relative to max(1, |Keras's|), and fails above
 1e-5 in f32 or 1e-12 in f64. Models in f64 have only layers that Keras over PyTorch does not compute with the precision of
 f32: no matrix products of its own, no means.
 """
@@ -112,7 +112,7 @@ def main():
     print(f"keras {keras.__version__}, backend {keras.backend.backend()}, seed {argument}")
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), int(argument), 20, 40)
-        command = ["cargo", "test", "--quiet", "--test", "state_dict", "models_of_keras", "--", "--nocapture"]
+        command = ["cargo", "test", "--quiet", "--test", "behaviour", "models_of_keras", "--", "--nocapture"]
         subprocess.run(command, cwd=ROOT, env={**os.environ, "BPTT_KERAS_CASES": folder}, check=True)
 
 

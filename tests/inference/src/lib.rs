@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use bptt::Model;
 use bptt::ndarray::{Array3, s};
 
-/// One of every layer that there was when it was saved: see tests/old_files.rs.
+/// One of every layer that there was when it was saved: see tests/behaviour/old_files.rs.
 const MODEL: &[u8] = include_bytes!("../../fixtures/old/model.safetensors");
 
 /// The outputs of a batch of three sequences.

@@ -1,9 +1,5 @@
 //! Dropout, LayerNorm, BatchNorm, Embedding and pooling: gradients, PyTorch's values, statistics, and files.
 
-mod common;
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::{Arrays, Batch, Draw};
 use bptt::gradcheck::GradCheck;
 use bptt::loss::CrossEntropy;
@@ -15,8 +11,9 @@ use bptt::optim::{AdamW, Sgd};
 use bptt::params::StateDict;
 use bptt::prune::Magnitude;
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, Trainer, rng};
-use common::{Fixture, assert_close};
 use ndarray::{Array1, Array3, Axis};
+
+use crate::common::{Fixture, assert_close};
 
 const TOLERANCE: f64 = 1e-6;
 

@@ -1,8 +1,5 @@
 //! A run shared out among ranks is the run of one process, to the bit; here the ranks are threads.
 
-#[path = "common/spoiled.rs"]
-mod spoiled;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -17,7 +14,8 @@ use bptt::train::{
 };
 use bptt::{Error, Init, Model, Real, Result, Trainer, rng};
 use ndarray::{Array1, Array3};
-use spoiled::Spoiled;
+
+use crate::spoiled::Spoiled;
 
 /// What each rank brings to a sum.
 type Parts<R> = Mutex<Vec<(Vec<R>, Vec<f64>)>>;

@@ -1,10 +1,6 @@
 //! Every loss against PyTorch, in f64 and f32; places without a target; what is
 //! extreme, and what is refused; at every SIMD level that the machine has.
 
-mod common;
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::TargetShape;
 use bptt::gradcheck::GradCheck;
 use bptt::loss::{
@@ -12,12 +8,13 @@ use bptt::loss::{
 };
 use bptt::nn::{LogSoftmax, Mode, Workspace};
 use bptt::{Model, Real, Result, Seq, SeqMut, Shape, rng};
-use common::{Fixture, assert_close};
 use ndarray::{Array, Array1, Array3, ArrayD, Axis, Dimension, IxDyn, array, s};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::common::{Fixture, assert_close};
 
 /// A loss for both scalars.
 trait AnyLoss: Loss<f32> + Loss<f64> {}

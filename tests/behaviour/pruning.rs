@@ -1,9 +1,6 @@
 //! Masks bind everything: what is pruned is exactly 0 after any training, under every optimizer, with averages and
 //! restored weights, and in files.
 
-#[path = "pruning/compact.rs"]
-mod compact;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,5 @@
 //! Streams alone and side by side: step by step the bits of a pass over whole sequences, in any company.
 
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::Normalize;
 use bptt::nn::{
     Activation, Dropout, Embedding, Gru, Layer, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm,

@@ -1,9 +1,6 @@
 //! What cannot be is refused, by an error that names the field, what was found and what was expected; and numbers
 //! that stop being numbers end a run before they spoil the model, at every SIMD level that the machine has.
 
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

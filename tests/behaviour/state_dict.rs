@@ -1,9 +1,6 @@
 //! State dicts of PyTorch's: modules renamed both ways, strict and lenient loading, and every fault named at once. Models of
 //! Keras, converted.
 
-#[path = "common/tensors.rs"]
-mod tensors;
-
 use std::path::{Path, PathBuf};
 
 use bptt::nn::{Linear, Lstm};
@@ -12,7 +9,8 @@ use bptt::{Model, Real, Shape};
 use ndarray::Array3;
 use safetensors::Dtype;
 use serde_json::Value;
-use tensors::{Tensors, file, parts, zeros};
+
+use crate::tensors::{Tensors, file, parts, zeros};
 
 /// A folder that is gone at the end, and the path of a file in it.
 fn place() -> (tempfile::TempDir, PathBuf) {

@@ -1,18 +1,15 @@
 //! Recurrent layers and their gradients against loops as plain as the equations, at odd sizes and at every SIMD level.
 
-mod common;
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::Mse;
 use bptt::nn::{Gru, Layer, LayerNormLstm, Lstm, PeepholeLstm, Rnn};
 use bptt::optim::Sgd;
 use bptt::{Arena, Model, Real, Result, Shape, Trainer, rng};
-use common::assert_close;
 use ndarray::{Array, Array2, Array3, ShapeBuilder, s};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
+
+use crate::common::assert_close;
 
 const LAYERS: usize = 2;
 const FEATURES: usize = 5;

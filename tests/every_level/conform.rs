@@ -1,9 +1,6 @@
 //! Every layer, loss and optimizer held to what it must keep; and what breaks one of these properties is found, under
 //! its name.
 
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::TargetShape;
 use bptt::gradcheck::{Conform, conform};
 use bptt::loss::{

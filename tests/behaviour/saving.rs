@@ -1,16 +1,14 @@
 //! Models in files: what is saved comes back. Files that are wrong are in `tests/malformed.rs`.
 
-#[path = "common/models.rs"]
-mod models;
-
 use bptt::nn::rnn::{Cell, CellStep, CellStepBack, CellTensor, Recurrent};
 use bptt::nn::{
     Backward, Build, Built, Description, Forward, Gru, Layer, LayerNormLstm, Linear, Lstm, PeepholeLstm, Rnn,
 };
 use bptt::{Init, Model, Real, Result, Shape};
-use models::{everything, place};
 use ndarray::Array3;
 use safetensors::{Dtype, SafeTensors};
+
+use crate::models::{everything, place};
 
 fn x<R: Real>() -> Array3<R> {
     Array3::from_shape_fn((5, 4, 3), |(i, t, f)| R::from_f64((i * 12 + t * 3 + f) as f64 / 30.0 - 1.0))

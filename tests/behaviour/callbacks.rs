@@ -1,7 +1,5 @@
 //! Callbacks, parameter groups, frozen parameters, averaged weights and clipping, each seen to act.
 
-mod common;
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +13,9 @@ use bptt::train::{
     Monitor, Schedule, Score,
 };
 use bptt::{Error, Model, Real, Result, Shape, Trainer, rng};
-use common::Fixture;
 use ndarray::{Array1, Array3};
+
+use crate::common::Fixture;
 
 /// A number from −1 to 1 that these two name.
 fn noise(i: usize, j: usize) -> f64 {
@@ -378,7 +377,7 @@ fn a_group_has_its_factor() {
         };
         let expected: Vec<_> = p.iter().zip(g).map(|(p, g)| p - lr * g).collect();
         let found: Vec<_> = after.params().get(name).unwrap().iter().copied().collect();
-        common::assert_close(name, &found, &expected, 1e-15);
+        crate::common::assert_close(name, &found, &expected, 1e-15);
     }
 }
 
@@ -521,7 +520,7 @@ fn averages_are_those_by_hand() {
     // Callbacks see the averages, and the model ends as the last of them.
     let seen = recorder.epochs();
     for ((_, seen), by_hand) in seen.iter().zip(&at_epochs) {
-        common::assert_close("average", seen, by_hand, 1e-14);
+        crate::common::assert_close("average", seen, by_hand, 1e-14);
     }
     assert_eq!((params(&model), seen.len()), (seen[2].1.clone(), 3));
     let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -584,7 +583,7 @@ fn clipping_is_pytorchs() {
         let found = grads.iter().map(|g| g * g).sum::<f64>().sqrt();
         assert!((found - norm).abs() <= 1e-14 * norm, "{found} {norm}");
         Clip::Norm(fixture.values("max_norm")[0]).apply(&mut grads, found);
-        common::assert_close(name, &grads, &expected, 1e-15);
+        crate::common::assert_close(name, &grads, &expected, 1e-15);
         assert_eq!(before != grads, clips, "{name}");
 
         // By value: clamp, as PyTorch's definition has it.
@@ -606,14 +605,19 @@ fn a_trainer_clips() {
         let batch = Draw::all(0..64);
         let report = stepper.step(&mut after, &train, Batch::new(&batch, 1, 0)).unwrap();
         let moved: Vec<_> = params(&before).iter().zip(params(&after)).map(|(b, a)| b - a).collect();
-        common::assert_close("a step of rate 1", &moved, stepper.grads().as_slice(), 1e-15);
+        crate::common::assert_close("a step of rate 1", &moved, stepper.grads().as_slice(), 1e-15);
         (report.grad_norm, stepper.grads().as_slice().to_vec())
     };
     let (norm, free) = gradients(Clip::None);
     let (reported, by_norm) = gradients(Clip::Norm(norm / 3.0));
     assert_eq!(reported, norm);
     let factor = norm / 3.0 / (norm + 1e-6);
-    common::assert_close("norm", &by_norm, &free.iter().map(|g| factor * g).collect::<Vec<_>>(), 1e-15);
+    crate::common::assert_close(
+        "norm",
+        &by_norm,
+        &free.iter().map(|g| factor * g).collect::<Vec<_>>(),
+        1e-15,
+    );
     let max = free.iter().fold(0.0f64, |max, g| max.max(g.abs())) / 2.0;
     let (_, by_value) = gradients(Clip::Value(max));
     assert_eq!(by_value, free.iter().map(|g| g.clamp(-max, max)).collect::<Vec<_>>());

@@ -3,22 +3,19 @@
 //!
 //! A new rule is a row of [`rules`].
 
-mod common;
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::Mse;
 use bptt::nn::Linear;
 use bptt::optim::{Adam, AdamW, Adamax, MAX_MOMENTS, Muon, Optimizer, RmsProp, Sgd, Update};
 use bptt::{Model, Real, Result, Shape, Trainer, rng};
-use common::{Fixture, assert_close};
 use ndarray::{Array1, Array2, Array3, Ix2};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use crate::common::{Fixture, assert_close};
 
 /// An optimizer for both scalars, and its settings.
 trait Rule: Optimizer<f32> + Optimizer<f64> {

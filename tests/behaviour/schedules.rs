@@ -1,7 +1,5 @@
 //! Learning-rate schedules against PyTorch's, and through the trainer.
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 
 use bptt::data::{Arrays, Batch, Draw, TargetShape};
@@ -14,9 +12,10 @@ use bptt::train::schedule::{
 };
 use bptt::train::{Callback, Epoch, Monitor, Progress, Schedule, Score};
 use bptt::{Error, Model, Shape, Trainer};
-use common::Fixture;
 use ndarray::{Array1, Array3};
 use serde_json::Value;
+
+use crate::common::Fixture;
 
 /// The number of that name among a schedule's arguments.
 fn number(args: &Value, name: &str) -> f64 {
