@@ -2,9 +2,10 @@
 //! pointwise part follow one another with little between them. A step of a small layer takes so few cycles that looking
 //! sizes up, step by step, would take as long as its arithmetic.
 
+use std::mem::discriminant;
 use std::ops::Range;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::one_sample::OneSample;
 use super::product::Start;
@@ -38,8 +39,17 @@ pub struct Rows {
 /// What depends only on sizes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    products: Vec<(Arch, Rows)>,
-    pointwise: (Arch, Pointwise),
+    products: Vec<Rows>,
+    pointwise: Pointwise,
+    passes: Vec<Pass>,
+}
+
+/// What one instruction set does: mostly everything, so that there is one call.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    arch: Arch,
+    products: bool,
+    pointwise: bool,
 }
 
 /// The values of a step.
@@ -61,26 +71,51 @@ pub struct Step<'a, R> {
 impl Plan {
     /// A plan for a cell of so many units.
     pub fn new<R: Num>(products: impl Iterator<Item = Rows>, pointwise: Pointwise, units: usize) -> Self {
-        let products = products.map(|product| (simd::arch_of_one::<R>(product.rows.len()), product));
-        Self { products: products.collect(), pointwise: (simd::arch_of_len::<R>(units), pointwise) }
+        let products: Vec<Rows> = products.collect();
+        let most = products.iter().map(|product| product.rows.len()).max().unwrap_or(0);
+        let pass = |arch, products, pointwise| Pass { arch, products, pointwise };
+        let (first, last) = (simd::arch_of_one::<R>(most), simd::arch_of_len::<R>(units));
+        let passes = if discriminant(&first) == discriminant(&last) {
+            vec![pass(first, true, true)]
+        } else {
+            vec![pass(first, true, false), pass(last, false, true)]
+        };
+        Self { products, pointwise, passes }
     }
 
     /// Takes a step.
     #[inline(always)]
-    pub(super) fn run<R: Num>(&self, Step { packed, x, h, c, gates, y }: Step<'_, R>) {
-        for (arch, product) in &self.products {
-            let xs = [if product.x { x } else { &[] }, if product.h { &*h } else { &[] }, &[]];
-            arch.dispatch(OneSample {
-                packed: &packed[product.packed.clone()],
-                xs: &xs,
-                start: product.start,
-                y: &mut gates[product.rows.clone()],
-            });
+    pub(super) fn run<R: Num>(&self, mut step: Step<'_, R>) {
+        for &pass in &self.passes {
+            pass.arch.dispatch(Run { plan: self, pass, step: &mut step });
         }
-        let (arch, pointwise) = self.pointwise;
-        match pointwise {
-            Pointwise::Lstm => arch.dispatch(lstm::Step { gates, c, h, y }),
-            Pointwise::Gru => arch.dispatch(gru::Step { gates, h, y }),
+    }
+}
+
+/// A pass of a step.
+struct Run<'a, 'b, R> {
+    plan: &'a Plan,
+    pass: Pass,
+    step: &'a mut Step<'b, R>,
+}
+
+impl<R: Num> WithSimd for Run<'_, '_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { plan, pass, step: Step { packed, x, h, c, gates, y } } = self;
+        if pass.products {
+            for product in &plan.products {
+                let xs = [if product.x { *x } else { &[] }, if product.h { &**h } else { &[] }, &[]];
+                let (packed, y) = (&packed[product.packed.clone()], &mut gates[product.rows.clone()]);
+                OneSample { packed, xs: &xs, start: product.start, y }.with_simd(s);
+            }
+        }
+        match plan.pointwise {
+            _ if !pass.pointwise => {}
+            Pointwise::Lstm => lstm::Step { gates, c, h, y }.with_simd(s),
+            Pointwise::Gru => gru::Step { gates, h, y }.with_simd(s),
         }
     }
 }

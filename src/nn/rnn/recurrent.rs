@@ -224,11 +224,9 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
 
     fn step(&self, step: Step<'_, R>) {
         match step.plan.get() {
+            Some(StepPlan { alone: Some(alone), .. }) if step.lanes == 1 => alone.step(step),
             Some(plan) => self.planned_step(plan, step),
-            None => {
-                let features = step.x.len() / step.lanes;
-                self.planned_step(&StepPlan::new::<R, C>(self, features), step);
-            }
+            None => self.unplanned_step(step),
         }
     }
 

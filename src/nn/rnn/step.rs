@@ -8,15 +8,26 @@ use super::packing::ForwardPacks;
 use super::recurrent::Recurrent;
 use crate::Real;
 use crate::Shape;
-use crate::kernels::{Start, one_step};
+use crate::kernels::Start;
+use crate::kernels::one_step::{self, Pointwise};
 use crate::nn::Step;
 
 /// What steps of a stack need and does not change from step to step.
 pub(super) struct StepPlan {
     layout: StackLayout,
-    /// For one stream alone, where the cell has a pointwise part for that: the plan of the first layer, and that of all
-    /// others.
-    alone: Option<[one_step::Plan; 2]>,
+    /// For one stream alone, where the cell has a pointwise part for that.
+    pub(super) alone: Option<StepAlone>,
+}
+
+/// The steps of one stream alone through a stack, with the sizes that they need.
+pub(super) struct StepAlone {
+    /// The plan of the first layer, and that of all others; and the values of their packs.
+    plans: [(one_step::Plan, usize); 2],
+    layers: usize,
+    /// Pre-activations.
+    rows: usize,
+    /// Values of a hidden state and of a cell state.
+    sizes: [usize; 2],
 }
 
 impl StepPlan {
@@ -24,7 +35,13 @@ impl StepPlan {
     pub(super) fn new<R: Real, C: Cell>(stack: &Recurrent<C>, features: usize) -> Self {
         let layout = StackLayout::new(stack, Shape::new(1, features));
         let pointwise = stack.cell.one_step().filter(|_| layout.second == Second::None);
-        let plan = |layer, pointwise| {
+        Self { alone: pointwise.map(|pointwise| StepAlone::new::<R>(&layout, pointwise)), layout }
+    }
+}
+
+impl StepAlone {
+    fn new<R: Real>(layout: &StackLayout, pointwise: Pointwise) -> Self {
+        let plan = |layer| {
             let mut end = 0;
             let products = layout.sums().iter().map(|sum| {
                 let start = end;
@@ -32,9 +49,28 @@ impl StepPlan {
                 let from = if sum.more { Start::Add } else { Start::Bias };
                 one_step::Rows { rows: sum.rows(), packed: start..end, x: sum.x, h: sum.h, start: from }
             });
-            one_step::Plan::new::<R>(products, pointwise, layout.units)
+            (one_step::Plan::new::<R>(products, pointwise, layout.units), layout.packed_len(layer))
         };
-        Self { alone: pointwise.map(|pointwise| [0, 1].map(|layer| plan(layer, pointwise))), layout }
+        let (layers, rows, sizes) = (layout.layers, layout.rows(), [layout.width, layout.cell]);
+        Self { plans: [plan(0), plan(1)], layers, rows, sizes }
+    }
+
+    /// One step.
+    #[inline]
+    pub(super) fn step<R: Real>(&self, step: Step<'_, R>) {
+        let [width, cell] = self.sizes;
+        let Step { mut x, mut packed, y, state, cache, .. } = step;
+        let (gates, hidden) = cache.split_at_mut(self.rows);
+        let (mut hs, mut cs) = state.split_at_mut(self.layers * width);
+        for layer in 0..self.layers {
+            let (plan, size) = &self.plans[usize::from(layer > 0)];
+            let (h, other_hs) = hs.split_at_mut(width);
+            let (c, other_cs) = cs.split_at_mut(cell);
+            let (own, other_packs) = packed.split_at(*size);
+            let y = if layer + 1 == self.layers { &mut *y } else { &mut hidden[..width] };
+            R::one_step(plan, one_step::Step { packed: own, x, h: &mut *h, c, gates: &mut *gates, y });
+            (x, hs, cs, packed) = (h, other_hs, other_cs, other_packs);
+        }
     }
 }
 
@@ -43,11 +79,9 @@ impl<C: Cell> Recurrent<C> {
     ///
     /// States are read where they are, and written back there: nothing is laid out on a tape. So it costs little more
     /// than its arithmetic, and that is what [`one_step`](Self::one_step) does for a pass over a sequence.
+    #[inline(never)]
     pub(super) fn planned_step<R: Real>(&self, plan: &StepPlan, step: Step<'_, R>) {
         let (layout, lanes) = (&plan.layout, step.lanes);
-        if let (1, Some(plans)) = (lanes, &plan.alone) {
-            return step_alone(layout, plans, step);
-        }
         let (h_len, c_len) = (layout.width * lanes, layout.cell * lanes);
         // A layer reads the new state of the one below, so that all can write to the same place.
         let (gates, rest) = step.cache.split_at_mut(layout.rows() * lanes);
@@ -79,6 +113,13 @@ impl<C: Cell> Recurrent<C> {
             c_prev.copy_from_slice(c);
             (x, hs, cs, packed) = (h_prev, other_hs, other_cs, other_packs);
         }
+    }
+
+    /// The same without a plan, of any number of lanes.
+    #[inline(never)]
+    pub(super) fn unplanned_step<R: Real>(&self, step: Step<'_, R>) {
+        let features = step.x.len() / step.lanes;
+        self.planned_step(&StepPlan::new::<R, C>(self, features), step);
     }
 
     /// One step of a part: a = b + W x + U h, then what the cell makes of it. `m` is what the second product reads, if
@@ -117,22 +158,5 @@ impl<C: Cell> Recurrent<C> {
                 self.cell.forward(step);
             }
         }
-    }
-}
-
-/// One step of one stream through a stack, by the plans of its layers.
-fn step_alone<R: Real>(layout: &StackLayout, plans: &[one_step::Plan; 2], step: Step<'_, R>) {
-    let Step { mut x, mut packed, y, state, cache, .. } = step;
-    let (gates, rest) = cache.split_at_mut(layout.rows());
-    let hidden = &mut rest[..layout.width];
-    let (mut hs, mut cs) = state.split_at_mut(layout.layers * layout.width);
-    for layer in 0..layout.layers {
-        let (h, other_hs) = hs.split_at_mut(layout.width);
-        let (c, other_cs) = cs.split_at_mut(layout.cell);
-        let (own, other_packs) = packed.split_at(layout.packed_len(layer));
-        let y = if layer + 1 == layout.layers { &mut *y } else { &mut *hidden };
-        let values = one_step::Step { packed: own, x, h: &mut *h, c, gates: &mut *gates, y };
-        R::one_step(&plans[usize::from(layer > 0)], values);
-        (x, hs, cs, packed) = (h, other_hs, other_cs, other_packs);
     }
 }
