@@ -14,7 +14,7 @@ use bptt::nn::{
     Gru, LayerNorm, LayerNormLstm, Linear, LogSoftmax, Lstm, PeepholeLstm, Pool, Pool2d, Rnn, Transpose,
 };
 use bptt::optim::{Adam, Muon};
-use bptt::prune::Magnitude;
+use bptt::prune::{Blocks, Magnitude};
 use bptt::train::schedule::{Clock, Unit};
 use bptt::train::{Clip, EarlyStopping, Epoch, EpochEnd, Flow, GroupLasso, Schedule};
 use bptt::{Model, Result, Shape, Trainer};
@@ -130,9 +130,14 @@ fn pushes_allocate_nothing() {
     let which: Vec<usize> = (0..100).rev().step_by(3).collect();
     let some = Array2::<f32>::from_elem((which.len(), 4), 0.5);
     let (mut session, mut streams) = (model.session().unwrap(), model.streams(100).unwrap());
+    let lstm = Lstm::new(128).layers(2);
+    let mut sparse: Model = Model::builder(Shape::new(5, 64)).layer("lstm", lstm).build(1).unwrap();
+    sparse.prune(Blocks::share(0.8)).unwrap();
+    let mut sparse = sparse.session().unwrap();
     let mut pushes = || {
         let before = COUNT.load(Ordering::Relaxed);
         assert_eq!(session.push(&[0.5; 4]).len(), 3);
+        assert_eq!(sparse.push(&[0.5; 64]).len(), 128);
         assert_eq!(streams.push(&x).dim(), (100, 3));
         assert_eq!(streams.push_some(&which, &some).dim(), (which.len(), 3));
         COUNT.load(Ordering::Relaxed) - before

@@ -24,6 +24,7 @@ mod product;
 mod rows;
 pub mod simd;
 mod softmax;
+mod sparse;
 mod streams;
 mod windows;
 
@@ -43,6 +44,7 @@ pub use product::{Matrix, Start, packed_len};
 use product::{Product, pack};
 pub use simd::longest_vector;
 use softmax::Softmax;
+pub use sparse::HEIGHT as SPARSE_HEIGHT;
 pub use windows::Windows;
 
 /// The concrete entry points of the inner loops for one scalar type. Callers are responsible for lengths. Where samples lie
@@ -55,7 +57,7 @@ pub trait Kernels: simd::Num {
     /// y = start + W x; x is the rows of all parts, `[k, lanes]`; y is `[rows, lanes]`.
     fn product(packed: &[Self], xs: [&[Self]; 3], start: Start, y: &mut [Self], lanes: usize);
     /// One step of one sample through a cell: its products, then its pointwise part.
-    fn one_step(plan: &one_step::Plan, step: one_step::Step<Self>);
+    fn one_step(plan: &one_step::Plan<Self>, step: one_step::Step<Self>);
     /// dw[r, c] += Σₜ Σₗ dy[t, r, l] x[t, c, l], for each of `columns`, any of which may be empty.
     fn outer<'a>(dy: Band<'a, Self>, columns: &mut [Columns<'a, Self>], lanes: usize);
     /// db[r] += Σₜ Σₗ dy[t, r, l], for both of `db`; either may be empty.
@@ -178,7 +180,7 @@ macro_rules! kernels {
                     arch.dispatch(Product { packed, xs: &xs, start, y, lanes, part });
                 }
             }
-            fn one_step(plan: &one_step::Plan, step: one_step::Step<Self>) {
+            fn one_step(plan: &one_step::Plan<Self>, step: one_step::Step<Self>) {
                 plan.run(step);
             }
             fn outer<'a>(dy: Band<'a, Self>, columns: &mut [Columns<'a, Self>], lanes: usize) {

@@ -1,5 +1,5 @@
-//! A step of one sample through a cell, with everything found beforehand that depends only on sizes: the products and the
-//! pointwise part follow one another with little between them. A step of a small layer takes so few cycles that looking
+//! A step of one sample through a cell, with everything found beforehand that the input does not change: the products and
+//! the pointwise part follow one another with little between them. A step of a small layer takes so few cycles that looking
 //! sizes up, step by step, would take as long as its arithmetic.
 
 use std::mem::discriminant;
@@ -10,6 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::one_sample::OneSample;
 use super::product::Start;
 use super::simd::{self, Num};
+use super::sparse::{Sparse, SparseProduct};
 use super::{gru, lstm};
 
 /// The pointwise part of a cell that has one for a single sample: it reads pre-activations, and replaces the state.
@@ -36,10 +37,18 @@ pub struct Rows {
     pub start: Start,
 }
 
-/// What depends only on sizes.
+/// One of the products.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    products: Vec<Rows>,
+struct Product<R> {
+    rows: Rows,
+    /// The weights once more, where so many of them are 0 that it pays.
+    sparse: Option<Sparse<R>>,
+}
+
+/// What depends on sizes and weights alone.
+#[derive(Clone, Debug)]
+pub struct Plan<R> {
+    products: Vec<Product<R>>,
     pointwise: Pointwise,
     passes: Vec<Pass>,
 }
@@ -68,11 +77,22 @@ pub struct Step<'a, R> {
     pub y: &'a mut [R],
 }
 
-impl Plan {
-    /// A plan for a cell of so many units.
-    pub fn new<R: Num>(products: impl Iterator<Item = Rows>, pointwise: Pointwise, units: usize) -> Self {
-        let products: Vec<Rows> = products.collect();
-        let most = products.iter().map(|product| product.rows.len()).max().unwrap_or(0);
+impl<R: Num> Plan<R> {
+    /// A plan for a cell of so many units. The products read so many values of x and h; they are dense unless `packed` is
+    /// known.
+    pub fn new(
+        products: impl Iterator<Item = Rows>,
+        packed: Option<&[R]>,
+        [x, h]: [usize; 2],
+        (pointwise, units): (Pointwise, usize),
+    ) -> Self {
+        let products = products.map(|rows| {
+            let columns = [x * usize::from(rows.x), h * usize::from(rows.h)];
+            let sparse = |packed: &[R]| Sparse::new(&packed[rows.packed.clone()], rows.rows.len(), columns);
+            Product { sparse: packed.and_then(sparse), rows }
+        });
+        let products: Vec<_> = products.collect();
+        let most = products.iter().map(|product| product.rows.rows.len()).max().unwrap_or(0);
         let pass = |arch, products, pointwise| Pass { arch, products, pointwise };
         let (first, last) = (simd::arch_of_one::<R>(most), simd::arch_of_len::<R>(units));
         let passes = if discriminant(&first) == discriminant(&last) {
@@ -83,9 +103,15 @@ impl Plan {
         Self { products, pointwise, passes }
     }
 
+    /// How many products read only what is not 0.
+    #[cfg(test)]
+    pub fn sparse(&self) -> usize {
+        self.products.iter().filter(|product| product.sparse.is_some()).count()
+    }
+
     /// Takes a step.
     #[inline(always)]
-    pub(super) fn run<R: Num>(&self, mut step: Step<'_, R>) {
+    pub(super) fn run(&self, mut step: Step<'_, R>) {
         for &pass in &self.passes {
             pass.arch.dispatch(Run { plan: self, pass, step: &mut step });
         }
@@ -94,7 +120,7 @@ impl Plan {
 
 /// A pass of a step.
 struct Run<'a, 'b, R> {
-    plan: &'a Plan,
+    plan: &'a Plan<R>,
     pass: Pass,
     step: &'a mut Step<'b, R>,
 }
@@ -106,10 +132,19 @@ impl<R: Num> WithSimd for Run<'_, '_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         let Self { plan, pass, step: Step { packed, x, h, c, gates, y } } = self;
         if pass.products {
-            for product in &plan.products {
-                let xs = [if product.x { *x } else { &[] }, if product.h { &**h } else { &[] }, &[]];
-                let (packed, y) = (&packed[product.packed.clone()], &mut gates[product.rows.clone()]);
-                OneSample { packed, xs: &xs, start: product.start, y }.with_simd(s);
+            for Product { rows: product, sparse } in &plan.products {
+                let xs = [if product.x { *x } else { &[] }, if product.h { &**h } else { &[] }];
+                let (start, y) = (product.start, &mut gates[product.rows.clone()]);
+                match sparse {
+                    // 0 · ∞ is not 0.
+                    Some(sparse) if finite(xs[0]) && finite(xs[1]) => {
+                        SparseProduct { sparse, xs, start, y }.with_simd(s);
+                    }
+                    _ => {
+                        let (packed, xs) = (&packed[product.packed.clone()], &[xs[0], xs[1], &[]]);
+                        OneSample { packed, xs, start, y }.with_simd(s);
+                    }
+                }
             }
         }
         match plan.pointwise {
@@ -118,4 +153,11 @@ impl<R: Num> WithSimd for Run<'_, '_, R> {
             Pointwise::Gru => gru::Step { gates, h, y }.with_simd(s),
         }
     }
+}
+
+/// Whether all of `x` is finite.
+#[inline(always)]
+fn finite<R: Num>(x: &[R]) -> bool {
+    // All are looked at, which vectors can do.
+    x.iter().fold(true, |all, x| all & x.is_finite())
 }

@@ -50,7 +50,7 @@ impl SimdLevel {
         }
     }
 
-    fn arch(self) -> Option<Arch> {
+    pub(super) fn arch(self) -> Option<Arch> {
         match self {
             Self::Portable => Some(Arch::Scalar),
             #[cfg(target_arch = "x86_64")]

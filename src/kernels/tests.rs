@@ -445,6 +445,66 @@ fn speed_of_one_sample() {
     }
 }
 
+/// A step of an LSTM as a stream takes it, with some of its blocks of 16 rows of a column pruned, beside the same with all of
+/// them: in turn, each for some steps, the second time of two, from the weights that the first has left in the cache.
+#[test]
+#[ignore = "prints the speed of sparse steps; run it on one core of a quiet machine, with --nocapture"]
+fn speed_of_sparse_steps() {
+    const STEPS: usize = 32;
+    for (h, share) in [32, 64, 128, 192, 256, 384, 512]
+        .into_iter()
+        .flat_map(|h| [0.75, 0.65, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05].map(|share| (h, share)))
+    {
+        let mut w = values::<f32>(4 * h * 2 * h, 1);
+        let keep = values::<f64>(w.len() / 16, 2);
+        w.iter_mut().enumerate().for_each(|(i, w)| {
+            let kept = keep[i / (16 * h) * h + i % h] < 2.0 * share - 1.0;
+            *w = if kept { *w / (h as f32).sqrt() } else { 0.0 };
+        });
+        let parts = [0, 1].map(|part| Matrix::new(&w[part * 4 * h * h..][..4 * h * h], 4 * h, h));
+        let mut packed = aligned(packed_len(4 * h, 2 * h), 2);
+        f32::pack(&parts, &[&values(4 * h, 3)], &mut packed);
+        let rows =
+            one_step::Rows { rows: 0..4 * h, packed: 0..packed.len(), x: true, h: true, start: Start::Bias };
+        let plan = |packed: Option<&[f32]>| {
+            let rows = std::iter::once(rows.clone());
+            one_step::Plan::new(rows, packed, [h, h], (one_step::Pointwise::Lstm, h))
+        };
+        let plans = [plan(None), plan(Some(&packed))];
+        let (x, mut gates, mut y) = (aligned(STEPS * h, 4), aligned(4 * h, 5), aligned(h, 5));
+        let [mut state, mut c] = [(); 2].map(|()| aligned(h, 6));
+        let rounds = (8_000_000 / (h * h)).clamp(31, 301);
+        let mut times = [(); 2].map(|()| Vec::with_capacity(rounds));
+        for _ in 0..rounds {
+            for (plan, times) in plans.iter().zip(&mut times) {
+                let mut seconds = 0.0;
+                for _ in 0..2 {
+                    let start = std::time::Instant::now();
+                    for x in x.chunks_exact(h) {
+                        let (h, c, gates) = (&mut state[..], &mut c[..], &mut gates[..]);
+                        f32::one_step(plan, one_step::Step { packed: &packed, x, h, c, gates, y: &mut y });
+                    }
+                    seconds = start.elapsed().as_secs_f64();
+                }
+                times.push(seconds / STEPS as f64);
+            }
+        }
+        let mut ratios: Vec<_> =
+            times[0].iter().zip(&times[1]).map(|(dense, sparse)| dense / sparse).collect();
+        let [dense, sparse, ratio] = [&mut times[0].clone(), &mut times[1], &mut ratios].map(|all| {
+            all.sort_by(f64::total_cmp);
+            all[rounds / 2]
+        });
+        let name = if plans[1].sparse() == 1 { "sparse" } else { "dense" };
+        let percent = 100.0 * share;
+        println!(
+            "H = I = {h}, {percent:.0} %: {name}, ns {:.0} for {:.0}: x {ratio:.2}",
+            1e9 * sparse,
+            1e9 * dense
+        );
+    }
+}
+
 /// A file may ask for more than can be counted, on targets of 32 bits more easily: then no number wraps to a small one.
 #[test]
 fn sizes_of_packs_do_not_wrap() {

@@ -141,7 +141,7 @@ pub struct Step<'a, R> {
     pub params: &'a [R],
     /// What [`Layer::pack`] wrote.
     pub packed: &'a [R],
-    /// What [`Layer::plan`] returned for a layer of these settings and an input of as many features.
+    /// What [`Layer::plan`] returned for these weights and an input of as many features.
     pub plan: &'a Plan,
     /// Streams side by side, pads included.
     pub lanes: usize,
@@ -477,9 +477,9 @@ pub trait Layer<R: Real>: Debug + Send + Sync {
     /// forward sums these are: once for each update. `input` is the shape that the layer was built for.
     fn track(&self, _input: Shape, _sums: &[f64], _params: &mut [R]) {}
 
-    /// Computes once what each [`step`](Layer::step) needs and only the layer and the number of its features decide;
-    /// nothing by default.
-    fn plan(&self, _features: usize) -> Plan {
+    /// Computes once what each [`step`](Layer::step) needs and only the layer, the number of its features and its weights
+    /// decide, which [`pack`](Layer::pack) wrote; nothing by default. Other weights have another plan.
+    fn plan(&self, _features: usize, _packed: &[R]) -> Plan {
         Plan::default()
     }
 

@@ -1,7 +1,8 @@
 //! Pruning: weights are set to 0 and stay 0, and units are cut.
 //!
 //! - A [`Rule`] says which weights are pruned: [`Magnitude`] the small ones, [`Random`] any, for comparison, [`Custom`]
-//!   those that a closure chooses, and a [`Mask`] those that it marks. [`Units`] prunes whole units, by [`UnitScores`].
+//!   those that a closure chooses, and a [`Mask`] those that it marks. [`Blocks`] prunes blocks of weights, which a stream's
+//!   steps then skip. [`Units`] prunes whole units, by [`UnitScores`].
 //! - [`Model::prune`](crate::Model::prune) applies a rule. The model keeps the [`Mask`], training and restoring obey
 //!   it, and it is saved with the model: a pruned weight is exactly 0 until [`Model::unmask`](crate::Model::unmask).
 //! - [`GradualPruning`](crate::train::GradualPruning) prunes during training.
@@ -24,6 +25,7 @@
 //! # Ok::<(), bptt::Error>(())
 //! ```
 
+mod blocks;
 mod magnitude;
 mod mask;
 mod rule;
@@ -31,6 +33,7 @@ mod scores;
 mod sparsity;
 mod units;
 
+pub use blocks::Blocks;
 pub use magnitude::Magnitude;
 pub use mask::Mask;
 pub use rule::{Custom, Random, Rule};

@@ -125,15 +125,20 @@ pub(super) fn prune_lowest(
 ) {
     let pruned = mask.as_mut_slice();
     let total: usize = ranges.iter().map(Range::len).sum();
-    let (mut kept, wanted): (Vec<_>, _) = (
-        ranges.iter().cloned().flatten().filter(|&i| !pruned[i]).map(|i| (score(i), i)).collect(),
-        (share * total as f64).round() as usize,
-    );
+    let all = ranges.iter().cloned().flatten();
+    let kept = all.filter(|&i| !pruned[i]).map(|i| (score(i), i)).collect();
+    lowest(kept, share, total).for_each(|i| pruned[i] = true);
+}
+
+/// Those of the `kept`, each with its score, that are pruned next for `share` of `total` to be pruned: the lowest. Of equal
+/// scores, the first is pruned first.
+pub(super) fn lowest(mut kept: Vec<(f64, usize)>, share: f64, total: usize) -> impl Iterator<Item = usize> {
+    let wanted = (share * total as f64).round() as usize;
     let more = wanted.saturating_sub(total - kept.len());
     if more > 0 && more < kept.len() {
         kept.select_nth_unstable_by(more - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     }
-    kept.iter().take(more).for_each(|&(_, i)| pruned[i] = true);
+    kept.into_iter().take(more).map(|(_, i)| i)
 }
 
 /// Prunes at random: the baseline that any other rule should beat.

@@ -1,15 +1,17 @@
 //! Masks bind everything: what is pruned is exactly 0 after any training, under every optimizer, with averages and
 //! restored weights, and in files.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bptt::data::{Arrays, Batch, DatasetExt, Draw};
 use bptt::loss::CrossEntropy;
-use bptt::nn::{Linear, Lstm};
+use bptt::nn::{Gru, Layer, Linear, Lstm, Session};
 use bptt::optim::{Adam, AdamW, Adamax, Muon, Optimizer, RmsProp, Sgd};
-use bptt::prune::{Custom, Magnitude, Mask, Random};
+use bptt::prune::{Blocks, Custom, Magnitude, Mask, Random};
 use bptt::train::{Callback, Clip, EarlyStopping, EpochEnd, Flow, GradualPruning, Group};
 use bptt::{Error, Model, Real, Result, Shape, Trainer};
 use ndarray::{Array1, Array3};
@@ -383,4 +385,81 @@ fn a_mask_goes_from_model_to_model() {
     second.prune(first.mask().unwrap()).unwrap();
     assert_eq!(first.mask().map(Mask::as_slice), second.mask().map(Mask::as_slice));
     assert_bound(&second);
+}
+
+// --- blocks, which a step of a stream skips ---
+
+/// What a stream returns for each step of a sequence `[T, F]`, and a whole pass `[T, F']`.
+#[track_caller]
+fn assert_streams<R: Real>(model: &Model<R>, x: &Array3<R>) {
+    let (whole, mut session) = (model.predict(x).unwrap(), model.session().unwrap());
+    for (x, whole) in x.outer_iter().zip(whole.outer_iter()) {
+        session.reset();
+        let found = session.push_all(x).mapv(R::to_f64);
+        let same =
+            |(a, b): (&f64, &R)| a.to_bits() == b.to_f64().to_bits() || a.is_nan() && b.to_f64().is_nan();
+        assert!(found.iter().zip(&whole).all(same), "{found}, expected {whole}");
+    }
+}
+
+fn blocks_stream<R: Real>(layer: impl Layer<R> + 'static) {
+    let mut model = Model::<R>::builder(Shape::new(4, 64)).layer("a", layer).build(1).unwrap();
+    let value = |(i, t, f)| R::from_f64(((i * 31 + t * 17 + f * 7) % 41) as f64 / 20.0 - 1.0);
+    let mut x = Array3::from_shape_fn((3, 4, 64), value);
+    for share in [0.0, 0.3, 0.6, 0.9, 1.0] {
+        model.prune(Blocks::share(share)).unwrap();
+        let pruned = model.sparsity();
+        assert!((pruned.pruned() as f64 / pruned.len() as f64 - share).abs() < 0.02, "{pruned}");
+        assert_streams(&model, &x);
+    }
+    // No block is left, until weights come back.
+    model.unmask();
+    model
+        .params_mut()
+        .as_mut_slice()
+        .iter_mut()
+        .enumerate()
+        .for_each(|(i, w)| *w = R::from_f64((i % 7) as f64 / 7.0));
+    assert_streams(&model, &x);
+    // A zero times infinity is not zero.
+    model.prune(Blocks::share(0.6)).unwrap();
+    x[[1, 1, 5]] = R::ONE / R::ZERO;
+    assert_streams(&model, &x);
+}
+
+#[test]
+fn streams_skip_pruned_blocks_and_keep_the_bits() {
+    blocks_stream::<f32>(Lstm::new(128));
+    blocks_stream::<f64>(Lstm::new(96).layers(2));
+    blocks_stream::<f32>(Gru::new(128).layers(2));
+    // Blocks that lie across gates.
+    blocks_stream::<f32>(Lstm::new(101));
+    blocks_stream::<f64>(Gru::new(77));
+}
+
+/// The one of two models that is current.
+struct Current<'a>(&'a [Model; 2], &'a Cell<usize>);
+
+impl Deref for Current<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.0[self.1.get()]
+    }
+}
+
+#[test]
+fn a_stream_reads_the_weights_of_its_model() {
+    let model: Model = Model::builder(Shape::new(4, 64)).layer("lstm", Lstm::new(64)).build(1).unwrap();
+    let mut models = [model.clone(), model];
+    for (model, share) in models.iter_mut().zip([0.5, 0.9]) {
+        model.prune(Blocks::share(share)).unwrap();
+    }
+    let (x, current) = ([0.5; 64], Cell::new(0));
+    let mut stream = Session::new(Current(&models, &current)).unwrap();
+    for i in [0, 1, 0] {
+        current.set(i);
+        stream.reset();
+        assert_eq!(stream.push(&x), models[i].session().unwrap().push(&x), "model {i}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Building a model.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::workspace::workspace_bytes;
 use super::{LayerSlot, Model, check_classes, check_units};
@@ -162,6 +162,7 @@ impl<R: Real> ModelBuilder<R> {
             params: Arena::zeros(Arc::new(layout)),
             mask: None,
             packed,
+            plans: OnceLock::new(),
             normalize: self.normalize,
             normalize_targets: self.normalize_targets.filter(|targets| !targets.is_identity()),
             classes: self.classes,

@@ -22,7 +22,7 @@ mod workspace;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use builder::ModelBuilder;
 pub(crate) use compact::Compacted;
@@ -35,7 +35,7 @@ pub(crate) use tiles::SHARES;
 pub(crate) use waits::Wait;
 pub use workspace::Workspace;
 
-use super::{Features, Layer, Sizes};
+use super::{Features, Layer, Plan, Sizes};
 use crate::data::Normalize;
 use crate::kernels::Aligned;
 use crate::prune::Mask;
@@ -68,6 +68,8 @@ pub struct Model<R = f32> {
     params: Arena<R>,
     mask: Option<Arc<Mask>>,
     packed: Aligned<R>,
+    /// What steps of streams through each layer need, which is known once the weights are: computed for the first stream.
+    plans: OnceLock<Vec<Plan>>,
     normalize: Normalize,
     /// That of the targets, where they are standardised.
     normalize_targets: Option<Normalize>,
@@ -171,6 +173,7 @@ impl<R: Real> Model<R> {
     }
 
     fn pack(&mut self) {
+        self.plans.take();
         for slot in self.layers.iter() {
             let params = &self.params.as_slice()[slot.params.clone()];
             slot.layer.pack(slot.input, params, &mut self.packed[slot.packed.clone()]);

@@ -16,8 +16,10 @@ use crate::{Error, Real, Result};
 /// sequence at this step.
 ///
 /// [`push`](Self::push) allocates nothing, takes no lock and makes no system call. All that it shares with other threads is
-/// the model, which does not change, and the choice of the instruction set, an atomic load. The process's first kernel makes
-/// that choice, when the model is built, or loaded.
+/// the model, which does not change, with the plan that the first stream through it makes, an atomic load, and the choice of
+/// the instruction set, another. The process's first kernel makes that choice, when the model is built, or loaded.
+///
+/// Where blocks of weights are pruned, as [`Blocks`](crate::prune::Blocks) prunes them, a step of an LSTM or a GRU skips them.
 ///
 /// # Examples
 /// ```

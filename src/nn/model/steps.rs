@@ -24,13 +24,22 @@ pub(super) struct Steps<R> {
 /// What one layer has.
 #[derive(Clone, Debug)]
 struct Track<R> {
-    plan: Plan,
     /// `[F', lanes]`
     y: Aligned<R>,
     /// `[state, lanes]`
     state: Aligned<R>,
     /// `[infer_cache, lanes]`
     cache: Aligned<R>,
+}
+
+impl<R: Real> Model<R> {
+    /// The plans of steps through each layer.
+    fn plans(&self) -> &[Plan] {
+        self.plans.get_or_init(|| {
+            let slots = self.slots().iter();
+            slots.map(|slot| slot.layer.plan(slot.input.f, &self.packed[slot.packed.clone()])).collect()
+        })
+    }
 }
 
 impl<R: Real> Steps<R> {
@@ -56,9 +65,11 @@ impl<R: Real> Steps<R> {
             let bytes = values.and_then(|values| memory::bytes::<R>(&[values, capacity]));
             memory::check(&format!("buffers for {}", memory::count(streams, "stream")), bytes)?;
             let [y, state, cache] = sizes.map(|size| Aligned::zeros(size * capacity));
-            tracks.push(Track { plan: slot.layer.plan(features.shape.f), y, state, cache });
+            tracks.push(Track { y, state, cache });
             features = built.output;
         }
+        // Computed here rather than by the first push, which allocates nothing.
+        model.plans();
         let accepts_everything = model.slots()[0].layer.accepts_everything();
         Ok(Self { layers: Arc::clone(&model.layers), tracks, accepts_everything, capacity })
     }
@@ -97,7 +108,8 @@ impl<R: Real> Steps<R> {
         assert!(own, "found a stream of another model, expected one made for this model or a clone of it");
         let (params, packed) = (model.params.as_slice(), &model.packed[..]);
         let (mut x, capacity) = (x, self.capacity);
-        for (slot, Track { plan, y, state, cache }) in self.layers.iter().zip(&mut self.tracks) {
+        let planned = self.layers.iter().zip(model.plans());
+        for ((slot, plan), Track { y, state, cache }) in planned.zip(&mut self.tracks) {
             let y = size_to(y, lanes, capacity);
             slot.layer.step(Step {
                 params: &params[slot.params.clone()],

@@ -218,8 +218,8 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
         pack(&StackLayout::new(self, input), self.cell.blocks(), params, packed);
     }
 
-    fn plan(&self, features: usize) -> Plan {
-        Plan::new(StepPlan::new::<R, C>(self, features))
+    fn plan(&self, features: usize, packed: &[R]) -> Plan {
+        Plan::new(StepPlan::new(self, features, Some(packed)))
     }
 
     fn step(&self, step: Step<'_, R>) {

@@ -13,61 +13,63 @@ use crate::kernels::one_step::{self, Pointwise};
 use crate::nn::Step;
 
 /// What steps of a stack need and does not change from step to step.
-pub(super) struct StepPlan {
+pub(super) struct StepPlan<R> {
     layout: StackLayout,
     /// For one stream alone, where the cell has a pointwise part for that.
-    pub(super) alone: Option<StepAlone>,
+    pub(super) alone: Option<StepAlone<R>>,
 }
 
 /// The steps of one stream alone through a stack, with the sizes that they need.
-pub(super) struct StepAlone {
-    /// The plan of the first layer, and that of all others; and the values of their packs.
-    plans: [(one_step::Plan, usize); 2],
-    layers: usize,
+pub(super) struct StepAlone<R> {
+    /// The plan of each layer, and the values of its packs.
+    plans: Vec<(one_step::Plan<R>, usize)>,
     /// Pre-activations.
     rows: usize,
     /// Values of a hidden state and of a cell state.
     sizes: [usize; 2],
 }
 
-impl StepPlan {
-    /// The plan of a stack whose input has so many features.
-    pub(super) fn new<R: Real, C: Cell>(stack: &Recurrent<C>, features: usize) -> Self {
+impl<R: Real> StepPlan<R> {
+    /// The plan of a stack whose input has so many features. Its products are dense unless `packed` is known.
+    pub(super) fn new<C: Cell>(stack: &Recurrent<C>, features: usize, packed: Option<&[R]>) -> Self {
         let layout = StackLayout::new(stack, Shape::new(1, features));
         let pointwise = stack.cell.one_step().filter(|_| layout.second == Second::None);
-        Self { alone: pointwise.map(|pointwise| StepAlone::new::<R>(&layout, pointwise)), layout }
+        Self { alone: pointwise.map(|pointwise| StepAlone::new(&layout, packed, pointwise)), layout }
     }
 }
 
-impl StepAlone {
-    fn new<R: Real>(layout: &StackLayout, pointwise: Pointwise) -> Self {
+impl<R: Real> StepAlone<R> {
+    fn new(layout: &StackLayout, packed: Option<&[R]>, pointwise: Pointwise) -> Self {
         let plan = |layer| {
-            let mut end = 0;
+            let (features, mut end) = (layout.features(layer), 0);
             let products = layout.sums().iter().map(|sum| {
                 let start = end;
-                end += sum.packed_len(layout.features(layer), layout.width);
+                end += sum.packed_len(features, layout.width);
                 let from = if sum.more { Start::Add } else { Start::Bias };
                 one_step::Rows { rows: sum.rows(), packed: start..end, x: sum.x, h: sum.h, start: from }
             });
-            (one_step::Plan::new::<R>(products, pointwise, layout.units), layout.packed_len(layer))
+            let own = layout.packs_range(Part { layer, direction: Direction::Forward });
+            let own = packed.map(|packed| &packed[own]);
+            let plan =
+                one_step::Plan::new(products, own, [features, layout.width], (pointwise, layout.units));
+            (plan, layout.packed_len(layer))
         };
-        let (layers, rows, sizes) = (layout.layers, layout.rows(), [layout.width, layout.cell]);
-        Self { plans: [plan(0), plan(1)], layers, rows, sizes }
+        let (rows, sizes) = (layout.rows(), [layout.width, layout.cell]);
+        Self { plans: (0..layout.layers).map(plan).collect(), rows, sizes }
     }
 
     /// One step.
     #[inline]
-    pub(super) fn step<R: Real>(&self, step: Step<'_, R>) {
-        let [width, cell] = self.sizes;
+    pub(super) fn step(&self, step: Step<'_, R>) {
+        let (layers, [width, cell]) = (self.plans.len(), self.sizes);
         let Step { mut x, mut packed, y, state, cache, .. } = step;
         let (gates, hidden) = cache.split_at_mut(self.rows);
-        let (mut hs, mut cs) = state.split_at_mut(self.layers * width);
-        for layer in 0..self.layers {
-            let (plan, size) = &self.plans[usize::from(layer > 0)];
+        let (mut hs, mut cs) = state.split_at_mut(layers * width);
+        for (layer, (plan, size)) in self.plans.iter().enumerate() {
             let (h, other_hs) = hs.split_at_mut(width);
             let (c, other_cs) = cs.split_at_mut(cell);
             let (own, other_packs) = packed.split_at(*size);
-            let y = if layer + 1 == self.layers { &mut *y } else { &mut hidden[..width] };
+            let y = if layer + 1 == layers { &mut *y } else { &mut hidden[..width] };
             R::one_step(plan, one_step::Step { packed: own, x, h: &mut *h, c, gates: &mut *gates, y });
             (x, hs, cs, packed) = (h, other_hs, other_cs, other_packs);
         }
@@ -80,7 +82,7 @@ impl<C: Cell> Recurrent<C> {
     /// States are read where they are, and written back there: nothing is laid out on a tape. So it costs little more
     /// than its arithmetic, and that is what [`one_step`](Self::one_step) does for a pass over a sequence.
     #[inline(never)]
-    pub(super) fn planned_step<R: Real>(&self, plan: &StepPlan, step: Step<'_, R>) {
+    pub(super) fn planned_step<R: Real>(&self, plan: &StepPlan<R>, step: Step<'_, R>) {
         let (layout, lanes) = (&plan.layout, step.lanes);
         let (h_len, c_len) = (layout.width * lanes, layout.cell * lanes);
         // A layer reads the new state of the one below, so that all can write to the same place.
@@ -119,7 +121,7 @@ impl<C: Cell> Recurrent<C> {
     #[inline(never)]
     pub(super) fn unplanned_step<R: Real>(&self, step: Step<'_, R>) {
         let features = step.x.len() / step.lanes;
-        self.planned_step(&StepPlan::new::<R, C>(self, features), step);
+        self.planned_step(&StepPlan::<R>::new(self, features, None), step);
     }
 
     /// One step of a part: a = b + W x + U h, then what the cell makes of it. `m` is what the second product reads, if
@@ -157,6 +159,34 @@ impl<C: Cell> Recurrent<C> {
                 R::product(packs.second, [m, &[], &[]], Start::Add, gated, lanes);
                 self.cell.forward(step);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+    use crate::nn::{Gru, Lstm};
+    use crate::prune::Blocks;
+
+    /// How many products of each layer read only what is not 0.
+    fn sparse<C: Cell>(stack: Recurrent<C>, share: f64) -> Vec<usize> {
+        let mut model: Model = Model::builder(Shape::new(1, 48)).layer("a", stack.clone()).build(1).unwrap();
+        model.prune(Blocks::share(share)).unwrap();
+        let layout = StackLayout::new(&stack, Shape::new(1, 48));
+        let mut packed = vec![0.0; layout.packed()];
+        super::super::packing::pack(&layout, stack.cell.blocks(), model.params().as_slice(), &mut packed);
+        let plan = StepPlan::new(&stack, 48, Some(&packed));
+        plan.alone.unwrap().plans.iter().map(|(plan, _)| plan.sparse()).collect()
+    }
+
+    #[test]
+    fn products_of_pruned_blocks_are_sparse() {
+        for (share, some) in [(0.0, 0), (0.1, 0), (0.5, 1), (0.9, 1)] {
+            assert_eq!(sparse(Lstm::new(128).layers(2), share), [some; 2]);
+            // One of x, and one of h.
+            assert_eq!(sparse(Gru::new(128).layers(2), share), [2 * some; 2]);
         }
     }
 }
