@@ -14,6 +14,7 @@ const GREYS: usize = 8;
 
 /// The images in rows of ten, with a description for those who do not see them.
 pub fn sheet(title: &str, images: &Images<f32>, scores: &[(u32, f64)]) -> String {
+    let digits = if scores.iter().all(|(_, score)| score.fract() == 0.0) { 0 } else { 2 };
     let (width, height) = (COLUMNS * PLACE.0, 24 + scores.len().div_ceil(COLUMNS) * PLACE.1);
     let mut svg = format!("<svg viewBox=\"0 0 {width} {height}\" xmlns=\"http://www.w3.org/2000/svg\">\n");
     // Writing to a string cannot fail.
@@ -30,8 +31,8 @@ pub fn sheet(title: &str, images: &Images<f32>, scores: &[(u32, f64)]) -> String
             pixels(images, index)
         );
         let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\">{}</text>", y + 82, escape(class));
-        let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\">{index}: {score:.2}</text>", y + 94);
-        let _ = write!(description, " {class}, image {index}, {score:.2};");
+        let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\">{index}: {score:.digits$}</text>", y + 94);
+        let _ = write!(description, " {class}, image {index}, {score:.digits$};");
     }
     let figure = figure(&(svg + "</svg>\n"), description.trim_end_matches(';'));
     format!("<div class=\"sheet\">\n{}</div>\n", scrolling(title, &figure))

@@ -15,7 +15,7 @@ pub struct DynamicsReport {
     pub epochs: usize,
     /// Those with the largest [`el2n`](Dynamics::el2n).
     pub hardest: Vec<(u32, f64)>,
-    /// Those with the most [`forgetting`](Dynamics::forgetting) events, but at least one.
+    /// Those with the most [`forgetting`](Dynamics::forgetting) events, at least one, of those that were right in some epoch.
     pub most_forgotten: Vec<(u32, f64)>,
     /// Those with the smallest [`aum`](Dynamics::aum), but below 0.
     pub mislabelled: Vec<(u32, f64)>,
@@ -27,7 +27,8 @@ impl Dynamics {
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) naming a sample that was never drawn.
     pub fn report(&self, rows: usize) -> Result<DynamicsReport> {
-        let top = |scores: Vec<f64>, counts: fn(f64) -> bool| {
+        let never = self.epochs() as f64;
+        let top = |scores: Vec<f64>, counts: &dyn Fn(f64) -> bool| {
             let mut top: Vec<_> = (0..).zip(scores).filter(|&(_, score)| counts(score)).collect();
             // Of equal scores the earlier sample comes first.
             top.sort_by(|a: &(u32, f64), b| b.1.total_cmp(&a.1));
@@ -35,12 +36,12 @@ impl Dynamics {
             top
         };
         let margins = self.aum()?.into_iter().map(|margin| -margin).collect();
-        let mislabelled = top(margins, |score| score > 0.0);
+        let mislabelled = top(margins, &|score| score > 0.0);
         Ok(DynamicsReport {
             samples: self.samples,
             epochs: self.epochs(),
-            hardest: top(self.el2n()?, |_| true),
-            most_forgotten: top(self.forgetting()?, |times| times > 0.0),
+            hardest: top(self.el2n()?, &|_| true),
+            most_forgotten: top(self.forgetting()?, &|times| times > 0.0 && times < never),
             mislabelled: mislabelled.into_iter().map(|(sample, score)| (sample, -score)).collect(),
         })
     }
@@ -75,14 +76,15 @@ mod tests {
         let dynamics = dynamics(&[&[0.75, 0.25, 0.75], &[0.125, 0.25, 0.125], &[0.5, 0.75, 1.0], &[0.75; 3]]);
         let report = dynamics.report(2).unwrap();
         assert_eq!(report.hardest.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 0]);
-        assert_eq!(report.most_forgotten, [(1, 3.0), (0, 1.0)]);
+        // Sample 1 was never right.
+        assert_eq!(report.most_forgotten, [(0, 1.0)]);
         assert_eq!(report.mislabelled, [(1, -2.0 / 3.0)]);
         let expected = "\
 4 samples, 3 epochs
 hardest               most forgotten        probably mislabelled
     sample     EL2N       sample    times       sample   margin
-         1    1.179            1        3            1   -0.667
-         0    0.589            0        1";
+         1    1.179            0        1            1   -0.667
+         0    0.589";
         assert_eq!(report.to_string(), expected);
     }
 }
