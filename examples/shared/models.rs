@@ -45,7 +45,11 @@ impl Layers {
             Layers::Recurrent => None,
             Layers::ConvLstm => Some((recipe, 55_000)),
             Layers::ConvLstmSmall => Some((Recipe { lr: 0.008, ..recipe }, 55_000)),
-            Layers::RowsAndColumns => Some((recipe, 55_000)),
+            Layers::RowsAndColumns => {
+                let muon =
+                    Recipe { erase: 0.25, lr: 0.01, optimizer: Rule::Muon, weight_decay: 0.04, ..recipe };
+                Some((muon, 55_000))
+            }
         }
     }
 

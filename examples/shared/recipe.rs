@@ -40,6 +40,9 @@ pub struct Recipe {
     /// The decay of the averaged weights.
     pub ema: Option<f64>,
     pub epochs: usize,
+    /// The probability that a rectangle of an image, 2 to 20 % of it, is erased.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub erase: f64,
     /// The probability that an image is mirrored.
     pub flip: f64,
     /// The share of each target that is spread over all classes, with cross-entropy.
@@ -100,6 +103,7 @@ impl Recipe {
             clip: None,
             ema: None,
             epochs: 20,
+            erase: 0.0,
             flip: 0.0,
             label_smoothing: 0.0,
             loss: Criterion::CrossEntropy,
@@ -218,9 +222,10 @@ impl Recipe {
         train: &dyn Dataset<Elem = f32>,
         valid: Option<&dyn Dataset<Elem = f32>>,
     ) -> Result<History> {
-        if self.shift == 0 && self.flip == 0.0 {
+        if self.shift == 0 && self.flip == 0.0 && self.erase == 0.0 {
             return trainer.fit(model, train, valid);
         }
-        trainer.fit(model, &Augment::new(train).shift(self.shift).flip(self.flip).build()?, valid)
+        let augment = Augment::new(train).shift(self.shift).flip(self.flip);
+        trainer.fit(model, &augment.erase_area(self.erase, 0.02..=0.2).build()?, valid)
     }
 }
