@@ -453,7 +453,7 @@ fn speed_of_sparse_steps() {
     const STEPS: usize = 32;
     for (h, share) in [32, 64, 128, 192, 256, 384, 512]
         .into_iter()
-        .flat_map(|h| [0.75, 0.65, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05].map(|share| (h, share)))
+        .flat_map(|h| [0.7, 0.65, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05].map(|share| (h, share)))
     {
         let mut w = values::<f32>(4 * h * 2 * h, 1);
         let keep = values::<f64>(w.len() / 16, 2);
