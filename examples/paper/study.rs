@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 pub use crate::choice::Way;
 use crate::models::Layers;
 use crate::program::{complain, say};
-use crate::recipe::{Cell, Network, Phase, Recipe};
+use crate::recipe::{Cell, Network, Phase, Recipe, is_default};
 
 /// A model that is trained and, for each threshold, pruned and retrained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Whether the weights are counted, before pruning and after.
     pub histograms: bool,
-    #[serde(default, skip_serializing_if = "is_recurrent")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub model: Layers,
     /// Of recurrent layers alone.
     pub network: Network,
@@ -32,7 +32,7 @@ pub struct Run {
     pub recipe: Recipe,
     pub seed: u64,
     /// How many samples of each kind are kept that stand out in the first training.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub stand_out: usize,
     /// Whether the test images are looked at; validation images are if there are any.
     pub test: bool,
@@ -42,7 +42,7 @@ pub struct Run {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Patterns {
     /// Whether there are as many steps as on all patterns, by more epochs.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub equal_steps: bool,
     /// The first so many are there at all.
     pub pool: usize,
@@ -96,16 +96,6 @@ pub struct Histogram {
     pub after: Vec<u64>,
     pub before: Vec<u64>,
     pub layer: String,
-}
-
-/// Studies had no other models at first, and leave this one out of their files.
-fn is_recurrent(model: &Layers) -> bool {
-    *model == Layers::Recurrent
-}
-
-/// The same of a number.
-fn is_none(number: &usize) -> bool {
-    *number == 0
 }
 
 pub const BIN: f64 = 0.02;

@@ -41,12 +41,12 @@ pub struct Recipe {
     pub ema: Option<f64>,
     pub epochs: usize,
     /// The probability that a rectangle of an image, 2 to 20 % of it, is erased.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub erase: f64,
     /// The probability that an image is mirrored.
     pub flip: f64,
     /// The share of each target that is spread over all classes, with cross-entropy.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub label_smoothing: f64,
     pub loss: Criterion,
     /// The learning rate; with one cycle, the highest.
@@ -90,9 +90,9 @@ pub enum Phase {
     Retrain,
 }
 
-/// Whether a setting is off. Those that studies did not have at first are left out of their files.
-fn is_zero(setting: &f64) -> bool {
-    *setting == 0.0
+/// Whether a setting is as it is by default. Those that studies did not have at first are left out of their files then.
+pub fn is_default<T: Default + PartialEq>(setting: &T) -> bool {
+    *setting == T::default()
 }
 
 impl Recipe {

@@ -53,7 +53,7 @@ pub struct Plan<R> {
     passes: Vec<Pass>,
 }
 
-/// What one instruction set does: mostly everything, so that there is one call.
+/// What one instruction set does. Mostly one does everything, by a single call.
 #[derive(Clone, Copy, Debug)]
 struct Pass {
     arch: Arch,
@@ -78,18 +78,16 @@ pub struct Step<'a, R> {
 }
 
 impl<R: Num> Plan<R> {
-    /// A plan for a cell of so many units. The products read so many values of x and h; they are dense unless `packed` is
-    /// known.
+    /// A plan for a cell of so many units, whose products read so many values of x and h. `packed` is what all of them read.
     pub fn new(
         products: impl Iterator<Item = Rows>,
-        packed: Option<&[R]>,
+        packed: &[R],
         [x, h]: [usize; 2],
         (pointwise, units): (Pointwise, usize),
     ) -> Self {
         let products = products.map(|rows| {
             let columns = [x * usize::from(rows.x), h * usize::from(rows.h)];
-            let sparse = |packed: &[R]| Sparse::new(&packed[rows.packed.clone()], rows.rows.len(), columns);
-            Product { sparse: packed.and_then(sparse), rows }
+            Product { sparse: Sparse::new(&packed[rows.packed.clone()], rows.rows.len(), columns), rows }
         });
         let products: Vec<_> = products.collect();
         let most = products.iter().map(|product| product.rows.rows.len()).max().unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Scope, check_share, lowest};
+use super::rule::{Scope, check_share, lowest, scope_setters};
 use super::{Mask, Rule};
 use crate::kernels::SPARSE_HEIGHT;
 use crate::params::Tensor;
@@ -11,7 +11,8 @@ use crate::{Arena, Real, Result};
 /// Prunes blocks of 16 rows of one column, those whose weights are closest to 0, in each tensor.
 ///
 /// A [`Session`](crate::nn::Session) skips such blocks: where at most three quarters of those of an [`Lstm`](crate::nn::Lstm)
-/// or a [`Gru`](crate::nn::Gru) are left, a step reads and multiplies these alone. Outputs are the same bits; what the step
+/// or a [`Gru`](crate::nn::Gru) are left, a step reads and multiplies these alone; not within
+/// [`Branches`](crate::nn::Branches). Outputs are the same bits; what the step
 /// takes is in `docs/performance.md`. Single weights, as [`Magnitude`](super::Magnitude) prunes them, hardly ever leave a
 /// block empty.
 ///
@@ -45,18 +46,7 @@ impl Blocks {
         Self { share, scope: Scope::default() }
     }
 
-    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
-    /// call adds others.
-    pub fn only(mut self, pattern: impl Into<String>) -> Self {
-        self.scope.patterns.push(pattern.into());
-        self
-    }
-
-    /// Includes biases and other tensors with one axis, which are left out by default.
-    pub fn with_biases(mut self) -> Self {
-        self.scope.biases = true;
-        self
-    }
+    scope_setters!();
 }
 
 impl<R: Real> Rule<R> for Blocks {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Scope, check_share, prune_lowest};
+use super::rule::{Scope, check_share, prune_lowest, scope_setters};
 use super::{Mask, Rule};
 use crate::{Arena, Error, Real, Result};
 
@@ -60,18 +60,7 @@ impl Magnitude {
         self
     }
 
-    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
-    /// call adds others.
-    pub fn only(mut self, pattern: impl Into<String>) -> Self {
-        self.scope.patterns.push(pattern.into());
-        self
-    }
-
-    /// Includes biases and other tensors with one axis, which are left out by default.
-    pub fn with_biases(mut self) -> Self {
-        self.scope.biases = true;
-        self
-    }
+    scope_setters!();
 
     /// The same rule with another share.
     pub(crate) fn with_share(&self, share: f64) -> Self {

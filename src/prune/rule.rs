@@ -79,6 +79,25 @@ pub(super) struct Scope {
     pub(super) biases: bool,
 }
 
+/// The setters of a rule's `scope`.
+macro_rules! scope_setters {
+    () => {
+        /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
+        /// call adds others.
+        pub fn only(mut self, pattern: impl Into<String>) -> Self {
+            self.scope.patterns.push(pattern.into());
+            self
+        }
+
+        /// Includes biases and other tensors with one axis, which are left out by default.
+        pub fn with_biases(mut self) -> Self {
+            self.scope.biases = true;
+            self
+        }
+    };
+}
+pub(super) use scope_setters;
+
 impl Scope {
     /// The tensors that the rule may prune.
     ///
@@ -175,18 +194,7 @@ impl Random {
         self
     }
 
-    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
-    /// call adds others.
-    pub fn only(mut self, pattern: impl Into<String>) -> Self {
-        self.scope.patterns.push(pattern.into());
-        self
-    }
-
-    /// Includes biases and other tensors with one axis, which are left out by default.
-    pub fn with_biases(mut self) -> Self {
-        self.scope.biases = true;
-        self
-    }
+    scope_setters!();
 }
 
 impl<R: Real> Rule<R> for Random {
@@ -227,18 +235,7 @@ impl<F: Fn(&str, f64) -> bool> Custom<F> {
         Self { choose, scope: Scope::default() }
     }
 
-    /// Restricts the rule to tensors whose names match `pattern`, in which `*` matches any run of characters. A second
-    /// call adds others.
-    pub fn only(mut self, pattern: impl Into<String>) -> Self {
-        self.scope.patterns.push(pattern.into());
-        self
-    }
-
-    /// Includes biases and other tensors with one axis, which are left out by default.
-    pub fn with_biases(mut self) -> Self {
-        self.scope.biases = true;
-        self
-    }
+    scope_setters!();
 }
 
 impl<F> fmt::Debug for Custom<F> {

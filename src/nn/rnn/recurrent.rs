@@ -219,14 +219,14 @@ impl<R: Real, C: Cell> Layer<R> for Recurrent<C> {
     }
 
     fn plan(&self, features: usize, packed: &[R]) -> Plan {
-        Plan::new(StepPlan::new(self, features, Some(packed)))
+        Plan::new(StepPlan::new(self, features, packed))
     }
 
     fn step(&self, step: Step<'_, R>) {
         match step.plan.get() {
             Some(StepPlan { alone: Some(alone), .. }) if step.lanes == 1 => alone.step(step),
-            Some(plan) => self.planned_step(plan, step),
-            None => self.unplanned_step(step),
+            Some(plan) => self.stack_step(&plan.layout, step),
+            None => self.stack_step(&StackLayout::new(self, Shape::new(1, step.x.len() / step.lanes)), step),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::nn::Step;
 
 /// What steps of a stack need and does not change from step to step.
 pub(super) struct StepPlan<R> {
-    layout: StackLayout,
+    pub(super) layout: StackLayout,
     /// For one stream alone, where the cell has a pointwise part for that.
     pub(super) alone: Option<StepAlone<R>>,
 }
@@ -30,8 +30,8 @@ pub(super) struct StepAlone<R> {
 }
 
 impl<R: Real> StepPlan<R> {
-    /// The plan of a stack whose input has so many features. Its products are dense unless `packed` is known.
-    pub(super) fn new<C: Cell>(stack: &Recurrent<C>, features: usize, packed: Option<&[R]>) -> Self {
+    /// The plan of a stack of these weights, whose input has so many features.
+    pub(super) fn new<C: Cell>(stack: &Recurrent<C>, features: usize, packed: &[R]) -> Self {
         let layout = StackLayout::new(stack, Shape::new(1, features));
         let pointwise = stack.cell.one_step().filter(|_| layout.second == Second::None);
         Self { alone: pointwise.map(|pointwise| StepAlone::new(&layout, packed, pointwise)), layout }
@@ -39,7 +39,7 @@ impl<R: Real> StepPlan<R> {
 }
 
 impl<R: Real> StepAlone<R> {
-    fn new(layout: &StackLayout, packed: Option<&[R]>, pointwise: Pointwise) -> Self {
+    fn new(layout: &StackLayout, packed: &[R], pointwise: Pointwise) -> Self {
         let plan = |layer| {
             let (features, mut end) = (layout.features(layer), 0);
             let products = layout.sums().iter().map(|sum| {
@@ -48,8 +48,7 @@ impl<R: Real> StepAlone<R> {
                 let from = if sum.more { Start::Add } else { Start::Bias };
                 one_step::Rows { rows: sum.rows(), packed: start..end, x: sum.x, h: sum.h, start: from }
             });
-            let own = layout.packs_range(Part { layer, direction: Direction::Forward });
-            let own = packed.map(|packed| &packed[own]);
+            let own = &packed[layout.packs_range(Part { layer, direction: Direction::Forward })];
             let plan =
                 one_step::Plan::new(products, own, [features, layout.width], (pointwise, layout.units));
             (plan, layout.packed_len(layer))
@@ -82,8 +81,8 @@ impl<C: Cell> Recurrent<C> {
     /// States are read where they are, and written back there: nothing is laid out on a tape. So it costs little more
     /// than its arithmetic, and that is what [`one_step`](Self::one_step) does for a pass over a sequence.
     #[inline(never)]
-    pub(super) fn planned_step<R: Real>(&self, plan: &StepPlan<R>, step: Step<'_, R>) {
-        let (layout, lanes) = (&plan.layout, step.lanes);
+    pub(super) fn stack_step<R: Real>(&self, layout: &StackLayout, step: Step<'_, R>) {
+        let lanes = step.lanes;
         let (h_len, c_len) = (layout.width * lanes, layout.cell * lanes);
         // A layer reads the new state of the one below, so that all can write to the same place.
         let (gates, rest) = step.cache.split_at_mut(layout.rows() * lanes);
@@ -115,13 +114,6 @@ impl<C: Cell> Recurrent<C> {
             c_prev.copy_from_slice(c);
             (x, hs, cs, packed) = (h_prev, other_hs, other_cs, other_packs);
         }
-    }
-
-    /// The same without a plan, of any number of lanes.
-    #[inline(never)]
-    pub(super) fn unplanned_step<R: Real>(&self, step: Step<'_, R>) {
-        let features = step.x.len() / step.lanes;
-        self.planned_step(&StepPlan::<R>::new(self, features, None), step);
     }
 
     /// One step of a part: a = b + W x + U h, then what the cell makes of it. `m` is what the second product reads, if
@@ -177,7 +169,7 @@ mod tests {
         let layout = StackLayout::new(&stack, Shape::new(1, 48));
         let mut packed = vec![0.0; layout.packed()];
         super::super::packing::pack(&layout, stack.cell.blocks(), model.params().as_slice(), &mut packed);
-        let plan = StepPlan::new(&stack, 48, Some(&packed));
+        let plan = StepPlan::new(&stack, 48, &packed);
         plan.alone.unwrap().plans.iter().map(|(plan, _)| plan.sparse()).collect()
     }
 
