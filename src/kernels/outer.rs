@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd, bytemuck};
 
-use super::simd;
 use super::simd::{Num, longest_vector};
 
 /// Some rows of a sequence, at every step: `rows` of `[T, height, lanes]`.
@@ -250,7 +249,7 @@ impl<R: Num> Outer<'_, '_, R> {
     ) {
         // Twelve rows of two vectors are 24 sums, two vectors of x and one dy: 27 of 32 registers. Six are 15 of 16, and
         // so are twelve of one vector.
-        let wide = N < WIDTH || simd::registers() >= 32;
+        let wide = N < WIDTH || S::REGISTER_COUNT >= 32;
         let mut r = piece.rows.start;
         while r < piece.rows.end {
             let left = piece.rows.end - r;
@@ -258,7 +257,7 @@ impl<R: Num> Outer<'_, '_, R> {
             let m = if wide && left >= 12 { 12 } else { left.div_ceil(left.div_ceil(6)) };
             let (now, later) = sums.split_at_mut(m);
             match m {
-                12 => self.tile::<S, 12, N, L>(s, r, &piece, now),
+                12 if wide => self.tile::<S, 12, N, L>(s, r, &piece, now),
                 6 => self.tile::<S, 6, N, L>(s, r, &piece, now),
                 5 => self.tile::<S, 5, N, L>(s, r, &piece, now),
                 4 => self.tile::<S, 4, N, L>(s, r, &piece, now),

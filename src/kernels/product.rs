@@ -14,7 +14,6 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::simd;
 use super::simd::Num;
 
 /// A matrix as it is stored in the parameters, viewed directly or transposed.
@@ -248,7 +247,7 @@ impl<R: Num> Block<'_, R> {
     fn all<S: Simd>(self, s: S, part: Range<usize>, y: &mut [R]) {
         // Two vectors at a time share each broadcast weight; or three, where one would be left over, and there are too few
         // registers for it to have many rows beside it.
-        let (width, many) = (R::lanes::<S>(), simd::registers() >= 32);
+        let (width, many) = (R::lanes::<S>(), S::REGISTER_COUNT >= 32);
         let pair = 2 * width;
         let rest = match part.len() % pair {
             0 => 0,
@@ -266,7 +265,7 @@ impl<R: Num> Block<'_, R> {
             for (first, m) in tiles(height, HIGHEST) {
                 self.rows::<S, 1>(s, [first, m], pairs.end, y);
             }
-        } else if rest > 0 {
+        } else if rest > 0 && !many {
             for (first, m) in tiles(height, 4) {
                 self.rows::<S, 3>(s, [first, m], pairs.end, y);
             }
@@ -277,23 +276,30 @@ impl<R: Num> Block<'_, R> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(self, s: S, [first, m]: [usize; 2], lane: usize, y: &mut [R]) {
         let y = &mut y[first * self.lanes..][..m * self.lanes];
-        if N == 3 {
-            return match m {
-                4 => self.tile::<S, 4, 3>(s, first, lane, y),
-                3 => self.tile::<S, 3, 3>(s, first, lane, y),
-                2 => self.tile::<S, 2, 3>(s, first, lane, y),
-                _ => self.tile::<S, 1, 3>(s, first, lane, y),
-            };
-        }
-        match m {
-            12 => self.tile::<S, 12, N>(s, first, lane, y),
-            8 => self.tile::<S, 8, N>(s, first, lane, y),
-            6 => self.tile::<S, 6, N>(s, first, lane, y),
-            5 => self.tile::<S, 5, N>(s, first, lane, y),
-            4 => self.tile::<S, 4, N>(s, first, lane, y),
-            3 => self.tile::<S, 3, N>(s, first, lane, y),
-            2 => self.tile::<S, 2, N>(s, first, lane, y),
-            _ => self.tile::<S, 1, N>(s, first, lane, y),
+        // All tiles that can occur, each a constant: what is not listed is not compiled.
+        match (N, S::REGISTER_COUNT) {
+            (3, _) => match m {
+                4 => self.tile::<S, 4, N>(s, first, lane, y),
+                3 => self.tile::<S, 3, N>(s, first, lane, y),
+                2 => self.tile::<S, 2, N>(s, first, lane, y),
+                _ => self.tile::<S, 1, N>(s, first, lane, y),
+            },
+            (2, ..32) => match m {
+                6 => self.tile::<S, 6, N>(s, first, lane, y),
+                5 => self.tile::<S, 5, N>(s, first, lane, y),
+                4 => self.tile::<S, 4, N>(s, first, lane, y),
+                3 => self.tile::<S, 3, N>(s, first, lane, y),
+                2 => self.tile::<S, 2, N>(s, first, lane, y),
+                _ => self.tile::<S, 1, N>(s, first, lane, y),
+            },
+            _ => match m {
+                12 => self.tile::<S, 12, N>(s, first, lane, y),
+                8 => self.tile::<S, 8, N>(s, first, lane, y),
+                4 => self.tile::<S, 4, N>(s, first, lane, y),
+                3 => self.tile::<S, 3, N>(s, first, lane, y),
+                2 => self.tile::<S, 2, N>(s, first, lane, y),
+                _ => self.tile::<S, 1, N>(s, first, lane, y),
+            },
         }
     }
 

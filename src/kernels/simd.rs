@@ -161,17 +161,6 @@ pub fn vectorized<T>(op: impl FnOnce() -> T) -> T {
     dispatch(op)
 }
 
-/// The number of vector registers of the chosen instruction set, which decides the shape of the register tiles, and so
-/// the packing.
-pub fn registers() -> usize {
-    match chosen().0 {
-        SimdLevel::Avx512 | SimdLevel::Neon => 32,
-        // Portable code is compiled for the baseline, which on x86-64 has 16. Were it more than there are, accumulators
-        // would go to the stack within the inner loop.
-        SimdLevel::Avx2 | SimdLevel::Portable => 16,
-    }
-}
-
 /// The vector operations that kernels are written in, for one scalar type and any instruction set.
 pub trait Num: Scalar + bytemuck::Pod {
     /// A vector.

@@ -5,7 +5,7 @@ use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
 
 use super::*;
-use crate::rng;
+use crate::{SimdLevel, rng};
 
 /// Reproducible values from −1 to 1, none special.
 pub(crate) fn values<R: Kernels>(n: usize, salt: u64) -> Vec<R> {
@@ -196,6 +196,27 @@ fn weight_gradients_are_one_chain() {
 fn products_equal_a_plain_reference() {
     product_equals_reference::<f32>(2e-5);
     product_equals_reference::<f64>(1e-13);
+}
+
+/// However many columns there are.
+#[test]
+fn products_are_one_chain_at_any_depth() {
+    for (rows, k, lanes) in [(50, 127, 16), (50, 129, 48), (13, 257, 16), (35, 600, 32)] {
+        let (w, b, x) = (values::<f32>(rows * k, 1), values::<f32>(rows, 2), values::<f32>(k * lanes, 3));
+        let mut packed = vec![0.0; packed_len(rows, k)];
+        f32::pack(&[Matrix::new(&w, rows, k)], &[&b], &mut packed);
+        let chain = |r: usize, l: usize| {
+            let row = &w[r * k..][..k];
+            row.iter().zip(x[l..].iter().step_by(lanes)).fold(b[r], |sum, (w, x)| w.mul_add(*x, sum))
+        };
+        let expected: Vec<f32> = (0..rows * lanes).map(|i| chain(i / lanes, i % lanes)).collect();
+        for level in SimdLevel::available() {
+            let (mut y, xs, start) = (vec![0.0; rows * lanes], &[&x[..], &[], &[]], Start::Bias);
+            let product = Product { packed: &packed, xs, start, y: &mut y, lanes, part: 0..lanes };
+            level.arch().expect("it is available").dispatch(product);
+            assert!(y == expected, "{rows} × {k}, {lanes} lanes, {level:?}");
+        }
+    }
 }
 
 #[test]
