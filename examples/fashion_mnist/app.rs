@@ -109,7 +109,8 @@ enum Named {
     Paper,
     /// One chosen on validation images: a cycle of the rate, decoupled decay, mirrored images
     Tuned,
-    /// One chosen on validation images for little time: seven epochs of Muon, without pruning
+    /// One chosen on validation images for little time: twelve epochs of Muon, most of which draw only the harder half of the
+    /// images, without pruning
     Fast,
 }
 

@@ -52,15 +52,25 @@ impl Way {
         }
     }
 
-    /// About the share of all patterns that a mean epoch draws, of 20.
-    pub fn drawn(self, share: f64) -> f64 {
-        match self {
-            // The first epoch and two at the end draw all.
-            Self::HardestAnew => 0.15 + 0.85 * share,
+    /// About how many times all patterns so many epochs draw.
+    pub fn drawn(self, share: f64, epochs: usize) -> f64 {
+        let part = match self {
             // Measured: about four in five patterns have a loss below the mean.
-            Self::InfoBatch { ratio } => 0.15 + 0.85 * (1.0 - 0.8 * ratio),
-            _ => share,
-        }
+            Self::InfoBatch { ratio } => 1.0 - 0.8 * ratio,
+            Self::HardestAnew => share,
+            _ => return share * epochs as f64,
+        };
+        // The first epoch draws all, and so do the last ones, by the samplers' default of δ.
+        let whole = |epoch: &usize| *epoch == 0 || *epoch as f64 >= 0.875 * epochs as f64;
+        let whole = (0..epochs).filter(whole).count();
+        whole as f64 + (epochs - whole) as f64 * part
+    }
+
+    /// How many epochs draw about as many patterns as `epochs` of all of them.
+    pub fn as_many_steps(self, share: f64, epochs: usize) -> usize {
+        let too_many = |count: usize| (self.drawn(share, count) - epochs as f64).abs();
+        let most = 2 * (epochs as f64 / share) as usize;
+        (1..=most).min_by(|&a, &b| too_many(a).total_cmp(&too_many(b))).unwrap_or(epochs)
     }
 
     /// The epochs of the training by which patterns are chosen.
@@ -119,5 +129,25 @@ impl Run {
         let trainer = recipe.trainer(Phase::Train, self.seed).callback(recorder.clone());
         recipe.fit(trainer, &mut scorer, &all, None)?;
         Ok((scorer, recorder.dynamics()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_epochs_of_fewer_patterns_are_as_many_steps() {
+        for (way, share, epochs) in [
+            (Way::Random, 1.0, 7),
+            (Way::Fresh, 0.5, 14),
+            (Way::Coverage { cut: 0.1 }, 0.2, 35),
+            // Both draw all in the first epoch and in the last.
+            (Way::HardestAnew, 0.5, 12),
+            (Way::InfoBatch { ratio: 0.5 }, 0.5, 10),
+        ] {
+            assert_eq!(way.as_many_steps(share, 7), epochs, "{way:?}");
+        }
+        assert_eq!(Way::HardestAnew.drawn(0.5, 20), 3.0 + 17.0 * 0.5, "two at the end, of twenty");
     }
 }

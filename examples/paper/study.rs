@@ -183,10 +183,9 @@ impl Run {
     }
 
     /// The epochs of the first training.
-    fn epochs(&self) -> usize {
+    pub fn epochs(&self) -> usize {
         let Patterns { share, equal_steps, way, .. } = self.patterns;
-        let part = if equal_steps { way.drawn(share) } else { 1.0 };
-        (self.recipe.epochs as f64 / part).round() as usize
+        if equal_steps { way.as_many_steps(share, self.recipe.epochs) } else { self.recipe.epochs }
     }
 
     /// About the seconds that the run takes on one thread, of a machine on which the paper's model takes 0.9 s for an
@@ -206,10 +205,11 @@ impl Run {
         let augmented = if recipe.shift > 0 || recipe.flip > 0.0 { 1.3 } else { 1.0 };
         let epoch = SECONDS * cell * augmented * work(h, layers) / work(35.0, 2.0);
         let all = (patterns.pool - patterns.valid) as f64;
-        let train = patterns.way.drawn(patterns.share) * all + 0.3 * patterns.valid as f64;
         let scoring = if patterns.share < 1.0 { patterns.way.scorer_epochs(recipe) } else { 0 };
-        let epochs = self.epochs() + self.prune.len() * recipe.retrain_epochs;
-        epoch * (epochs as f64 * train + scoring as f64 * all)
+        let retrained = self.prune.len() * recipe.retrain_epochs;
+        let drawn = patterns.way.drawn(patterns.share, self.epochs()) + scoring as f64;
+        let drawn = drawn + patterns.share * retrained as f64;
+        epoch * (drawn * all + 0.3 * ((self.epochs() + retrained) * patterns.valid) as f64)
     }
 }
 
