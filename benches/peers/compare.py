@@ -57,6 +57,12 @@ def read_idx(name):
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
+def fashion(name):
+    """The images, normalised, and the labels of `train` or `t10k`."""
+    x = torch.tensor((read_idx(f"{name}-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32)
+    return x, torch.tensor(read_idx(f"{name}-labels-idx1-ubyte.gz").astype(np.int64))
+
+
 class RowLstm(nn.Module):
     def __init__(self, hidden, layers):
         super().__init__()
@@ -266,10 +272,8 @@ def main():
     parser.add_argument("--onnx", action="store_true")
     parser.add_argument("--no-training", action="store_true")
     args = parser.parse_args()
-    images = read_idx("train-images-idx3-ubyte.gz")[: args.samples]
-    x = torch.tensor((images / 255.0 - 0.286) / 0.353, dtype=torch.float32)
-    y = torch.tensor(read_idx("train-labels-idx1-ubyte.gz")[: args.samples].astype(np.int64))
-    test = torch.tensor((read_idx("t10k-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32)
+    x, y = (all[: args.samples] for all in fashion("train"))
+    test, _ = fashion("t10k")
     for hidden in args.hidden:
         for batch in args.batch if not args.no_training else []:
             sizes = dict(hidden=hidden, layers=args.layers, batch=batch, samples=args.samples)

@@ -20,9 +20,8 @@ import tempfile
 import time
 
 import machine
-import numpy as np
 import torch
-from compare import ROOT, RowLstm, in_turn, label, read_idx
+from compare import ROOT, RowLstm, fashion, in_turn, label
 from torch import nn
 
 # Those of `Recipe::fast` in examples/shared/recipe.rs.
@@ -99,16 +98,11 @@ class Example:
         return float(seconds), float(accuracy)
 
 
-def images(name):
-    x = torch.tensor((read_idx(f"{name}-images-idx3-ubyte.gz") / 255.0 - 0.286) / 0.353, dtype=torch.float32)
-    return x, torch.tensor(read_idx(f"{name}-labels-idx1-ubyte.gz").astype(np.int64))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    train, test = images("train"), images("t10k")
+    train, test = fashion("train"), fashion("t10k")
     counts = sorted({1, machine.THREADS})
     peers = {label("bptt", threads): Example(threads).run for threads in counts}
     peers |= {label(f"PyTorch {torch.__version__}", threads): Torch(train, test, threads).run for threads in counts}

@@ -68,9 +68,9 @@ impl Way {
 
     /// How many epochs draw about as many patterns as `epochs` of all of them.
     pub fn as_many_steps(self, share: f64, epochs: usize) -> usize {
-        let too_many = |count: usize| (self.drawn(share, count) - epochs as f64).abs();
+        let off = |count: usize| (self.drawn(share, count) - epochs as f64).abs();
         let most = 2 * (epochs as f64 / share) as usize;
-        (1..=most).min_by(|&a, &b| too_many(a).total_cmp(&too_many(b))).unwrap_or(epochs)
+        (1..=most).min_by(|&a, &b| off(a).total_cmp(&off(b))).unwrap_or(epochs)
     }
 
     /// The epochs of the training by which patterns are chosen.

@@ -276,30 +276,18 @@ impl<R: Num> Block<'_, R> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(self, s: S, [first, m]: [usize; 2], lane: usize, y: &mut [R]) {
         let y = &mut y[first * self.lanes..][..m * self.lanes];
-        // All tiles that can occur, each a constant: what is not listed is not compiled.
-        match (N, S::REGISTER_COUNT) {
-            (3, _) => match m {
-                4 => self.tile::<S, 4, N>(s, first, lane, y),
-                3 => self.tile::<S, 3, N>(s, first, lane, y),
-                2 => self.tile::<S, 2, N>(s, first, lane, y),
-                _ => self.tile::<S, 1, N>(s, first, lane, y),
-            },
-            (2, ..32) => match m {
-                6 => self.tile::<S, 6, N>(s, first, lane, y),
-                5 => self.tile::<S, 5, N>(s, first, lane, y),
-                4 => self.tile::<S, 4, N>(s, first, lane, y),
-                3 => self.tile::<S, 3, N>(s, first, lane, y),
-                2 => self.tile::<S, 2, N>(s, first, lane, y),
-                _ => self.tile::<S, 1, N>(s, first, lane, y),
-            },
-            _ => match m {
-                12 => self.tile::<S, 12, N>(s, first, lane, y),
-                8 => self.tile::<S, 8, N>(s, first, lane, y),
-                4 => self.tile::<S, 4, N>(s, first, lane, y),
-                3 => self.tile::<S, 3, N>(s, first, lane, y),
-                2 => self.tile::<S, 2, N>(s, first, lane, y),
-                _ => self.tile::<S, 1, N>(s, first, lane, y),
-            },
+        // The conditions are constants: tiles for which there are too few registers, or more than enough, are not compiled.
+        let even = N == 2 && S::REGISTER_COUNT < 32;
+        let high = N < 3 && !even;
+        match m {
+            12 if high => self.tile::<S, 12, N>(s, first, lane, y),
+            8 if high => self.tile::<S, 8, N>(s, first, lane, y),
+            6 if even => self.tile::<S, 6, N>(s, first, lane, y),
+            5 if even => self.tile::<S, 5, N>(s, first, lane, y),
+            4 => self.tile::<S, 4, N>(s, first, lane, y),
+            3 => self.tile::<S, 3, N>(s, first, lane, y),
+            2 => self.tile::<S, 2, N>(s, first, lane, y),
+            _ => self.tile::<S, 1, N>(s, first, lane, y),
         }
     }
 
