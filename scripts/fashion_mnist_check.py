@@ -47,7 +47,7 @@ def compare(name, found, expected):
 
 def main():
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "target/fashion_mnist/model.safetensors").resolve()
-    command = ["cargo", "run", "--quiet", "--features", "onnx", "--example", "ensemble", "--", "--outputs", path]
+    command = ["cargo", "run", "--quiet", "--example", "ensemble", "--", "--outputs", path]
     subprocess.run(command, cwd=ROOT, check=True)
     expected = np.fromfile(path.with_suffix(".f32"), "<f4").reshape(-1, 10)
     x = images()

@@ -88,7 +88,7 @@ def main():
         (folder / "cases.json").write_text(json.dumps({"cases": cases}))
         if keep := os.environ.get("BPTT_KEEP"):
             subprocess.run(["cp", "-r", str(folder), keep], check=True)
-        command = ["cargo", "test", "--features", "onnx", "--test", "onnx", "--", "--ignored", "--nocapture", "models_in_a_folder"]
+        command = ["cargo", "test", "--test", "onnx", "--", "--ignored", "--nocapture", "models_in_a_folder"]
         environment = {**os.environ, "BPTT_ONNX_MODELS": str(folder)}
         sys.exit(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
 

@@ -27,7 +27,7 @@ LARGEST = {"f32": 1e-5, "f64": 1e-7}
 
 
 def write_cases(folder):
-    command = ["cargo", "test", "--quiet", "--features", "onnx", "--test", "onnx", "--", "--ignored", "write_cases"]
+    command = ["cargo", "test", "--quiet", "--test", "onnx", "--", "--ignored", "write_cases"]
     root = Path(__file__).resolve().parent.parent
     subprocess.run(command, cwd=root, env={**os.environ, "BPTT_ONNX_CASES": str(folder)}, check=True, stdout=subprocess.DEVNULL)
 

@@ -54,7 +54,7 @@ fn every_layer_is_in_the_lists_of_the_tests() {
         .map(|layer| layer.split(|c: char| !c.is_alphanumeric()).next().unwrap())
         .collect();
     assert!(layers.len() >= 20 && layers.contains(&"Lstm") && layers.contains(&"Branches"), "{layers:?}");
-    for list in ["tests/allocations.rs", "tests/levels.rs", "tests/every_level/conform.rs"] {
+    for list in ["tests/allocations.rs", "tests/determinism/levels.rs", "tests/every_level/conform.rs"] {
         let text = text(list);
         let words: Vec<_> = text.split(|c: char| !c.is_alphanumeric()).collect();
         for layer in &layers {

@@ -21,7 +21,6 @@ fn example(name: &str) -> Command {
     build.args(["build", "--quiet", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
     build.args((profile.ends_with("release")).then_some("--release"));
     build.args((!cfg!(feature = "rayon")).then_some("--no-default-features"));
-    build.args(cfg!(feature = "onnx").then_some("--features=onnx"));
     build.env("CARGO_TARGET_DIR", profile.parent().unwrap());
     assert!(build.status().unwrap().success(), "the example {name} is built");
     Command::new(profile.join("examples").join(name))

@@ -23,3 +23,4 @@ mod streams;
 #[path = "../common/tensors.rs"]
 mod tensors;
 mod training;
+mod tune;

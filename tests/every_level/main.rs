@@ -8,6 +8,7 @@ mod layers;
 mod losses;
 mod many_streams;
 mod optimizers;
+mod pytorch_parity;
 mod reference;
 #[path = "../common/simd_levels.rs"]
 mod simd_levels;

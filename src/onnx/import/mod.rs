@@ -68,8 +68,8 @@ const AXES: &str = "the axes [";
 ///
 /// | made by | layers | models | largest difference | command |
 /// |---|---|---|---|---|
-/// | this crate's [`Export`](super::Export) | every kind that can be exported, but for `EmbedColumns` | 83 | none: the same bits | `cargo test --features onnx --test onnx` |
-/// | PyTorch 2.15, `dynamo=False` | embedding, LSTM, GRU, RNN, layer normalisation, linear | 13 | 3.3e-7 | `cargo test --features onnx --test onnx -- --nocapture` |
+/// | this crate's [`Export`](super::Export) | every kind that can be exported, but for `EmbedColumns` | 83 | none: the same bits | `cargo test --test onnx` |
+/// | PyTorch 2.15, `dynamo=False` | embedding, LSTM, GRU, RNN, layer normalisation, linear | 13 | 3.3e-7 | `cargo test --test onnx -- --nocapture` |
 /// | PyTorch 2.15, `dynamo=True` | the same, without RNN | 7 | 1.4e-7 | the same |
 /// | PyTorch 2.15, four by each | convolution, batch normalisation, pool, LSTM, linear | 8 | 6.0e-8 | the same |
 /// | PyTorch 2.15, five by each | images flattened, frequencies before steps, attention, residual connections and branches | 10 | 1.2e-7 | the same |

@@ -5,10 +5,6 @@
 //!
 //! Losses, optimizers, clipping and the other layers are compared in the tests of their own names.
 
-mod common;
-#[path = "common/simd_levels.rs"]
-mod simd_levels;
-
 use bptt::data::{Arrays, Batch, Draw};
 use bptt::loss::CrossEntropy;
 use bptt::nn::rnn::{Cell, Recurrent};
@@ -18,8 +14,9 @@ use bptt::nn::{
 };
 use bptt::optim::{Adam, Optimizer};
 use bptt::{Model, Real, Shape, Trainer};
-use common::{Fixture, assert_close};
 use ndarray::{Array, Array1, Array2, Array3, Axis, Dimension, Ix3, concatenate};
+
+use crate::common::{Fixture, assert_close};
 
 /// How far a value may be off, relative to max(1, |expected|): a few hundred units in the last place.
 fn tolerance<R: Real>() -> f64 {

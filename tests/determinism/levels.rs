@@ -1,11 +1,12 @@
-//! A trained model is the same file on every instruction set: layers, losses, optimizers and schedules, in f32 and f64.
+//! Outputs are the same bits on every instruction set, and a trained model is the same file: layers, losses, optimizers and
+//! schedules, in f32 and f64.
 //!
 //! Each level runs in a process of its own, because a level is chosen once. The portable level computes a fused multiply-add
 //! without the instruction for it, so it stands for machines that this one is not.
 
 use std::process::Command;
 
-use bptt::data::{Arrays, Dataset};
+use bptt::data::{Arrays, Dataset, DatasetExt};
 use bptt::loss::{BceWithLogits, CrossEntropy, Huber, L1, Mse, MultiMargin, Nll, SmoothL1};
 use bptt::nn::{
     Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Dropout, EmbedColumns, Embedding,
@@ -15,34 +16,89 @@ use bptt::optim::{Adam, AdamW, Adamax, Muon, RmsProp, Sgd};
 use bptt::train::Clip;
 use bptt::train::schedule::{CosineAnnealing, Exponential, OneCycle};
 use bptt::{Model, Real, Scalar, Shape, SimdLevel, Trainer, rng};
-use ndarray::{Array, Array1, Array2, Array3, ShapeBuilder};
+use ndarray::{Array, Array1, Array2, Array3, Axis, ShapeBuilder};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::Uniform;
 
 const SAMPLES: usize = 70;
 const SHAPE: Shape = Shape { t: 9, f: 5 };
 
+/// What a sample comes out as, however many are beside it, is the same to the last bit on every instruction set.
+#[test]
+fn outputs_on_every_instruction_set() {
+    same_lines_at_every_level("levels::print_outputs", 6);
+}
+
 #[test]
 fn a_trained_model_on_every_instruction_set() {
-    let runs = SimdLevel::available().into_iter().map(|level| {
+    same_lines_at_every_level("levels::print_trained", 2 * 41);
+}
+
+/// Runs an ignored test of this binary at each level: all must print the same `lines` lines that begin with "bits".
+#[track_caller]
+fn same_lines_at_every_level(test: &str, lines: usize) {
+    let printed = SimdLevel::available().into_iter().map(|level| {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "print_trained", "--ignored", "--nocapture"])
+            .args(["--exact", test, "--ignored", "--nocapture"])
             .env("BPTT_SIMD", level.name())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "at {}:\n{text}", level.name());
-        let lines = text.lines().filter(|line| line.starts_with("bits")).map(str::to_owned);
-        (level, lines.collect::<Vec<_>>())
+        let found: Vec<_> = text.lines().filter(|line| line.starts_with("bits")).map(str::to_owned).collect();
+        assert_eq!(found.len(), lines, "at {}:\n{text}", level.name());
+        (level, found)
     });
-    let runs: Vec<_> = runs.collect();
-    assert_eq!(runs[0].1.len(), 2 * 41, "{:?}", runs[0].1);
-    for (level, lines) in &runs[1..] {
-        assert_eq!(lines.len(), runs[0].1.len());
-        for (found, expected) in lines.iter().zip(&runs[0].1) {
-            assert_eq!(found, expected, "at {} and at {}", level.name(), runs[0].0.name());
+    let printed: Vec<_> = printed.collect();
+    for (level, found) in &printed[1..] {
+        for (found, expected) in found.iter().zip(&printed[0].1) {
+            assert_eq!(found, expected, "{} and {}", level.name(), printed[0].0.name());
         }
     }
+}
+
+/// An empty `BPTT_SIMD` is one that is not set; a level that there is not is refused by its name.
+#[test]
+fn the_variable_of_the_instruction_set() {
+    let run = |level: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "levels::print_outputs", "--ignored", "--nocapture"])
+            .env("BPTT_SIMD", level)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (fine, errors) = run("");
+    assert!(fine, "{errors}");
+    let (fine, errors) = run("nonsense");
+    assert!(!fine);
+    assert!(
+        errors.contains("BPTT_SIMD: found \"nonsense\", expected one that this machine runs: portable"),
+        "{errors}"
+    );
+}
+
+#[test]
+#[ignore = "run by outputs_on_every_instruction_set"]
+fn print_outputs() {
+    fn print<R: Real>(data: &Arrays<R>) {
+        let lstm = Lstm::new(35).layers(2).last();
+        let builder = || Model::<R>::builder(data.shape());
+        for model in [
+            crate::model(data),
+            builder().layer("lstm", lstm).layer("linear", Linear::new(3)).build(1).unwrap(),
+            builder().layer("gru", Gru::new(13).bidirectional().last()).build(2).unwrap(),
+        ] {
+            let all = model.predict(data).unwrap();
+            let bits: Vec<_> = all.iter().map(|y| y.to_f64().to_bits()).collect();
+            println!("bits {:016x}", rng::key(&bits));
+            for i in 0..3 {
+                let one = model.predict(&data.subset([i]).unwrap()).unwrap();
+                assert_eq!(one.index_axis(Axis(0), 0), all.index_axis(Axis(0), i as usize));
+            }
+        }
+    }
+    print(&crate::data::<f32>(70));
+    print(&crate::data::<f64>(70));
 }
 
 #[test]

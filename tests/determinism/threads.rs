@@ -1,40 +1,19 @@
 //! The same bits at any number of threads, from run to run, and however samples are batched.
-#![cfg(feature = "rayon")]
 
-use bptt::data::{Arrays, Dataset, DatasetExt};
+use bptt::data::{Arrays, Dataset};
 use bptt::loss::CrossEntropy;
 use bptt::nn::{
-    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Evaluation, Gru, Linear, Lstm,
-    Rnn, Transpose,
+    Activation, AttentionPool, BatchNorm, Branches, Chain, Conv1d, Conv2d, Evaluation, Linear, Lstm,
+    Transpose,
 };
 use bptt::optim::{Adam, Sgd};
 use bptt::train::{Clip, History};
-use bptt::{Model, Real, Shape, SimdLevel, Trainer, rng};
-use ndarray::{Array1, Array3, Axis};
-use ndarray_rand::RandomExt;
-use ndarray_rand::rand_distr::Uniform;
+use bptt::{Model, Real, Shape, Trainer};
+use ndarray::{Array3, Axis};
+
+use crate::{data, model};
 
 const THREADS: [usize; 4] = [1, 2, 3, 8];
-
-/// `n` random sequences, of one of three classes each: the step, of the first three, at which they are largest.
-fn data<R: Real>(n: usize) -> Arrays<R> {
-    let uniform = Uniform::new(-1.0, 1.0).unwrap();
-    let x = Array3::random_using((n, 6, 5), uniform, &mut rng::rng(n as u64)).mapv(R::from_f64);
-    let y = Array1::from_shape_fn(n, |i| {
-        let sum = |t: usize| x.slice(ndarray::s![i, t, ..]).iter().copied().sum::<R>().to_f64();
-        (0..3).max_by(|&a, &b| sum(a).total_cmp(&sum(b))).unwrap()
-    });
-    Arrays::classes(x, &y, ["first", "second", "third"]).unwrap()
-}
-
-fn model<R: Real>(data: &Arrays<R>) -> Model<R> {
-    Model::builder(data.shape())
-        .layer("rnn", Rnn::new(6))
-        .layer("lstm", Lstm::new(7).layers(2).last())
-        .layer("linear", Linear::new(3))
-        .build(3)
-        .unwrap()
-}
 
 /// The bytes of the saved model.
 fn bytes<R: Real>(model: &Model<R>) -> Vec<u8> {
@@ -212,77 +191,4 @@ fn batch_sizes<R: Real>() {
             assert_eq!(model.predict(x).unwrap(), y, "batches of {size} and of 40");
         }
     }
-}
-
-/// What a sample comes out as, however many are beside it, is the same to the last bit on every instruction set.
-#[test]
-fn outputs_on_every_instruction_set() {
-    same_lines_at_every_level("print_outputs", 6);
-}
-
-/// Runs an ignored test of this binary at each level: all must print the same `lines` lines that begin with "bits".
-#[track_caller]
-fn same_lines_at_every_level(test: &str, lines: usize) {
-    let printed = SimdLevel::available().into_iter().map(|level| {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--ignored", "--nocapture"])
-            .env("BPTT_SIMD", level.name())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let found: Vec<_> = text.lines().filter(|line| line.starts_with("bits")).map(str::to_owned).collect();
-        assert_eq!(found.len(), lines, "at {}:\n{text}", level.name());
-        (level, found)
-    });
-    let printed: Vec<_> = printed.collect();
-    for (level, found) in &printed[1..] {
-        for (found, expected) in found.iter().zip(&printed[0].1) {
-            assert_eq!(found, expected, "{} and {}", level.name(), printed[0].0.name());
-        }
-    }
-}
-
-/// An empty `BPTT_SIMD` is one that is not set; a level that there is not is refused by its name.
-#[test]
-fn the_variable_of_the_instruction_set() {
-    let run = |level: &str| {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "print_outputs", "--ignored", "--nocapture"])
-            .env("BPTT_SIMD", level)
-            .output()
-            .unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let (fine, errors) = run("");
-    assert!(fine, "{errors}");
-    let (fine, errors) = run("nonsense");
-    assert!(!fine);
-    assert!(
-        errors.contains("BPTT_SIMD: found \"nonsense\", expected one that this machine runs: portable"),
-        "{errors}"
-    );
-}
-
-#[test]
-#[ignore = "run by outputs_on_every_instruction_set"]
-fn print_outputs() {
-    fn print<R: Real>(data: &Arrays<R>) {
-        let lstm = Lstm::new(35).layers(2).last();
-        let builder = || Model::<R>::builder(data.shape());
-        for model in [
-            model(data),
-            builder().layer("lstm", lstm).layer("linear", Linear::new(3)).build(1).unwrap(),
-            builder().layer("gru", Gru::new(13).bidirectional().last()).build(2).unwrap(),
-        ] {
-            let all = model.predict(data).unwrap();
-            let bits: Vec<_> = all.iter().map(|y| y.to_f64().to_bits()).collect();
-            println!("bits {:016x}", rng::key(&bits));
-            for i in 0..3 {
-                let one = model.predict(&data.subset([i]).unwrap()).unwrap();
-                assert_eq!(one.index_axis(Axis(0), 0), all.index_axis(Axis(0), i as usize));
-            }
-        }
-    }
-    print(&data::<f32>(70));
-    print(&data::<f64>(70));
 }

@@ -222,7 +222,7 @@ fn two_processes_never_share_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("study.jsonl");
     let mut first = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holds_a_study", "--ignored", "--nocapture"])
+        .args(["--exact", "tune::holds_a_study", "--ignored", "--nocapture"])
         .env("BPTT_STUDY", &path)
         .stdout(Stdio::piped())
         .spawn()
