@@ -109,7 +109,7 @@ impl Report<'_> {
     }
 
     fn section(&self, section: &Section) -> Result<String, Box<dyn Error>> {
-        let tables: String = section.tables.iter().map(|table| self.table(table, section.long)).collect();
+        let tables: String = section.single_tables().map(|table| self.table(table, section.long)).collect();
         let figures =
             section.figures.iter().map(|f| self.figure(section, f)).collect::<Result<String, _>>()?;
         Ok(format!(
@@ -131,6 +131,25 @@ impl Report<'_> {
             iter::once(row.label.clone()).chain(cells).collect()
         });
         table(&of.caption, &heads, &rows.collect::<Vec<Vec<String>>>())
+    }
+
+    /// Tables of a section as the rows of one.
+    fn matrix(&self, section: &Section, title: &str, lines: &[(&str, usize)], seconds: bool) -> String {
+        let rows_of = |&(_, table): &(&str, usize)| &section.tables[table].rows;
+        let longest = lines.iter().map(rows_of).max_by_key(|rows| rows.len());
+        let columns = longest.into_iter().flatten().map(|row| row.label.as_str());
+        let heads: Vec<&str> =
+            lines.first().map(|line| section.tables[line.1].head).into_iter().chain(columns).collect();
+        let rows = lines.iter().map(|line| {
+            let cells = rows_of(line).iter().map(|row| match self.ours(row) {
+                Some(ours) if seconds => number(ours.total.map(|total| total.mean)),
+                Some(ours) => mean_sd(&ours.accuracy),
+                None => "failed".into(),
+            });
+            let cells = iter::once(line.0.to_owned()).chain(cells).chain(iter::repeat("–".into()));
+            cells.take(heads.len()).collect()
+        });
+        table(title, &heads, &rows.collect::<Vec<Vec<String>>>())
     }
 
     /// What a figure draws as lines, if it does.
@@ -214,6 +233,7 @@ impl Report<'_> {
                 histograms.collect()
             }
             Figure::Images { run } => Ok(self.images(run)),
+            Figure::Matrix { title, lines, seconds } => Ok(self.matrix(section, title, lines, *seconds)),
             Figure::Settings => Ok(settings()),
             Figure::Ranking(rows) => Ok(self.ranking(rows)),
         }

@@ -21,13 +21,19 @@ const WAYS: Ways = [
 const NAMES: [Option<&str>; 7] =
     [Some("random"), Some("fresh"), None, Some("hardest anew"), Some("CCS"), Some("DUAL"), Some("InfoBatch")];
 
+/// What tables and charts are called.
+const EPOCHS: [&str; 2] = ["As many epochs", "Accuracy, as many epochs"];
+const STEPS: [&str; 2] = ["As many steps", "Accuracy, as many steps"];
+
 const CHOICES: &str = "Table 2 again, with patterns that are chosen by what a training says of them; the paper names this as future work. The \
     recipe is the fast one on all patterns: seven epochs of Muon. Some patterns are chosen once, by a training on all of \
     them for one epoch or two, the others in each epoch. A fresh random share of each epoch is a shorter training on all \
     patterns: the baseline that a choice must beat. Fewer patterns at as many epochs are fewer steps, so both are shown: \
     seven epochs, and as many steps as seven epochs of all patterns take. Accuracies are those on the test images, the \
-    total seconds those of the choice and the training together, on one thread. The charts leave out the hardest, chosen \
-    once, which fall far below the others.";
+    seconds those of the choice and the training together, on one thread. CCS cuts none of the hardest at 80 and 60 %, and \
+    a tenth of all patterns at 40 and 20 %. InfoBatch leaves out shares of 0.25, 0.5, 0.75 and 0.9 of what is learned, so \
+    that about 80, 60, 40 and 28 % are left. The charts leave out the hardest, chosen once, which fall far below the \
+    others.";
 
 /// The share that CCS cuts: none of what is hard as long as half of the patterns are kept. A cut of a tenth at 60 % cost
 /// more on validation images, in a run of 8 epochs, than choosing at random.
@@ -45,6 +51,11 @@ fn ratio(share: f64) -> f64 {
     }
 }
 
+/// The ways of the charts, by their tables, of which this is the first.
+fn named(from: usize) -> impl Iterator<Item = (&'static str, usize)> {
+    NAMES.into_iter().zip(from..).filter_map(|(name, table)| Some((name?, table)))
+}
+
 impl Plan {
     /// The shares of Table 2, or one of them.
     fn shares(&self) -> &'static [f64] {
@@ -57,16 +68,22 @@ impl Plan {
         Run { patterns, recipe: self.recipe(Recipe::fast_on_all()), test: valid == 0, ..self.base() }
     }
 
+    /// The seeds of a figure.
+    fn choice_seeds(&self) -> usize {
+        if self.quick { 1 } else { self.repeats }
+    }
+
+    fn on_test(&self, label: String, run: &Run) -> Row {
+        row(label, Metric::Test(Stage::Trained), None, Self::seeds(self.choice_seeds(), run))
+    }
+
     pub(super) fn choices(&self) -> Section {
-        let seeds = if self.quick { 1 } else { self.repeats };
-        let test = |label: String, run: Run| {
-            row(label, Metric::Test(Stage::Trained), None, Self::seeds(seeds, &run))
-        };
-        let all = test("100 %".into(), self.chosen(1.0, Way::Random, 0)).at(100_u32);
         let table = |caption: String, rows: Vec<Row>| Table { caption, head: "patterns", rows };
-        let mut tables = vec![table("All".into(), vec![all.clone()])];
-        for equal_steps in [false, true] {
-            let equal = if equal_steps { "as many steps" } else { "as many epochs" };
+        let all = self.on_test("100 %".into(), &self.chosen(1.0, Way::Random, 0)).at(100_u32);
+        let mut tables = vec![table("All".into(), vec![all])];
+        let mut figures = Vec::new();
+        for (equal_steps, titles) in [(false, EPOCHS), (true, STEPS)] {
+            figures.push(self.compared(titles, tables.len()));
             for (caption, way) in WAYS {
                 let rows = self.shares().iter().map(|&share| {
                     let (way, percent) = (way(share), (100.0 * share).round());
@@ -74,30 +91,15 @@ impl Plan {
                     run.patterns.equal_steps = equal_steps;
                     let epochs = run.epochs();
                     let drawn = way.drawn(share, epochs);
-                    let label = match way {
-                        Way::InfoBatch { ratio } => format!("r = {ratio}"),
-                        Way::Coverage { cut } => format!("{percent} %, cut {cut}"),
-                        _ => format!("{percent} %"),
-                    };
-                    test(label, run).at(100.0 * drawn / epochs as f64)
+                    self.on_test(format!("{percent} %"), &run).at(100.0 * drawn / epochs as f64)
                 });
-                tables.push(table(format!("{caption}; {equal}"), rows.collect()));
+                tables.push(table(format!("{caption}; {}", titles[0]), rows.collect()));
             }
         }
-        let lines = |from: usize| {
-            let named = NAMES.into_iter().zip(from..).filter_map(|(name, table)| Some((name?, table)));
-            named.collect::<Vec<_>>()
-        };
-        let over_share = |title, from| Figure::Lines {
-            title,
-            x: "% of the training images that a mean epoch draws",
-            log: false,
-            lines: lines(from),
-            paper: 0,
-        };
-        let over_time = |title, from| Figure::Cost {
-            title,
-            lines: std::iter::once(("all", 0)).chain(lines(from)).collect(),
+        // As many steps take as many seconds, but for the choice.
+        let over_time = Figure::Cost {
+            title: "Accuracy over time, as many epochs",
+            lines: std::iter::once(("all", 0)).chain(named(1)).collect(),
         };
         Section {
             name: "choices",
@@ -105,13 +107,29 @@ impl Plan {
             title: "Table 2 with choices",
             text: CHOICES,
             tables,
-            figures: vec![
-                over_share("As many epochs", 1),
-                over_share("As many steps", 1 + WAYS.len()),
-                over_time("As many epochs: accuracy over time", 1),
-                over_time("As many steps: accuracy over time", 1 + WAYS.len()),
-            ],
+            figures: figures.into_iter().flatten().chain([over_time]).collect(),
         }
+    }
+
+    /// The ways beside one another: the tables of a section from this one on.
+    fn compared(&self, titles: [&'static str; 2], from: usize) -> [Figure; 3] {
+        let lines = WAYS.iter().zip(from..).map(|((caption, _), table)| (*caption, table));
+        let matrix = |what: &str, seconds| Figure::Matrix {
+            title: format!("{}: {what}, of {} seeds", titles[0], self.choice_seeds()),
+            lines: lines.clone().collect(),
+            seconds,
+        };
+        [
+            matrix("accuracy on the test images, %", false),
+            matrix("mean seconds of choice and training", true),
+            Figure::Lines {
+                title: titles[1],
+                x: "% of the training images that a mean epoch draws",
+                log: false,
+                lines: named(from).collect(),
+                paper: 0,
+            },
+        ]
     }
 
     /// How many of the hardest CCS should leave out.
@@ -127,11 +145,16 @@ impl Plan {
                 });
                 let caption =
                     format!("{} % kept. Accuracy on the validation images", (100.0 * share).round());
-                Table { caption, head: "cut", rows: rows.collect() }
+                Table { caption, head: "patterns kept", rows: rows.collect() }
             })
             .collect();
         let names = if self.quick { &["20 %"][..] } else { &["80 %", "60 %", "40 %", "20 %"] };
-        let lines = names.iter().copied().zip(0..).collect();
+        let lines: Vec<_> = names.iter().copied().zip(0..).collect();
+        let matrix = Figure::Matrix {
+            title: "Accuracy on the validation images, %, over the share that is cut".into(),
+            lines: lines.clone(),
+            seconds: false,
+        };
         let title = "Accuracy over the share that is cut";
         let figure = Figure::Lines { title, x: "share that is cut", log: false, lines, paper: 0 };
         Section {
@@ -142,7 +165,7 @@ impl Plan {
                    classes. The section before cuts none of them at 80 and 60 % and a tenth at 40 and 20 %; these figures \
                    say what other cuts do.",
             tables,
-            figures: vec![figure],
+            figures: vec![matrix, figure],
         }
     }
 }

@@ -118,6 +118,13 @@ pub enum Figure {
         title: &'static str,
         lines: Vec<(&'static str, usize)>,
     },
+    /// Tables of the section as the rows of one, which stands in their place.
+    Matrix {
+        title: String,
+        lines: Vec<(&'static str, usize)>,
+        /// Whether it has the seconds of choice and training, rather than the accuracy.
+        seconds: bool,
+    },
     /// Where the tuned recipe is another than the paper's.
     Settings,
 }
@@ -125,7 +132,11 @@ pub enum Figure {
 impl Figure {
     fn runs(&self) -> Vec<&Run> {
         match self {
-            Self::Lines { .. } | Self::Seconds { .. } | Self::Cost { .. } | Self::Settings => Vec::new(),
+            Self::Lines { .. }
+            | Self::Seconds { .. }
+            | Self::Cost { .. }
+            | Self::Matrix { .. }
+            | Self::Settings => Vec::new(),
             Self::Confusion { run, .. } | Self::Histograms { run } | Self::Images { run } => vec![run],
             Self::Ranking(rows) => rows.iter().flat_map(|row| &row.runs).collect(),
         }
@@ -136,6 +147,17 @@ impl Section {
     pub fn runs(&self) -> impl Iterator<Item = &Run> {
         let rows = self.tables.iter().flat_map(|table| &table.rows);
         rows.flat_map(|row| &row.runs).chain(self.figures.iter().flat_map(Figure::runs))
+    }
+
+    /// The tables that do not stand in a matrix.
+    pub fn single_tables(&self) -> impl Iterator<Item = &Table> {
+        let joined = |i: usize| {
+            self.figures.iter().any(|figure| match figure {
+                Figure::Matrix { lines, .. } => lines.iter().any(|&(_, table)| table == i),
+                _ => false,
+            })
+        };
+        self.tables.iter().enumerate().filter(move |(i, _)| !joined(*i)).map(|(_, table)| table)
     }
 }
 
