@@ -34,8 +34,9 @@ pub struct Ours {
     parameters: usize,
     /// An epoch of the first training.
     seconds: Summary,
-    /// The choice of patterns and the first training together.
-    total: Option<Summary>,
+    /// The choice of patterns and the first training together: the median, because some runs may have shared the machine with
+    /// other programs.
+    total: Option<f64>,
 }
 
 impl Report<'_> {
@@ -50,7 +51,7 @@ impl Report<'_> {
             outcomes.iter().map(|outcome| row.metric.of(outcome)).collect::<Option<_>>()?;
         let seconds = Summary::of(outcomes.iter().map(|outcome| outcome.seconds));
         let total: Option<Vec<f64>> = outcomes.iter().map(|outcome| outcome.total).collect();
-        let total = total.map(Summary::of);
+        let total = total.map(median);
         let parameters = outcomes.first()?.parameters;
         (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), parameters, seconds, total })
     }
@@ -142,7 +143,7 @@ impl Report<'_> {
             lines.first().map(|line| section.tables[line.1].head).into_iter().chain(columns).collect();
         let rows = lines.iter().map(|line| {
             let cells = rows_of(line).iter().map(|row| match self.ours(row) {
-                Some(ours) if seconds => number(ours.total.map(|total| total.mean)),
+                Some(ours) if seconds => number(ours.total),
                 Some(ours) => mean_sd(&ours.accuracy),
                 None => "failed".into(),
             });
@@ -179,7 +180,7 @@ impl Report<'_> {
                     let rows = &section.tables[place].rows;
                     let values = rows.iter().filter_map(|row| {
                         let Ours { accuracy, total, .. } = self.ours(row)?;
-                        Some(((total?.mean, accuracy.mean), accuracy.sd))
+                        Some(((total?, accuracy.mean), accuracy.sd))
                     });
                     let (points, sd): (Vec<_>, Vec<_>) = values.unzip();
                     // The last colour is that of all patterns, which come first.
@@ -288,7 +289,7 @@ impl Report<'_> {
                 "paper_seconds": row.paper_seconds,
                 "ours": ours.as_ref().map(|ours| &ours.accuracy),
                 "seconds": ours.as_ref().map(|ours| &ours.seconds),
-                "total_seconds": ours.as_ref().and_then(|ours| ours.total.as_ref()),
+                "total_seconds": ours.as_ref().and_then(|ours| ours.total),
                 "seeds": row.runs.iter().map(|run| run.seed).collect::<Vec<_>>(),
             })
         };
@@ -356,7 +357,7 @@ fn columns(of: &Table, ours: &[Option<Ours>], total: bool) -> Vec<Column> {
             }),
         ),
         (timed, ("s/epoch", |_, ours| number(ours.map(|ours| ours.seconds.mean)))),
-        (total, ("total s", |_, ours| number(ours.and_then(|ours| Some(ours.total.as_ref()?.mean))))),
+        (total, ("total s", |_, ours| number(ours.and_then(|ours| ours.total)))),
         (sized, ("parameters", |_, ours| ours.map_or("–".into(), |ours| ours.parameters.to_string()))),
     ];
     all.into_iter().filter_map(|(shown, column)| shown.then_some(column)).collect()
@@ -429,6 +430,12 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         value => value.to_string(),
     }
+}
+
+/// The value in the middle, or the lower one of two.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
 pub fn number(value: Option<f64>) -> String {
