@@ -29,7 +29,8 @@ struct Row {
 pub struct Sizes(Vec<Row>);
 
 /// Cuts units until at most `share` of the weights is left, and trains what is left; then trains as small a model from scratch,
-/// for as many epochs as both trainings together. `model` becomes the small one; `None` if the training was stopped.
+/// with as many multiply-adds as both trainings together: for more epochs, because the wide model's are longer. `model` becomes the
+/// small one; `None` if the training was stopped.
 pub fn shrink(
     phases: &Phases<'_>,
     model: &mut Model,
@@ -38,7 +39,7 @@ pub fn shrink(
     share: f64,
 ) -> Result<Option<Sizes>> {
     let (recipe, seed) = (phases.recipe, phases.args.seed);
-    let mut sizes = Sizes::default();
+    let (mut sizes, wide) = (Sizes::default(), model.parameter_count());
     sizes.add("wide", model, report.test())?;
     let importance = recipe.trainer(Phase::Train, seed).unit_importance(model, images.train)?;
     model.prune_compensated(Units::weights(share).by(importance), images.train)?;
@@ -52,7 +53,10 @@ pub fn shrink(
     sizes.add("shrunk", model, report.test())?;
     let mut scratch = model.clone();
     scratch.reinitialise(seed);
-    let trainer = recipe.trainer(Phase::Train, seed).epochs(recipe.epochs + recipe.retrain_epochs);
+    let times = wide as f64 / model.parameter_count() as f64;
+    let epochs = (recipe.epochs as f64 * times).round() as usize + recipe.retrain_epochs;
+    phases.ranks.say(format!("\nfrom scratch, {epochs} epochs"));
+    let trainer = recipe.trainer(Phase::Train, seed).epochs(epochs);
     recipe.fit((phases.ranks.join)(trainer), &mut scratch, images.train, None)?;
     sizes.add("from scratch", &scratch, report.test())?;
     Ok(Some(sizes))
