@@ -44,9 +44,9 @@ const INTRODUCTION: &str = "The images of Fashion-MNIST show ten kinds of garmen
 const RECIPES: &str = "The columns have what the paper reports, what came out by its recipe, and what came out by a recipe of the same \
     size, patterns and epochs whose settings were chosen on validation images.";
 
-const CHOICES: &str = "Trained on fewer images, the network knows less: the paper chooses them at random, and leaves it to others to choose \
-    them by what the network finds hard. For each share of the images stand here the accuracy with random ones, and with \
-    those of the choice that did best.";
+const CHOICES: &str = "Trained on fewer images, the network knows less. The paper chooses them at random, and suggests to choose them by \
+    what the network finds hard. The table has the accuracy for each share of the images: with random ones, and by the \
+    choice that did best.";
 
 impl Report<'_> {
     /// What came out; nothing where none of it was run.
