@@ -4,7 +4,7 @@
 //! those of several seeds, and prints the accuracy of each on the test images, their mean and sd, the accuracy of all
 //! together, and the recall of each class.
 //!
-//! `--outputs` also saves each model's outputs beside it, and with the feature `onnx` the model as an ONNX file, which
+//! `--outputs` also saves each model's outputs beside it, and the model as an ONNX file, which
 //! `scripts/fashion_mnist_check.py` compares.
 
 #[path = "shared/fashion_mnist.rs"]
@@ -30,8 +30,8 @@ struct Args {
     /// Models that the example `fashion_mnist` saved
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Also save MODEL's outputs as MODEL.f32 (little-endian, ten for each image), and MODEL.onnx if there is the feature `onnx`,
-    /// in place of its extension
+    /// Also save MODEL's outputs as MODEL.f32 (little-endian, ten for each image), and the model as MODEL.onnx, in place of its
+    /// extension
     #[arg(long)]
     outputs: bool,
     /// Folder with the four official files [default: looked for, beginning with data/fashion-mnist]
@@ -118,7 +118,6 @@ fn save(model: &Model, test: &Images, path: &Path) -> program::Result<()> {
     let outputs = model.predict(test)?;
     let bytes: Vec<u8> = outputs.index_axis(Axis(1), 0).iter().flat_map(|y| y.to_le_bytes()).collect();
     bptt::atomic_write(path.with_extension("f32"), bytes)?;
-    #[cfg(feature = "onnx")]
     model.export_onnx(path.with_extension("onnx"))?;
     Ok(())
 }

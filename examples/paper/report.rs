@@ -234,7 +234,9 @@ impl Report<'_> {
                 histograms.collect()
             }
             Figure::Images { run } => Ok(self.images(run)),
-            Figure::Matrix { title, lines, seconds } => Ok(self.matrix(section, title, lines, *seconds)),
+            Figure::Matrix { title, what, lines, seconds } => {
+                Ok(self.matrix(section, &format!("{title}: {what}"), lines, *seconds))
+            }
             Figure::Settings => Ok(settings()),
             Figure::Ranking(rows) => Ok(self.ranking(rows)),
         }

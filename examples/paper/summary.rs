@@ -94,9 +94,9 @@ impl Report<'_> {
         let show = |ours: Option<Ours>| ours.map_or("failed".into(), |ours| mean_sd(&ours.accuracy));
         let mut all = vec![vec!["all patterns".into(), show(ours(0, 0)), "–".into(), "–".into()]];
         for figure in &section.figures {
-            let Figure::Matrix { title, lines: ways, seconds: false } = figure else { continue };
+            let Figure::Matrix { title, lines: ways, seconds: false, .. } = figure else { continue };
             let Some((&(_, random), choices)) = ways.split_first() else { continue };
-            let equal = title.split(':').next().unwrap_or_default().to_lowercase();
+            let equal = title.to_lowercase();
             for (i, row) in section.tables[random].rows.iter().enumerate() {
                 let found = choices.iter().filter_map(|&(name, table)| Some((name, ours(table, i)?)));
                 let best = found.max_by(|a, b| a.1.accuracy.mean.total_cmp(&b.1.accuracy.mean));

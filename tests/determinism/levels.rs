@@ -44,6 +44,7 @@ fn same_lines_at_every_level(test: &str, lines: usize) {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "at {}:\n{text}", level.name());
         let found: Vec<_> = text.lines().filter(|line| line.starts_with("bits")).map(str::to_owned).collect();
         assert_eq!(found.len(), lines, "at {}:\n{text}", level.name());
         (level, found)

@@ -116,7 +116,8 @@ impl Plan {
     fn compared(&self, titles: [&'static str; 2], from: usize) -> [Figure; 3] {
         let lines = WAYS.iter().zip(from..).map(|((caption, _), table)| (*caption, table));
         let matrix = |what: &str, seconds| Figure::Matrix {
-            title: format!("{}: {what}, of {} seeds", titles[0], self.choice_seeds()),
+            title: titles[0],
+            what: format!("{what}, of {} seeds", self.choice_seeds()),
             lines: lines.clone().collect(),
             seconds,
         };
@@ -152,7 +153,8 @@ impl Plan {
         let names = if self.quick { &["20 %"][..] } else { &["80 %", "60 %", "40 %", "20 %"] };
         let lines: Vec<_> = names.iter().copied().zip(0..).collect();
         let matrix = Figure::Matrix {
-            title: "Accuracy on the validation images, %, over the share that is cut".into(),
+            title: "Over the share that is cut",
+            what: "accuracy on the validation images, %".into(),
             lines: lines.clone(),
             seconds: false,
         };

@@ -120,7 +120,9 @@ pub enum Figure {
     },
     /// Tables of the section as the rows of one, which stands in their place.
     Matrix {
-        title: String,
+        title: &'static str,
+        /// What it has of them.
+        what: String,
         lines: Vec<(&'static str, usize)>,
         /// Whether it has the seconds of choice and training, rather than the accuracy.
         seconds: bool,
