@@ -1,9 +1,9 @@
 //! The dense product, batch in the lanes: y[r] = b[r] + Σₖ W[r, k] x[k], each y[r] and x[k] a row of lanes.
 //!
-//! Weights are packed into blocks of 48 rows: a line of biases, then a line of weights for each k, so that the loop over
-//! k reads one stream. With samples in the lanes, a few rows of a block fill the registers, and each of their weights is
-//! broadcast to the lanes; for a single sample, rows are the lanes, and a line is a few vectors. Every sum is one chain of
-//! fused multiply-adds: bias, then k ascending.
+//! Weights are packed into blocks of 16 rows: a line of biases, then a line of weights for each k, so that the loop over
+//! k reads one stream, and all that it reads of a cache line at once. With samples in the lanes, a few rows of a block fill
+//! the registers, and each of their weights is broadcast to the lanes; for a single sample, rows are the lanes, and a line is
+//! a few vectors. Every sum is one chain of fused multiply-adds: bias, then k ascending.
 //!
 //! The pointwise part of a cell is a kernel of its own. One fused with it would keep the gates of a unit in registers and
 //! never store a pre-activation. Here they are stored once and read back from the first-level cache (18 kB for a step of
@@ -56,49 +56,34 @@ pub enum Start {
 /// The number of values in a packed matrix of `rows` rows and `k` columns; the largest number if they are more, as they can be
 /// on targets of 32 bits.
 pub const fn packed_len(rows: usize, k: usize) -> usize {
-    // The lines of all blocks: only those of the last block may need padding.
-    line(rows).saturating_mul(k.saturating_add(1))
+    // The rows of the last block may need padding.
+    rows.next_multiple_of(BLOCK).saturating_mul(k.saturating_add(1))
 }
 
-/// Rows per block: four register tiles with samples in the lanes, or three of the longest vectors.
-// 48 is a multiple of both full tiles below, 12 and 6, so a whole block never ends in a narrow tile, and of the longest
-// vector, so its lines need no padding. A line that long is a long run to copy: packing 512 units takes 0.43 ms, and took
-// 2.1 ms in blocks as high as a tile.
-pub(super) const BLOCK: usize = 48;
+/// Rows of a block, and the length of its lines: a whole vector, or several, on every instruction set.
+// A line of f32 is a cache line. Of longer ones, a tile of six rows would read a part of each, with which the parts that it
+// does not need come to the first-level cache, too: with lines of 48 rows, 512 units took 1.6 times as long on a Zen 3.
+pub(super) const BLOCK: usize = 16;
 
-/// The lanes of the longest vector, AVX-512's of f32.
-const VECTOR: usize = 16;
-
-/// The number of values in a line of weights of `height` rows: whole vectors, the last one padded.
-pub(super) const fn line(height: usize) -> usize {
-    height.next_multiple_of(VECTOR)
-}
-
-/// Cuts `rows` into blocks of (first row, height).
-fn blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).step_by(BLOCK).map(move |row| (row, BLOCK.min(rows - row)))
-}
-
-/// The most columns of W that are processed at a time: x of 32 lanes is then 32 kB of f32, and a block of 48 rows 48 kB. The
-/// second-level cache keeps both while all rows of the block and all lanes read them; 96 columns would fit the first-level
-/// cache, but sums would be stored and read back more often than that saves.
+/// The most columns of W that are processed at a time: x of 32 lanes is then 32 kB of f32, and a block of 16 rows 16 kB. All
+/// tiles of the block read both. Sums are stored in between, and read back.
 const DEPTH: usize = 256;
 
 /// The highest register tile.
-const HIGHEST: usize = 12;
+const HIGHEST: usize = 8;
 
 /// Cuts a block of `height` rows into register tiles of (first row, height), of at most `most` rows.
-// A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 27 of 32
-// registers with 12 rows, 15 of 16 with 6. Two FMAs a cycle of four cycles' latency need eight sums under way. Six rows are
-// just above that, so 35 rows are better cut into 6 · 5 + 5 than into 6 · 5 + 4 + 1; of twelve, a third would do. One vector
-// of lanes leaves room for twelve rows everywhere, and needs eight; but each multiply-add has a broadcast of its own then, which
-// takes as long. Three vectors, of 24 lanes, leave room for four rows: 12 accumulators, three vectors of x and a weight.
+// A tile of M rows and two vectors of lanes holds 2 M accumulators, two vectors of x and one broadcast weight: 19 of 32
+// registers with 8 rows, half of a block, and 15 of 16 with 6. Two FMAs a cycle of four cycles' latency need eight sums under
+// way. Six rows are just above that, so 16 rows are better cut into 6 + 5 + 5 than into 6 + 6 + 4. One vector of lanes needs
+// eight rows; more would gain nothing, since each multiply-add has a broadcast of its own then, which takes as long. Three
+// vectors, of 24 lanes, leave room for four rows: 12 accumulators, three vectors of x and a weight.
 fn tiles(height: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut row = 0;
     std::iter::from_fn(move || {
         let m = match height - row {
             0 => return None,
-            left if most == HIGHEST => *[HIGHEST, 8, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
+            left if most == HIGHEST => *[HIGHEST, 4, 3, 2, 1].iter().find(|&&m| m <= left)?,
             left => left.div_ceil(left.div_ceil(most)),
         };
         row += m;
@@ -108,20 +93,15 @@ fn tiles(height: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Packs the matrices `parts`, side by side, and the sum of the `biases`.
 #[inline(always)]
-pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], mut packed: &mut [R]) {
+pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
     let (rows, k) = (parts[0].rows, parts.iter().map(|part| part.cols).sum::<usize>());
-    for (row, height) in blocks(rows) {
-        // A block's lines follow each other: one of biases, then one for each k.
-        let (block, rest) = packed.split_at_mut(line(height) * (k + 1));
-        packed = rest;
-        for (first, m) in tiles(height, HIGHEST) {
-            let to = block.chunks_exact_mut(line(height)).map(|line| &mut line[first..]);
+    let blocks = packed[..packed_len(rows, k)].chunks_exact_mut(BLOCK * (k + 1));
+    for (row, block) in (0..rows).step_by(BLOCK).zip(blocks) {
+        for (first, m) in tiles(BLOCK.min(rows - row), HIGHEST) {
+            let to = block.chunks_exact_mut(BLOCK).map(|line| &mut line[first..]);
             let row = row + first;
             match m {
-                12 => pack_rows::<R, 12>(parts, biases, row, to),
                 8 => pack_rows::<R, 8>(parts, biases, row, to),
-                6 => pack_rows::<R, 6>(parts, biases, row, to),
-                5 => pack_rows::<R, 5>(parts, biases, row, to),
                 4 => pack_rows::<R, 4>(parts, biases, row, to),
                 3 => pack_rows::<R, 3>(parts, biases, row, to),
                 2 => pack_rows::<R, 2>(parts, biases, row, to),
@@ -191,22 +171,18 @@ impl<R: Num> WithSimd for Product<'_, R> {
     fn with_simd<S: Simd>(self, s: S) {
         let Self { packed, xs, start, y, lanes, part } = self;
         let k = xs.iter().map(|x| x.len()).sum::<usize>() / lanes;
-        // All rows of y take a block of k before the next one does. The sums lie in y in between, so each of them is still
-        // one chain.
+        assert!(packed.len() >= packed_len(y.len() / lanes, k));
+        // In between, the sums lie in y, so each of them is still one chain. A block is through before the next begins: the
+        // pack is read from its beginning to its end, which is what fetches weights from beyond the second-level cache in time.
         let depth = k.div_ceil(k.div_ceil(DEPTH).max(1)).max(1);
-        for first_k in (0..k.max(1)).step_by(depth) {
-            let ks = first_k..k.min(first_k + depth);
-            let xs = between(*xs, ks.start * lanes..ks.end * lanes);
-            let start = if first_k == 0 { start } else { Start::Add };
-            for (row, height) in blocks(y.len() / lanes) {
-                let line = line(height);
-                // As `pack` cut it: it has to come to the same blocks by the same function. All blocks in front of this
-                // one are whole.
-                let block = &packed[row * (k + 1)..][..line * (k + 1)];
-                let (bias, w) = block.split_at(line);
-                let w = &w[ks.start * line..ks.end * line];
-                let block = Block { bias, w, line, xs, start, lanes };
-                block.all::<S>(s, part.clone(), &mut y[row * lanes..][..height * lanes]);
+        for (y, block) in y.chunks_mut(BLOCK * lanes).zip(packed.chunks_exact(BLOCK * (k + 1))) {
+            let (bias, w) = block.split_at(BLOCK);
+            for first in (0..k.max(1)).step_by(depth) {
+                let ks = first..k.min(first + depth);
+                let xs = between(*xs, ks.start * lanes..ks.end * lanes);
+                let start = if first == 0 { start } else { Start::Add };
+                let block = Block { bias, w: &w[ks.start * BLOCK..ks.end * BLOCK], xs, start, lanes };
+                block.all::<S>(s, part.clone(), y);
             }
         }
     }
@@ -233,8 +209,6 @@ struct Block<'a, R> {
     bias: &'a [R],
     /// A line for each k.
     w: &'a [R],
-    /// How long a line is.
-    line: usize,
     /// `[k, lanes]` each
     xs: [&'a [R]; 3],
     start: Start,
@@ -280,7 +254,6 @@ impl<R: Num> Block<'_, R> {
         let even = N == 2 && S::REGISTER_COUNT < 32;
         let high = N < 3 && !even;
         match m {
-            12 if high => self.tile::<S, 12, N>(s, first, lane, y),
             8 if high => self.tile::<S, 8, N>(s, first, lane, y),
             6 if even => self.tile::<S, 6, N>(s, first, lane, y),
             5 if even => self.tile::<S, 5, N>(s, first, lane, y),
@@ -299,7 +272,7 @@ impl<R: Num> Block<'_, R> {
         reason = "constant bounds keep `acc` in registers"
     )]
     fn tile<S: Simd, const M: usize, const N: usize>(self, s: S, first: usize, lane: usize, y: &mut [R]) {
-        let Self { bias, w, line, xs, start, lanes } = self;
+        let Self { bias, w, xs, start, lanes } = self;
         let width = R::lanes::<S>();
         let part = lane..lane + N * width;
         assert!(part.end <= lanes);
@@ -326,12 +299,12 @@ impl<R: Num> Block<'_, R> {
         }
         // Beside loads and multiply-adds, a loop should do little: what else there is takes from the multiply-adds. Iterators of
         // chunks would divide before it, or find the shorter of two lengths within it.
-        assert!(first + M <= line);
+        assert!(first + M <= BLOCK);
         let mut w = w;
         for mut x in xs {
             while x.len() >= lanes {
                 let (row, rest) = x.split_at(lanes);
-                let (weights, later) = w.split_at(line);
+                let (weights, later) = w.split_at(BLOCK);
                 (x, w) = (rest, later);
                 let (x, w) = (R::vectors::<S>(&row[part.clone()]), &weights[first..first + M]);
                 for m in 0..M {

@@ -15,11 +15,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::Aligned;
-use super::product::{BLOCK, Start, line};
+use super::product::{BLOCK, Start};
 use super::simd::Num;
 
-/// Rows of a block: a whole vector, or several, on every instruction set.
-pub const HEIGHT: usize = 16;
+/// Rows of a block, as of a block of the pack.
+pub const HEIGHT: usize = BLOCK;
 
 /// So many blocks, one below another, are under way together: a bundle. With two vectors each, as of f32 on AVX2, that is
 /// the eight sums that hide the latency of an addition.
@@ -96,13 +96,10 @@ struct Pack<'a, R> {
 }
 
 impl<'a, R: Num> Pack<'a, R> {
-    /// The part of a line that has the rows of a group: of biases, or of a column's weights. Rows beyond the last are 0.
+    /// A line of a group of rows: of biases, or of a column's weights. Rows beyond the last are 0.
     fn line(&self, group: usize, i: usize) -> &'a [R] {
-        let row = group * HEIGHT;
-        let first = row / BLOCK * BLOCK;
-        let len = line(BLOCK.min(self.rows - first));
-        let start = first * (self.columns[0] + self.columns[1] + 1) + i * len;
-        &self.packed[start + row - first..][..HEIGHT]
+        let lines = self.columns[0] + self.columns[1] + 1;
+        &self.packed[(group * lines + i) * HEIGHT..][..HEIGHT]
     }
 
     /// Those of each bundle, for x and for h.
