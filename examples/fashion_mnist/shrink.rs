@@ -5,7 +5,6 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bptt::data::DatasetExt;
-use bptt::prune::Units;
 use bptt::{Model, Result};
 use serde_json::{Value, json};
 
@@ -39,11 +38,9 @@ pub fn shrink(
     share: f64,
 ) -> Result<Option<Sizes>> {
     let (recipe, seed) = (phases.recipe, phases.args.seed);
-    let (mut sizes, wide) = (Sizes::default(), model.parameter_count());
+    let (mut sizes, wide) = (Sizes::default(), model.clone());
     sizes.add("wide", model, report.test())?;
-    let importance = recipe.trainer(Phase::Train, seed).unit_importance(model, images.train)?;
-    model.prune_compensated(Units::weights(share).by(importance), images.train)?;
-    *model = model.compact()?;
+    recipe.cut_units(model, images.train, share, seed)?;
     phases.ranks.say(format!("\nshrunk to {share} of the weights\n{model}\n"));
     report.add("shrink", None, model)?;
     if recipe.retrain_epochs > 0 {
@@ -53,8 +50,7 @@ pub fn shrink(
     sizes.add("shrunk", model, report.test())?;
     let mut scratch = model.clone();
     scratch.reinitialise(seed);
-    let times = wide as f64 / model.parameter_count() as f64;
-    let epochs = (recipe.epochs as f64 * times).round() as usize + recipe.retrain_epochs;
+    let epochs = recipe.epochs_from_scratch(&wide, model);
     phases.ranks.say(format!("\nfrom scratch, {epochs} epochs"));
     let trainer = recipe.trainer(Phase::Train, seed).epochs(epochs);
     recipe.fit((phases.ranks.join)(trainer), &mut scratch, images.train, None)?;

@@ -45,8 +45,8 @@ use study::{Outcome, Run};
 /// Run the paper's experiments again, and write a page with its figures and ours.
 #[derive(Parser)]
 struct Args {
-    /// Sections, by the names that this lists when it finds another [default: all but `choices`, `cuts`, `batches` and
-    /// `models`, which take hours; with --quick, all]
+    /// Sections, by the names that this lists when it finds another [default: all but `choices`, `cuts`, `batches`, `units`
+    /// and `models`, which take hours; with --quick, all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// A fifth of the patterns, half the epochs, fewer repeats: a look at the page, not a reproduction
@@ -188,6 +188,7 @@ mod tests {
             run.patterns.valid = run.patterns.valid.min(40);
             run.recipe.epochs = 1;
             run.recipe.retrain_epochs = run.recipe.retrain_epochs.min(1);
+            run.shrink = run.shrink.map(|_| 0.7);
         };
         for section in &mut sections {
             for row in section.tables.iter_mut().flat_map(|table| &mut table.rows) {

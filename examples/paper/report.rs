@@ -14,7 +14,7 @@ use crate::charts;
 use crate::recipe::Recipe;
 use crate::sections::{Figure, Metric, Plan, Row, Section, Stage, Table};
 use crate::sheet::sheet;
-use crate::study::{BIN, Outcome, Run};
+use crate::study::{BIN, Outcome, Run, Small};
 
 /// The outcomes, to be asked for by run.
 pub struct Report<'a> {
@@ -49,10 +49,14 @@ impl Report<'_> {
         let outcomes: Vec<&Outcome> = row.runs.iter().map(|run| self.outcome(run)).collect::<Option<_>>()?;
         let values: Vec<f64> =
             outcomes.iter().map(|outcome| row.metric.of(outcome)).collect::<Option<_>>()?;
-        let seconds = Summary::of(outcomes.iter().map(|outcome| outcome.seconds));
-        let total: Option<Vec<f64>> = outcomes.iter().map(|outcome| outcome.total).collect();
-        let total = total.map(median);
-        let parameters = outcomes.first()?.parameters;
+        let costs = outcomes.iter().map(|outcome| match row.metric.small(outcome) {
+            Some(small) => (small.parameters, small.seconds, Some(small.total)),
+            None => (outcome.parameters, outcome.seconds, outcome.total),
+        });
+        let costs: Vec<_> = costs.collect();
+        let seconds = Summary::of(costs.iter().map(|cost| cost.1));
+        let total: Option<Vec<f64>> = costs.iter().map(|cost| cost.2).collect();
+        let (parameters, total) = (costs.first()?.0, total.map(median));
         (!values.is_empty()).then(|| Ours { accuracy: Summary::of(values), parameters, seconds, total })
     }
 
@@ -393,6 +397,15 @@ fn settings() -> String {
 }
 
 impl Metric {
+    /// The smaller model that it is told of, if it is one.
+    fn small(self, outcome: &Outcome) -> Option<&Small> {
+        match self {
+            Self::Test(Stage::Shrunk) => outcome.shrunk.as_ref(),
+            Self::Test(Stage::FromScratch) => outcome.from_scratch.as_ref(),
+            _ => None,
+        }
+    }
+
     /// In percent.
     fn of(self, outcome: &Outcome) -> Option<f64> {
         let share = match self {
@@ -413,6 +426,8 @@ impl Stage {
             Self::Trained => outcome.test.as_ref(),
             Self::Pruned(i) => outcome.pruned.get(i)?.pruned.as_ref(),
             Self::Retrained(i) => outcome.pruned.get(i)?.retrained.as_ref(),
+            Self::Shrunk => outcome.shrunk.as_ref()?.test.as_ref(),
+            Self::FromScratch => outcome.from_scratch.as_ref()?.test.as_ref(),
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct Run {
     pub prune: Vec<f64>,
     pub recipe: Recipe,
     pub seed: u64,
+    /// The share of the weights that is left once units are cut from a clone of the trained model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shrink: Option<f64>,
     /// How many samples of each kind are kept that stand out in the first training.
     #[serde(default, skip_serializing_if = "is_default")]
     pub stand_out: usize,
@@ -56,11 +59,16 @@ pub struct Patterns {
 /// What is kept of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
+    /// A model as small as the shrunk one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_scratch: Option<Small>,
     pub histograms: Vec<Histogram>,
     pub parameters: usize,
     pub pruned: Vec<Pruned>,
     /// The mean epoch's.
     pub seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrunk: Option<Small>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stand_out: Option<StandOut>,
     pub test: Option<ConfusionMatrix>,
@@ -80,6 +88,17 @@ pub struct Pruned {
     /// The accuracy on the validation images once it is retrained, 0 to 1.
     #[serde(default)]
     pub valid: Option<f64>,
+}
+
+/// A model of fewer units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Small {
+    pub parameters: usize,
+    /// The mean epoch's.
+    pub seconds: f64,
+    pub test: Option<ConfusionMatrix>,
+    /// Seconds of all trainings that it took.
+    pub total: f64,
 }
 
 /// Training images, by their numbers, with their scores.
@@ -131,10 +150,12 @@ impl Run {
         let history = recipe.fit(trainer, &mut model, &train, valid)?;
         let seconds: f64 = history.epochs.iter().map(|epoch| epoch.seconds).sum();
         let mut outcome = Outcome {
+            from_scratch: None,
             histograms: Vec::new(),
             parameters: model.parameter_count(),
             pruned: Vec::new(),
             seconds: seconds / history.epochs.len().max(1) as f64,
+            shrunk: None,
             stand_out: self.standing_out(&recorder, train.indices())?,
             test: test(&model)?,
             total: Some(choosing + seconds),
@@ -156,7 +177,43 @@ impl Run {
             }
             outcome.pruned.push(Pruned { pruned: before, retrained, sparsity, valid: after });
         }
+        if let Some(share) = self.shrink {
+            let [mut shrunk, from_scratch] = self.smaller(share, &model, &train, test)?;
+            shrunk.total += seconds;
+            (outcome.shrunk, outcome.from_scratch) = (Some(shrunk), Some(from_scratch));
+        }
         Ok(outcome)
+    }
+
+    /// The model with units cut, once it is retrained, and one as small from scratch, for the cost of both trainings.
+    fn smaller(
+        &self,
+        share: f64,
+        wide: &Model,
+        train: &dyn Dataset<Elem = f32>,
+        test: impl Fn(&Model) -> bptt::Result<Option<ConfusionMatrix>>,
+    ) -> bptt::Result<[Small; 2]> {
+        let Self { recipe, seed, .. } = self;
+        let mut shrunk = wide.clone();
+        recipe.cut_units(&mut shrunk, train, share, *seed)?;
+        let mut from_scratch = shrunk.clone();
+        from_scratch.reinitialise(*seed);
+        let epochs = recipe.epochs_from_scratch(wide, &shrunk);
+        let fit = |model: &mut Model, trainer: Trainer| {
+            let history = recipe.fit(trainer, model, train, None)?;
+            let total: f64 = history.epochs.iter().map(|epoch| epoch.seconds).sum();
+            let seconds = total / history.epochs.len().max(1) as f64;
+            bptt::Result::Ok(Small {
+                parameters: model.parameter_count(),
+                seconds,
+                test: test(model)?,
+                total,
+            })
+        };
+        Ok([
+            fit(&mut shrunk, recipe.trainer(Phase::Retrain, *seed))?,
+            fit(&mut from_scratch, recipe.trainer(Phase::Train, *seed).epochs(epochs))?,
+        ])
     }
 
     /// The samples that stand out, by their numbers among all images: `indices` are those of the training.
@@ -209,6 +266,11 @@ impl Run {
         let retrained = self.prune.len() * recipe.retrain_epochs;
         let drawn = patterns.way.drawn(patterns.share, self.epochs()) + scoring as f64;
         let drawn = drawn + patterns.share * retrained as f64;
+        // From scratch, a smaller model costs what the training and the retraining of the shrunk one cost together.
+        let drawn = match self.shrink {
+            Some(share) => 2.0 * (drawn + share * recipe.retrain_epochs as f64),
+            None => drawn,
+        };
         epoch * (drawn * all + 0.3 * ((self.epochs() + retrained) * patterns.valid) as f64)
     }
 }

@@ -4,6 +4,7 @@ use bptt::data::{Augment, Dataset, DatasetExt, FashionMnist, HardestShare};
 use bptt::loss::{CrossEntropy, Loss, MultiMargin, Nll};
 use bptt::nn::{Gru, Linear, LogSoftmax, Lstm, ModelBuilder, PeepholeLstm, Rnn};
 use bptt::optim::{Adam, AdamW, Adamax, Muon, RmsProp, Sgd};
+use bptt::prune::Units;
 use bptt::train::schedule::OneCycle;
 use bptt::train::{Clip, History};
 use bptt::{Model, Result, Trainer, rng};
@@ -230,6 +231,28 @@ impl Recipe {
             trainer = trainer.sampler(HardestShare::new(share));
         }
         trainer
+    }
+
+    /// Cuts the least important units of a trained model, until at most `share` of the weights is left. Those that are left make
+    /// up for the mean of what is cut.
+    pub fn cut_units(
+        &self,
+        model: &mut Model,
+        train: &dyn Dataset<Elem = f32>,
+        share: f64,
+        seed: u64,
+    ) -> Result<()> {
+        let importance = self.trainer(Phase::Train, seed).unit_importance(model, train)?;
+        model.prune_compensated(Units::weights(share).by(importance), train)?;
+        *model = model.compact()?;
+        Ok(())
+    }
+
+    /// How many epochs the `small` model has from scratch with as many multiply-adds as the training of the `wide` one and the
+    /// retraining together.
+    pub fn epochs_from_scratch(&self, wide: &Model, small: &Model) -> usize {
+        let times = wide.parameter_count() as f64 / small.parameter_count() as f64;
+        (self.epochs as f64 * times).round() as usize + self.retrain_epochs
     }
 
     /// Fits, on augmented images if the recipe has it so.

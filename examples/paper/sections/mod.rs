@@ -7,6 +7,7 @@ mod models;
 mod pruning;
 mod samples;
 mod settings;
+mod units;
 
 use crate::models::Layers;
 use crate::paper;
@@ -79,6 +80,10 @@ pub enum Stage {
     Trained,
     Pruned(usize),
     Retrained(usize),
+    /// With units cut, and trained again.
+    Shrunk,
+    /// As small as that, from scratch.
+    FromScratch,
 }
 
 #[derive(Clone, Debug)]
@@ -205,6 +210,7 @@ impl Plan {
             self.weights(),
             self.thresholds(),
             self.control(),
+            self.units(),
             self.tuning(),
             self.final_models(),
             self.others(),
@@ -233,6 +239,7 @@ impl Plan {
             prune: Vec::new(),
             recipe: self.recipe(Recipe::paper()),
             seed: 1,
+            shrink: None,
             stand_out: 0,
             test: false,
         }
