@@ -38,7 +38,7 @@ pub fn shrink(
     share: f64,
 ) -> Result<Option<Sizes>> {
     let (recipe, seed) = (phases.recipe, phases.args.seed);
-    let (mut sizes, wide) = (Sizes::default(), model.clone());
+    let (mut sizes, wide) = (Sizes::default(), model.parameter_count());
     sizes.add("wide", model, report.test())?;
     recipe.cut_units(model, images.train, share, seed)?;
     phases.ranks.say(format!("\nshrunk to {share} of the weights\n{model}\n"));
@@ -50,7 +50,7 @@ pub fn shrink(
     sizes.add("shrunk", model, report.test())?;
     let mut scratch = model.clone();
     scratch.reinitialise(seed);
-    let epochs = recipe.epochs_from_scratch(&wide, model);
+    let epochs = recipe.epochs_from_scratch(wide, model);
     phases.ranks.say(format!("\nfrom scratch, {epochs} epochs"));
     let trainer = recipe.trainer(Phase::Train, seed).epochs(epochs);
     recipe.fit((phases.ranks.join)(trainer), &mut scratch, images.train, None)?;

@@ -198,7 +198,7 @@ impl Run {
         recipe.cut_units(&mut shrunk, train, share, *seed)?;
         let mut from_scratch = shrunk.clone();
         from_scratch.reinitialise(*seed);
-        let epochs = recipe.epochs_from_scratch(wide, &shrunk);
+        let epochs = recipe.epochs_from_scratch(wide.parameter_count(), &shrunk);
         let fit = |model: &mut Model, trainer: Trainer| {
             let history = recipe.fit(trainer, model, train, None)?;
             let total: f64 = history.epochs.iter().map(|epoch| epoch.seconds).sum();

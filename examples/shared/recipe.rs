@@ -248,10 +248,10 @@ impl Recipe {
         Ok(())
     }
 
-    /// How many epochs the `small` model has from scratch with as many multiply-adds as the training of the `wide` one and the
-    /// retraining together.
-    pub fn epochs_from_scratch(&self, wide: &Model, small: &Model) -> usize {
-        let times = wide.parameter_count() as f64 / small.parameter_count() as f64;
+    /// How many epochs the `small` model has from scratch with as many multiply-adds as the training of a wide one, of so many
+    /// parameters, and the retraining together.
+    pub fn epochs_from_scratch(&self, wide: usize, small: &Model) -> usize {
+        let times = wide as f64 / small.parameter_count() as f64;
         (self.epochs as f64 * times).round() as usize + self.retrain_epochs
     }
 

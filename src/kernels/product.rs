@@ -97,7 +97,12 @@ pub fn pack<R: Num>(parts: &[Matrix<R>], biases: &[&[R]], packed: &mut [R]) {
     let (rows, k) = (parts[0].rows, parts.iter().map(|part| part.cols).sum::<usize>());
     let blocks = packed[..packed_len(rows, k)].chunks_exact_mut(BLOCK * (k + 1));
     for (row, block) in (0..rows).step_by(BLOCK).zip(blocks) {
-        for (first, m) in tiles(BLOCK.min(rows - row), HIGHEST) {
+        if rows - row >= BLOCK {
+            // Each line is written at once.
+            pack_rows::<R, BLOCK>(parts, biases, row, block.chunks_exact_mut(BLOCK));
+            continue;
+        }
+        for (first, m) in tiles(rows - row, HIGHEST) {
             let to = block.chunks_exact_mut(BLOCK).map(|line| &mut line[first..]);
             let row = row + first;
             match m {
