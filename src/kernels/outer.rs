@@ -96,15 +96,12 @@ pub struct Outer<'a, 'b, R> {
 }
 
 /// The most rows whose sums are held at a time. Each group of so many transposes x again.
-const ROWS: usize = 512;
-
-/// So few rows have a buffer of their own.
-const FEW: usize = 64;
+const ROWS: usize = 1024;
 
 /// The most lanes, of one step or of several, that a panel holds.
 // All rows of a group read a panel before the next, so that dy, of these few steps, is read from the first row to the last: a
 // longer panel would move sums less often, but jump from step to step within a few rows, which no prefetcher foresees. With
-// 256 lanes, and as many rows as a second-level cache of 512 kB has room for, 512 units took 1.4 times as long on a Zen 3.
+// 256 lanes, 512 units took 1.1 times as long on a Zen 3.
 const DEPTH: usize = 128;
 
 /// Vectors side by side in a panel.
@@ -125,15 +122,8 @@ impl<R: Num> WithSimd for Outer<'_, '_, R> {
         let zero = [R::splat(s, R::ZERO); WIDTH];
         let (part, width, all) = (self.part.clone(), R::lanes::<S>(), self.dy.rows.len());
         let mut panel = Lines([zero; DEPTH]);
-        let (mut few, mut many);
-        // Filling the larger buffer would take 1.5 % of an epoch of 8 units.
-        let sums = if all <= FEW {
-            few = Lines([zero; FEW]);
-            few.0.as_flattened_mut()
-        } else {
-            many = Lines([zero; ROWS]);
-            many.0.as_flattened_mut()
-        };
+        let mut sums = Lines([zero; ROWS]);
+        let sums = sums.0.as_flattened_mut();
         let group = all.div_ceil(all.div_ceil(ROWS).max(1)).max(1);
         for first in (0..all).step_by(group) {
             let rows = first..all.min(first + group);
@@ -162,13 +152,11 @@ impl<R: Num> Outer<'_, '_, R> {
     ) {
         let (sums, panel) = (&mut sums.as_chunks_mut::<N>().0[..rows.len()], panel.as_chunks_mut::<N>().0);
         self.each_row(&rows, &columns, bytemuck::cast_slice_mut(sums.as_flattened_mut()), |dw, sums| {
-            sums.copy_from_slice(dw);
+            copy::<R, S, N>(dw, sums);
         });
         let (lanes, steps) = (self.lanes, self.dy.len(self.lanes));
-        // A tile of half as many rows has half as many sums to move.
-        let depth = if S::REGISTER_COUNT >= 32 { DEPTH } else { DEPTH / 2 };
-        let block = lanes.min(depth);
-        let group = steps.div_ceil(steps.div_ceil(depth / block));
+        let block = lanes.min(DEPTH);
+        let group = steps.div_ceil(steps.div_ceil(DEPTH / block));
         for first in (0..steps).step_by(group) {
             let steps = first..steps.min(first + group);
             for lane in (0..lanes).step_by(block) {
@@ -186,7 +174,7 @@ impl<R: Num> Outer<'_, '_, R> {
             }
         }
         self.each_row(&rows, &columns, bytemuck::cast_slice_mut(sums.as_flattened_mut()), |dw, sums| {
-            dw.copy_from_slice(sums);
+            copy::<R, S, N>(sums, dw);
         });
     }
 
@@ -311,6 +299,17 @@ impl<R: Num> Outer<'_, '_, R> {
                 sums[m][n] = acc[m][n];
             }
         }
+    }
+}
+
+/// Copies the columns of a row that are in a panel, N whole vectors or fewer values.
+#[inline(always)]
+fn copy<R: Num, S: Simd, const N: usize>(from: &[R], to: &mut [R]) {
+    if [from.len(), to.len()] == [N * R::lanes::<S>(); 2] {
+        // A constant number: a call that copies any number takes longer than the copy.
+        R::vectors_mut::<S>(to)[..N].copy_from_slice(&R::vectors::<S>(from)[..N]);
+    } else {
+        to.copy_from_slice(from);
     }
 }
 

@@ -86,9 +86,15 @@ fn product_equals_reference<R: Kernels>(tolerance: f64) {
 }
 
 fn outer_equals_reference<R: Kernels>(tolerance: f64) {
-    for (t, rows, cols, quanta) in
-        [(1, 1, 1, 1), (2, 5, 13, 1), (3, 67, 6, 2), (28, 12, 11, 3), (2, 300, 37, 5), (1, 3, 70, 40)]
-    {
+    for (t, rows, cols, quanta) in [
+        (1, 1, 1, 1),
+        (2, 5, 13, 1),
+        (3, 67, 6, 2),
+        (28, 12, 11, 3),
+        (2, 300, 37, 5),
+        (1, 3, 70, 40),
+        (3, 1100, 18, 1),
+    ] {
         let lanes = quanta * R::QUANTUM;
         let (dy, x) = (values::<R>(t * rows * lanes, 1), values::<R>(t * cols * lanes, 2));
         let (dw0, db0) = (values::<R>(rows * cols, 3), values::<R>(rows, 4));
@@ -366,7 +372,7 @@ fn speed_of_a_layer(h: usize, lanes: usize) {
     let (w_ih, w_hh) = w.split_at(4 * h * h);
     let parts = [Matrix::new(w_ih, 4 * h, h), Matrix::new(w_hh, 4 * h, h)];
     let bias = values::<f32>(4 * h, 2);
-    let [mut packed, mut back] = [packed_len(4 * h, 2 * h), packed_len(h, 4 * h)].map(|len| vec![0.0; len]);
+    let [mut packed, mut back] = [packed_len(4 * h, 2 * h), packed_len(h, 4 * h)].map(Aligned::zeros);
     let pack = median_seconds(&mut || f32::pack(&parts, &[&bias, &bias], &mut packed));
     f32::pack(&[parts[1].transposed()], &[], &mut back);
     // Steps as far apart as a layer has them.
