@@ -10,8 +10,8 @@ use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, SeqMut, Shape};
 
-/// The most lanes that are gathered in one pass.
-const GROUP: usize = 64;
+/// Images that are gathered side by side, few enough for their addresses to stay in registers.
+const GROUP: usize = 4;
 
 /// Grey images with a class each, stored as `u8`.
 ///
@@ -170,21 +170,33 @@ impl<R: Real> Dataset for Images<R> {
         }
         // One table for all features, or one for each.
         let tables = if normalize.mean().len() == 1 { 1 } else { self.shape.f };
-        for (group, samples) in samples.chunks(GROUP).enumerate() {
-            let mut images: [&[u8]; GROUP] = [&[]; GROUP];
-            for (image, sample) in images.iter_mut().zip(samples) {
-                *image = self.pixels_of(sample.index);
+        let pixels = |sample: &Sample| self.pixels_of(sample.index);
+        let (groups, rest) = samples.as_chunks::<GROUP>();
+        for feature in 0..tables {
+            let table = table(normalize, feature);
+            let places = (feature..self.shape.size()).step_by(tables);
+            for (group, lane) in groups.iter().zip((0..).step_by(GROUP)) {
+                look_up(group.each_ref().map(pixels), &table, places.clone(), &mut x[lane..], lanes);
             }
-            let images = &images[..samples.len()];
-            for feature in 0..tables {
-                let table = table(normalize, feature);
-                for pixel in (feature..self.shape.size()).step_by(tables) {
-                    let x = &mut x[pixel * lanes + group * GROUP..][..images.len()];
-                    for (x, image) in x.iter_mut().zip(images) {
-                        *x = table[usize::from(image[pixel])];
-                    }
-                }
+            for (sample, lane) in rest.iter().zip(GROUP * groups.len()..) {
+                look_up([pixels(sample)], &table, places.clone(), &mut x[lane..], lanes);
             }
+        }
+    }
+}
+
+/// Writes the values of N images at some places to the first N lanes of each place.
+fn look_up<R: Real, const N: usize>(
+    images: [&[u8]; N],
+    table: &[R; 256],
+    places: impl Iterator<Item = usize>,
+    x: &mut [R],
+    lanes: usize,
+) {
+    for place in places {
+        let x = &mut x[place * lanes..][..N];
+        for n in 0..N {
+            x[n] = table[usize::from(images[n][place])];
         }
     }
 }
