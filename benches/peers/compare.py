@@ -19,8 +19,12 @@ thread and all, and for the 10,000 the size of a call that is best for each. `--
 fashion_mnist`), with bptt and PyTorch. `--threads` limits both.
 
 The peak, what fused multiply-adds on registers reach on the instruction set that bptt runs on (`BPTT_SIMD` names another),
-is measured before, after and between the rounds; operations are counted as in docs/performance.md. With `BPTT_SIMD=avx2`,
+is measured before and after each measurement; operations are counted as in docs/performance.md. With `BPTT_SIMD=avx2`,
 PyTorch is limited to AVX2 as well; ONNX Runtime cannot be.
+
+A virtual machine shares its cores with others, which can take a third of the speed of whatever does more than add in registers.
+So a small model is measured together with the peak. Rounds beside which it was slowed down by more than a tenth do not count,
+unless all were; `--rounds` should then be many.
 """
 
 import argparse
@@ -152,15 +156,19 @@ def share(peak, operations, seconds, threads=machine.THREADS):
 
 
 def in_turn(peers, rounds, peak):
-    """What each peer's function returns, round by round."""
+    """What each peer's function returns in the rounds that count, and a phrase that says which these are."""
     found = {name: [] for name in peers}
+    first = len(peak.found) - 1
     for _ in range(rounds):
         for name, peer in peers.items():
-            # Threads of the one before may still be spinning.
-            time.sleep(0.05)
             found[name].append(peer())
-        peak.measure()
-    return found
+            # Its threads may still be spinning.
+            time.sleep(0.05)
+            peak.measure()
+    probes = [range(first + i * len(peers), first + (i + 1) * len(peers) + 1) for i in range(rounds)]
+    quiet = [i for i, probes in enumerate(probes) if peak.quiet(probes)]
+    which = f"{len(quiet)} quiet of {rounds} rounds" if quiet else f"{rounds} rounds, none of them quiet"
+    return {name: [all_rounds[i] for i in quiet or range(rounds)] for name, all_rounds in found.items()}, which
 
 
 def compare(work, args, x, y):
@@ -173,9 +181,9 @@ def compare(work, args, x, y):
         if path.exists() and args.slow_samples > 0:
             peers[name] = Program(path, work, min(args.slow_samples, work.samples)).epoch
     peak = machine.Peak()
-    times = in_turn(peers, args.rounds, peak)
+    times, which = in_turn(peers, args.rounds, peak)
     size = f"{work.model or f'{work.layers} x {work.hidden}'}, batch {work.batch}, {work.samples} samples"
-    print(f"\n{size}, s an epoch, medians of {args.rounds}:")
+    print(f"\n{size}, s an epoch, medians of {which}:")
     for name, seconds in times.items():
         median = statistics.median(seconds)
         line = f"{name:32} {median:8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
@@ -244,9 +252,9 @@ def infer(work, rounds, images):
     """Prints a row for each peer, and its times as multiples of ours with all threads, round by round."""
     peak = machine.Peak()
     with tempfile.TemporaryDirectory() as folder:
-        found = in_turn(inference_peers(work, images, folder), rounds, peak)
+        found, which = in_turn(inference_peers(work, images, folder), rounds, peak)
     ours = found[label("bptt", COUNTS[-1])]
-    print(f"\n{work.layers} x {work.hidden}, inference, medians of {rounds}: 10,000 images, by the best size of a call; one")
+    print(f"\n{work.layers} x {work.hidden}, inference, medians of {which}: 10,000 images, by the best size of a call; one")
     best = lambda each: min(CALLS, key=lambda size: statistics.median(r["many"][str(size)] for r in each))  # noqa: E731
     many = lambda each: [r["many"][str(best(each))] for r in each]  # noqa: E731
     one = lambda each: [r["one"] for r in each]  # noqa: E731

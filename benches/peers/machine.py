@@ -41,8 +41,12 @@ def processor():
     return ", ".join([name, *family])
 
 
+# A probe that reads at least so many of the images that the best of a run reads finds the machine quiet.
+QUIET = 0.9
+
+
 class Peak:
-    """The registers' GFLOP/s, measured again and again between the rounds of a run; the median counts."""
+    """The registers' GFLOP/s, measured again and again during a run, of which the median counts, and whether it was quiet."""
 
     def __init__(self):
         self.found = []
@@ -53,6 +57,11 @@ class Peak:
 
     def of(self, key):
         return statistics.median(found[key] for found in self.found)
+
+    def quiet(self, probes):
+        """Whether nobody else slowed the machine down at any of these probes."""
+        images = [found["images"] for found in self.found]
+        return min(images[i] for i in probes) >= QUIET * max(images)
 
     def line(self):
         first = self.found[0]

@@ -1,6 +1,7 @@
 //! Our side of compare.py and stream.py. Prints a JSON object:
 //!
-//! - `peak`: the instruction set, and the GFLOP/s of registers on one thread and on all;
+//! - `peak`: the instruction set, the GFLOP/s of registers on one thread and on all, and how many images a second a small model
+//!   reads on the slowest of all threads. Who else computes on the same core slows that down, but not the registers;
 //! - `save CELL HIDDEN LAYERS FILE`: nothing; random weights for the following. CELL is `rows`, the paper's model for images
 //!   row by row, or `lstm` or `gru`, layers with as many inputs as units;
 //! - `train HIDDEN LAYERS BATCH SAMPLES THREADS FOLDER`: the seconds of the second epoch, of the paper's model for images row by
@@ -60,6 +61,26 @@ fn gflops(threads: usize) -> f64 {
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(rate)).collect();
         all.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    })
+}
+
+/// The images a second that the paper's model reads on each of so many threads at once, in bursts of some milliseconds: the
+/// median of the slowest.
+fn images_a_second(threads: usize) -> Result<f64> {
+    let (model, images) =
+        (rows(Model::builder(Shape::new(28, 28)), 35, 2)?, Array3::from_elem((32, 28, 28), 0.5));
+    let start = Barrier::new(threads);
+    let rate = || -> Result<f64> {
+        let mut predictor = model.predictor()?;
+        start.wait();
+        let burst = || (0..8).try_for_each(|_| predictor.predict(&images).map(|y| _ = black_box(y)));
+        Ok(8.0 * 32.0 / seconds(15, burst)?)
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(rate)).collect();
+        all.into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .try_fold(f64::INFINITY, |least, rate| Ok(least.min(rate?)))
     })
 }
 
@@ -129,9 +150,10 @@ fn main() -> Result<()> {
         ["peak"] => {
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             let level = SimdLevel::current().name();
+            let (one, all, images) = (gflops(1), gflops(threads), images_a_second(threads)?);
             println!(
                 "{}",
-                json!({"level": level, "threads": threads, "one": gflops(1), "all": gflops(threads)})
+                json!({"level": level, "threads": threads, "one": one, "all": all, "images": images})
             );
         }
         ["save", cell, hidden, layers, file] => {
