@@ -23,6 +23,31 @@ pub fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) -> Result<()
     items.iter_mut().enumerate().try_for_each(|(i, item)| f(i, item))
 }
 
+/// More values than this are worth a fork, where each takes a few operations.
+pub const PART: usize = 1 << 16;
+
+/// Calls `f` with parts of `y` and the same parts of `xs`, at once where there are many values. An `x` may be empty.
+pub fn in_parts<T: Send + Sync>(y: &mut [T], xs: [&[T]; 2], f: &(impl Fn(&mut [T], [&[T]; 2]) + Sync)) {
+    if y.len() <= PART {
+        return f(y, xs);
+    }
+    let half = y.len() / 2;
+    let [a, b] = xs.map(|x| x.split_at(half.min(x.len())));
+    let (first, second) = y.split_at_mut(half);
+    join(|| in_parts(first, [a.0, b.0], f), || in_parts(second, [a.1, b.1], f));
+}
+
+/// Calls `a` and `b`, at once if this is a thread of a pool in which another has nothing to do.
+pub fn join(a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
+    #[cfg(feature = "rayon")]
+    if rayon::current_thread_index().is_some() {
+        rayon::join(a, b);
+        return;
+    }
+    a();
+    b();
+}
+
 /// Calls `f` on this thread, and meanwhile keeps another thread of its pool awake, for at most a thousand yields.
 ///
 /// A thread that finds no work falls asleep within the time that a step's serial part takes, and waking it costs more

@@ -40,7 +40,7 @@ use one_sample::OneSample;
 pub use outer::{Band, Columns};
 use outer::{Outer, RowSums};
 use pool::{Keep, Lane};
-pub use product::{Matrix, Start, packed_len};
+pub use product::{BLOCK, Matrix, Start, packed_len};
 use product::{Product, pack};
 pub use simd::longest_vector;
 use softmax::Softmax;

@@ -38,6 +38,17 @@ impl<'a, R: Copy> Matrix<'a, R> {
         Self { data: &self.data[first..], cols, ..self }
     }
 
+    /// `[rows, columns]`
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
+    /// Only the rows `first .. first + rows`.
+    pub fn rows(self, first: usize, rows: usize) -> Self {
+        let step = if self.transposed { 1 } else { self.stride };
+        Self { data: &self.data[first * step..], rows, ..self }
+    }
+
     /// The transpose.
     pub fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
@@ -63,7 +74,7 @@ pub const fn packed_len(rows: usize, k: usize) -> usize {
 /// Rows of a block, and the length of its lines: a whole vector, or several, on every instruction set.
 // A line of f32 is a cache line. Of longer ones, a tile of six rows would read a part of each, with which the parts that it
 // does not need come to the first-level cache, too: with lines of 48 rows, 512 units took 1.6 times as long on a Zen 3.
-pub(super) const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 
 /// The most columns of W that are processed at a time: x of 32 lanes is then 32 kB of f32, and a block of 16 rows 16 kB. All
 /// tiles of the block read both. Sums are stored in between, and read back.

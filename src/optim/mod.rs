@@ -16,7 +16,7 @@ pub use muon::Muon;
 pub use rms_prop::RmsProp;
 pub use sgd::Sgd;
 
-use crate::{Description, Real, Result};
+use crate::{Description, Real, Result, par};
 
 /// The most moments that a rule may keep for each parameter.
 pub const MAX_MOMENTS: usize = 3;
@@ -63,6 +63,19 @@ impl<'a, R> Update<'a, R> {
     /// The moments.
     pub fn moments(self, moments: [&'a mut [R]; MAX_MOMENTS]) -> Self {
         Self { moments, ..self }
+    }
+
+    /// The first half of the parameters, and the second: two updates of a rule that treats each parameter by itself.
+    fn halves(self) -> [Self; 2] {
+        let Self { step, lr, params, grads, moments, .. } = self;
+        let half = params.len() / 2;
+        let (params, grads) = (params.split_at_mut(half), grads.split_at(half));
+        let [mut first, mut second] =
+            [(params.0, grads.0), (params.1, grads.1)].map(|(p, g)| Self::new(lr, p, g).step(step));
+        for (i, moment) in moments.into_iter().enumerate().filter(|(_, moment)| !moment.is_empty()) {
+            (first.moments[i], second.moments[i]) = moment.split_at_mut(half);
+        }
+        [first, second]
     }
 
     /// The shape of the tensor that the parameters are, and the values that the rule may overwrite.
@@ -129,6 +142,15 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
     fn update(&self, update: Update<'_, R>);
 }
 
+/// Updates many parameters in parts, at once, unless they are a tensor that the rule needs whole.
+pub(crate) fn update<R: Real>(rule: &dyn Optimizer<R>, whole: Update<'_, R>) {
+    if whole.params.len() <= par::PART || !whole.shape.is_empty() {
+        return rule.update(whole);
+    }
+    let [first, second] = whole.halves();
+    par::join(|| update(rule, first), || update(rule, second));
+}
+
 /// Implements [`Optimizer`] for a rule with inherent `lr`, `moments`, `check` and `rule::<R>`, once for each scalar, so
 /// that it is compiled and vectorised here. Other methods of the trait follow in braces.
 macro_rules! optimizer {
@@ -181,4 +203,34 @@ fn check(field: &str, value: f64, range: std::ops::Range<f64>) -> Result<()> {
         format!("a number of at least {} and below {}", range.start, range.end)
     };
     Err(crate::Error::config(field, format!("found {value}, expected {expected}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_updated_as_the_whole_is() -> Result<()> {
+        let n = 3 * par::PART + 7;
+        let values =
+            |salt: usize| (0..n).map(|i| ((i * salt) % 1013) as f32 / 500.0 - 1.0).collect::<Vec<_>>();
+        let grads = values(7);
+        let after = |in_parts: bool| {
+            let (mut p, mut first, mut second) = (values(3), values(5), values(11));
+            second.iter_mut().for_each(|x| *x = x.abs());
+            let moments = [&mut first[..], &mut second[..], &mut []];
+            let all = Update::new(0.1, &mut p, &grads).step(3).moments(moments);
+            if in_parts {
+                update(&Adam::new(0.1), all)
+            } else {
+                Adam::new(0.1).update(all)
+            }
+            [p, first, second]
+        };
+        let whole = after(false);
+        for threads in [1, 2, 3] {
+            assert_eq!(par::Pool::new(Some(threads))?.run(|| after(true)), whole, "{threads} threads");
+        }
+        Ok(())
+    }
 }

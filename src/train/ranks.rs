@@ -11,7 +11,7 @@ use super::agreement::failures;
 use super::slot::{Cut, SLOTS, Slot, Sums, add};
 use super::{AllReduce, Hits, Outcome};
 use crate::loss::Tally;
-use crate::{Real, Result};
+use crate::{Real, Result, par};
 
 /// The indices of the counts that are exchanged together with the gradients.
 const RIGHT: usize = 0;
@@ -156,8 +156,8 @@ impl<'a, R: Real> Ranks<'a, R> {
                 tallies[i] = [-0.0; 2];
                 continue;
             }
-            let (sums, [left, right]) = add(&mut slots[own.start - first..own.end - first]);
-            R::scaled_sum(place, left, right, R::ONE);
+            let (sums, both) = add(&mut slots[own.start - first..own.end - first]);
+            par::in_parts(place, both, &|place, [a, b]| R::scaled_sum(place, a, b, R::ONE));
             tallies[i] = [sums.tally.loss, sums.tally.weight];
             hits += sums.hits;
         }

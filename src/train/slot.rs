@@ -6,7 +6,7 @@ use super::{Hits, Outcome};
 use crate::data::{Batch, Dataset, TargetShape};
 use crate::loss::{Loss, Tally};
 use crate::nn::{Mode, Wait, Workspace};
-use crate::{Model, Real, Result, Scalar};
+use crate::{Model, Real, Result, Scalar, par};
 
 /// The most slots: the tiles of a batch are summed into slots, and these by a fixed tree.
 ///
@@ -279,7 +279,7 @@ pub(super) fn add<R: Real>(slots: &mut [Slot<R>]) -> (Sums, [&[R]; 2]) {
         own.sums += other.sums;
         let last = into == 0 && 2 * from >= count;
         if !last {
-            R::accumulate(&mut own.grads, &other.grads);
+            par::in_parts(&mut own.grads, [&other.grads, &[]], &|own, [other, _]| R::accumulate(own, other));
         }
     }
     match slots {

@@ -241,7 +241,12 @@ impl<'a, R: Real> Stepper<'a, R> {
         let pool = Arc::clone(&self.pool);
         pool.run(|| {
             let report = self.gradients(model, data, batch)?;
-            par::awake(|| self.update(model));
+            if model.parameter_count() > par::PART {
+                // Other threads take parts of it.
+                self.update(model);
+            } else {
+                par::awake(|| self.update(model));
+            }
             Ok(report)
         })
     }
@@ -358,8 +363,9 @@ impl<'a, R: Real> Stepper<'a, R> {
         let total = self.total.as_mut_slice();
         let Some(ranks) = &mut self.ranks else {
             done?;
-            let (sums, [first, second]) = add(slots);
-            R::scaled_sum(total, first, second, R::from_f64(1.0 / divisor(sums)));
+            let (sums, both) = add(slots);
+            let factor = R::from_f64(1.0 / divisor(sums));
+            par::in_parts(total, both, &|total, [a, b]| R::scaled_sum(total, a, b, factor));
             return Ok(sums);
         };
         let sums = ranks.sum(slots, own.start, (total, self.cut.width(work.batch.len())), done)?;
@@ -440,7 +446,7 @@ impl<'a, R: Real> Stepper<'a, R> {
             let moments: [&mut [R]; MAX_MOMENTS] = std::array::from_fn(moment);
             let (p, g) = (&mut params.as_mut_slice()[range.clone()], &self.total.as_slice()[range.clone()]);
             let update = optim::Update::new(*lr, p, g).step(self.steps).moments(moments);
-            optimizer.update(update.tensor(shape, &mut self.scratch));
+            optim::update(&**optimizer, update.tensor(shape, &mut self.scratch));
         }
         if let Some(lasso) = &self.lasso {
             lasso.shrink(self.lr, params.as_mut_slice());

@@ -105,6 +105,17 @@ fn more_tiles_than_slots() {
     same_at_any_number_of_threads::<f32>(430, trainer);
 }
 
+/// So many parameters that threads share their sums, their updates and their packs.
+#[test]
+fn many_parameters() {
+    fn wide<R: Real>(data: &Arrays<R>) -> Model<R> {
+        let lstm = Lstm::new(140).last();
+        Model::builder(data.shape()).layer("lstm", lstm).layer("linear", Linear::new(3)).build(3).unwrap()
+    }
+    let trainer = || Trainer::new(CrossEntropy::default(), Adam::new(0.01)).epochs(3).batch_size(60).tile(16);
+    same_model_at_any_number_of_threads::<f32>(wide, 100, trainer);
+}
+
 /// Tiles as they come by default, and f64.
 #[test]
 fn tiles_by_default() {

@@ -6,8 +6,9 @@ use super::cell::Block;
 use super::layout::{Part, Second, StackLayout};
 use super::tape::{cut, pieces};
 use crate::Real;
-use crate::kernels::{Matrix, packed_len};
+use crate::kernels::{BLOCK, Matrix, packed_len};
 use crate::nn::Context;
+use crate::par::{self, PART};
 
 /// The tensors of a part, or their gradients.
 pub(super) struct Weights<T> {
@@ -95,6 +96,22 @@ impl<'a, R: Real> Packs<'a, R> {
     }
 }
 
+/// What [`Kernels::pack`](crate::kernels::Kernels::pack) does, of large matrices in parts, at once.
+fn pack_rows<R: Real, const N: usize>(parts: [Matrix<'_, R>; N], biases: [&[R]; 2], packed: &mut [R]) {
+    let (rows, columns) = (parts[0].shape()[0], parts.iter().map(|part| part.shape()[1]).sum());
+    let half = (rows / 2).next_multiple_of(BLOCK);
+    if packed.len() <= PART || half >= rows {
+        return R::pack(&parts, if biases[0].is_empty() { &[] } else { &biases }, packed);
+    }
+    let (first, second) = packed.split_at_mut(packed_len(half, columns));
+    let of = |from: usize, rows: usize| {
+        let biases = biases.map(|bias| if bias.is_empty() { bias } else { &bias[from..from + rows] });
+        (parts.map(|part| part.rows(from, rows)), biases)
+    };
+    let (upper, lower) = (of(0, half), of(half, rows - half));
+    par::join(|| pack_rows(upper.0, upper.1, first), || pack_rows(lower.0, lower.1, second));
+}
+
 /// Packs the weights of all parts.
 pub(super) fn pack<R: Real>(layout: &StackLayout, blocks: &[Block], params: &[R], packed: &mut [R]) {
     for part in layout.parts() {
@@ -122,19 +139,19 @@ fn pack_part<'a, R: Real>(
         }
     };
     if let Some(matrix) = to_m {
-        R::pack(&[matrix], &[], second);
-        R::pack(&[matrix.transposed()], &[], back_second);
+        pack_rows([matrix], [&[]; 2], second);
+        pack_rows([matrix.transposed()], [&[]; 2], back_second);
     }
     if !spread.is_empty() {
         weights = spread_blocks(layout, blocks, &weights, spread);
     }
     pack_sums(layout, features, &weights, forward);
     let (ih, hh) = (Matrix::new(weights.ih, rows, features), Matrix::new(weights.hh, rows, layout.width));
-    R::pack(&[hh.transposed()], &[], back_h);
+    pack_rows([hh.transposed()], [&[]; 2], back_h);
     let (sources, width) = layout.sources(layer);
     let packs = back_x.chunks_exact_mut(packed_len(width, rows)).take(sources);
     for (source, pack) in packs.enumerate() {
-        R::pack(&[ih.columns(source * width, width).transposed()], &[], pack);
+        pack_rows([ih.columns(source * width, width).transposed()], [&[]; 2], pack);
     }
 }
 
@@ -155,11 +172,11 @@ fn pack_sums<'a, R: Real>(
         };
         let w = matrix(weights.ih, if sum.x { features } else { 0 });
         let u = matrix(weights.hh, if sum.h { layout.width } else { 0 });
-        if layout.bias && !sum.more {
-            R::pack(&[w, u], &[&weights.b_ih[sum.rows()], &weights.b_hh[sum.rows()]], pack);
-        } else {
-            R::pack(&[w, u], &[], pack);
-        }
+        let biases = match layout.bias && !sum.more {
+            true => [&weights.b_ih[sum.rows()], &weights.b_hh[sum.rows()]],
+            false => [&[][..]; 2],
+        };
+        pack_rows([w, u], biases, pack);
     }
 }
 
@@ -195,5 +212,43 @@ fn spread_block<R: Real>(weights: &[R], from: Option<usize>, spread: &mut [R], (
     match from {
         Some(from) => block.copy_from_slice(&weights[from * size..][..size]),
         None => block.fill(R::ZERO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Result;
+    use crate::kernels::Kernels;
+    use crate::par::Pool;
+
+    #[test]
+    fn parts_are_packed_as_the_whole_is() -> Result<()> {
+        // Rows that end within a block, and columns that end within another matrix.
+        let (rows, features, width) = (701, 93, 130);
+        let values = |n: usize, salt: usize| (0..n).map(|i| ((i * salt) % 1013) as f32).collect::<Vec<_>>();
+        let (w, u) = (values(rows * features, 3), values(rows * (width + 5), 5));
+        let (a, b) = (values(rows, 7), values(rows, 11));
+        let parts = [Matrix::new(&w, rows, features), Matrix::new(&u, rows, width + 5).columns(5, width)];
+        let turned = [Matrix::new(&w, rows, features).transposed()];
+        let packs = |pack: &dyn Fn([&mut [f32]; 2])| {
+            let mut found =
+                [vec![0.0; packed_len(rows, features + width)], vec![0.0; packed_len(features, rows)]];
+            pack(found.each_mut().map(|pack| &mut pack[..]));
+            found
+        };
+        let whole = packs(&|[forward, back]| {
+            f32::pack(&parts, &[&a, &b], forward);
+            f32::pack(&turned, &[], back);
+        });
+        assert!(whole.iter().all(|pack| pack.len() > PART));
+        for threads in [1, 2, 3] {
+            let in_parts = |[forward, back]: [&mut [f32]; 2]| {
+                pack_rows(parts, [&a, &b], forward);
+                pack_rows(turned, [&[]; 2], back);
+            };
+            assert_eq!(Pool::new(Some(threads))?.run(|| packs(&in_parts)), whole, "{threads} threads");
+        }
+        Ok(())
     }
 }
