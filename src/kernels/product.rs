@@ -76,9 +76,9 @@ pub const fn packed_len(rows: usize, k: usize) -> usize {
 // does not need come to the first-level cache, too: with lines of 48 rows, 512 units took 1.6 times as long on a Zen 3.
 pub const BLOCK: usize = 16;
 
-/// The most columns of W that are processed at a time: x of 32 lanes is then 32 kB of f32, and a block of 16 rows 16 kB. All
+/// The most columns of W that are processed at a time: x of 32 lanes is then 64 kB of f32, and a block of 16 rows 32 kB. All
 /// tiles of the block read both. Sums are stored in between, and read back.
-const DEPTH: usize = 256;
+const DEPTH: usize = 512;
 
 /// The highest register tile.
 const HIGHEST: usize = 8;

@@ -22,7 +22,7 @@ fn close<R: Kernels>(found: &[R], expected: &[f64], tolerance: f64, what: &str) 
 }
 
 fn product_equals_reference<R: Kernels>(tolerance: f64) {
-    // Whole blocks and lines, one row more, and blocks whose last line is one, two or three vectors.
+    // Whole blocks and lines, one row more, blocks whose last line is one, two or three vectors, and columns in several pieces.
     let sizes = [
         (1, 1, 0, 1),
         (3, 5, 2, 2),
@@ -31,6 +31,7 @@ fn product_equals_reference<R: Kernels>(tolerance: f64) {
         (140, 3, 1, 1),
         (35, 28, 5, 3),
         (50, 3, 2, 3),
+        (20, 300, 900, 2),
     ];
     let more = [16, 17, 32, 48, 49, 80, 97, 150, 200].map(|rows| (rows, 3, 2, 2 + rows % 2));
     for (rows, k0, k1, quanta) in sizes.into_iter().chain(more) {
