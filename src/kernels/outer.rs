@@ -98,6 +98,9 @@ pub struct Outer<'a, 'b, R> {
 /// The most rows whose sums are held at a time. Each group of so many transposes x again.
 const ROWS: usize = 1024;
 
+/// So few rows have a buffer of their own.
+const FEW: usize = 256;
+
 /// The most lanes, of one step or of several, that a panel holds.
 // All rows of a group read a panel before the next, so that dy, of these few steps, is read from the first row to the last: a
 // longer panel would move sums less often, but jump from step to step within a few rows, which no prefetcher foresees. With
@@ -122,8 +125,15 @@ impl<R: Num> WithSimd for Outer<'_, '_, R> {
         let zero = [R::splat(s, R::ZERO); WIDTH];
         let (part, width, all) = (self.part.clone(), R::lanes::<S>(), self.dy.rows.len());
         let mut panel = Lines([zero; DEPTH]);
-        let mut sums = Lines([zero; ROWS]);
-        let sums = sums.0.as_flattened_mut();
+        let (mut few, mut many);
+        // Filling the larger buffer takes 0.7 µs with vectors of 256 bits and 1.5 with 512, of some 40 for 8 units.
+        let sums = if all <= FEW {
+            few = Lines([zero; FEW]);
+            few.0.as_flattened_mut()
+        } else {
+            many = Lines([zero; ROWS]);
+            many.0.as_flattened_mut()
+        };
         let group = all.div_ceil(all.div_ceil(ROWS).max(1)).max(1);
         for first in (0..all).step_by(group) {
             let rows = first..all.min(first + group);

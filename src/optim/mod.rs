@@ -127,7 +127,8 @@ pub trait Optimizer<R: Real>: Debug + Send + Sync {
     fn moments(&self) -> usize;
 
     /// How many values of [scratch](Update::scratch) an update of a tensor with this shape needs. `None`, the default, is for
-    /// rules that treat each parameter by itself: they are given any run of parameters, and no shape.
+    /// rules that treat each parameter by itself: they are given any runs of parameters, several at once if there are many, and
+    /// no shape.
     fn scratch(&self, _shape: &[usize]) -> Option<usize> {
         None
     }
