@@ -4,9 +4,10 @@ use std::fmt::Display;
 
 use ndarray::{Array2, Array3, ArrayView1, Axis};
 
+use crate::data::dataset::{check_tile, gather_rows};
 use crate::data::row_major::row_major;
-use crate::data::{Dataset, Sample, TargetShape};
-use crate::{Error, Real, Result, Shape};
+use crate::data::{Dataset, Normalize, Sample, TargetShape};
+use crate::{Error, Real, Result, SeqMut, Shape};
 
 /// Sequences in an array, with their targets.
 ///
@@ -308,6 +309,12 @@ impl<R: Real> Dataset for Arrays<R> {
         let own = self.row(&self.x, self.shape.size(), sample.index);
         assert_eq!(x.len(), own.len(), "a sample of {}", self.shape);
         x.copy_from_slice(own);
+    }
+
+    fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], x: SeqMut<'_, R>) {
+        check_tile(samples, self.shape, &x);
+        let row = |sample: &Sample| self.row(&self.x, self.shape.size(), sample.index);
+        gather_rows(samples, row, normalize, x);
     }
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {

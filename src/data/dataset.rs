@@ -223,6 +223,53 @@ pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
     }
 }
 
+/// As [`gather_by_reading`], of samples that lie in memory as they are read; `row` returns one.
+pub(super) fn gather_rows<'a, R: Real>(
+    samples: &[Sample],
+    row: impl Fn(&Sample) -> &'a [R],
+    normalize: &Normalize,
+    mut x: SeqMut<'_, R>,
+) {
+    let Shape { f, .. } = x.shape;
+    let size = x.shape.size();
+    if normalize.is_identity() {
+        return gather_places(samples, row, 0..size, |value| value, &mut x);
+    }
+    for feature in 0..f {
+        let places = (feature..size).step_by(f);
+        gather_places(samples, &row, places, |value| normalize.apply(value, feature), &mut x);
+    }
+}
+
+/// Fills a tile at some places of a sample, with `value` of what lies there in each of the samples, and 0 in the lanes that
+/// are left.
+// Four samples at a time: their addresses stay in registers, and four values are written side by side.
+pub(super) fn gather_places<'a, T: Copy + 'a, R: Real>(
+    samples: &[Sample],
+    row: impl Fn(&Sample) -> &'a [T],
+    places: impl Iterator<Item = usize> + Clone,
+    value: impl Fn(T) -> R,
+    x: &mut SeqMut<'_, R>,
+) {
+    let (groups, rest) = samples.as_chunks::<4>();
+    for (group, lane) in groups.iter().zip((0..).step_by(4)) {
+        let rows = group.each_ref().map(&row);
+        for place in places.clone() {
+            let x = &mut x.data[place * x.lanes + lane..][..4];
+            for n in 0..4 {
+                x[n] = value(rows[n][place]);
+            }
+        }
+    }
+    for (sample, lane) in rest.iter().zip(4 * groups.len()..) {
+        let row = row(sample);
+        places.clone().for_each(|place| x.data[place * x.lanes + lane] = value(row[place]));
+    }
+    if samples.len() < x.lanes {
+        places.for_each(|place| x.data[place * x.lanes..][samples.len()..x.lanes].fill(R::ZERO));
+    }
+}
+
 /// Checks the sizes of a tile to be gathered.
 ///
 /// # Panics
@@ -281,6 +328,21 @@ impl<S: Data<Elem: Real> + Send + Sync> Dataset for ArrayBase<S, Ix3> {
         let from = self.index_axis(Axis(0), sample.index);
         assert_eq!(from.len(), x.len(), "values of a sample");
         x.iter_mut().zip(from).for_each(|(x, &value)| *x = value);
+    }
+
+    fn gather(
+        &self,
+        samples: &[Sample],
+        normalize: &Normalize,
+        scratch: &mut [Self::Elem],
+        x: SeqMut<'_, Self::Elem>,
+    ) {
+        let Some(all) = self.as_slice() else {
+            return gather_by_reading(self, samples, normalize, scratch, x);
+        };
+        check_tile(samples, Dataset::shape(self), &x);
+        let size = x.shape.size();
+        gather_rows(samples, |sample| &all[sample.index * size..][..size], normalize, x);
     }
 }
 

@@ -5,13 +5,10 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array3, ArrayView2};
 
-use crate::data::dataset::check_tile;
+use crate::data::dataset::{check_tile, gather_places};
 use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, SeqMut, Shape};
-
-/// Images that are gathered side by side, few enough for their addresses to stay in registers.
-const GROUP: usize = 4;
 
 /// Grey images with a class each, stored as `u8`.
 ///
@@ -162,41 +159,17 @@ impl<R: Real> Dataset for Images<R> {
     }
 
     /// Looks up each pixel in a table of the 256 normalised values; the result is that of the default, bit for bit.
-    fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], x: SeqMut<'_, R>) {
+    fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], mut x: SeqMut<'_, R>) {
         check_tile(samples, self.shape, &x);
-        let (x, lanes) = (x.data, x.lanes);
-        if samples.len() < lanes {
-            x.chunks_exact_mut(lanes).for_each(|lanes| lanes[samples.len()..].fill(R::ZERO));
-        }
         // One table for all features, or one for each.
         let tables = if normalize.mean().len() == 1 { 1 } else { self.shape.f };
-        let pixels = |sample: &Sample| self.pixels_of(sample.index);
-        let (groups, rest) = samples.as_chunks::<GROUP>();
         for feature in 0..tables {
             let table = table(normalize, feature);
-            let places = (feature..self.shape.size()).step_by(tables);
-            for (group, lane) in groups.iter().zip((0..).step_by(GROUP)) {
-                look_up(group.each_ref().map(pixels), &table, places.clone(), &mut x[lane..], lanes);
-            }
-            for (sample, lane) in rest.iter().zip(GROUP * groups.len()..) {
-                look_up([pixels(sample)], &table, places.clone(), &mut x[lane..], lanes);
-            }
-        }
-    }
-}
-
-/// Writes the values of N images at some places to the first N lanes of each place.
-fn look_up<R: Real, const N: usize>(
-    images: [&[u8]; N],
-    table: &[R; 256],
-    places: impl Iterator<Item = usize>,
-    x: &mut [R],
-    lanes: usize,
-) {
-    for place in places {
-        let x = &mut x[place * lanes..][..N];
-        for n in 0..N {
-            x[n] = table[usize::from(images[n][place])];
+            let (row, places) = (
+                |sample: &Sample| self.pixels_of(sample.index),
+                (feature..self.shape.size()).step_by(tables),
+            );
+            gather_places(samples, row, places, |pixel| table[usize::from(pixel)], &mut x);
         }
     }
 }
@@ -218,8 +191,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::Arrays;
     use crate::data::dataset::gather_by_reading;
-    use crate::rng;
+    use crate::{Scalar, rng};
 
     /// `n` images of `rows` × `columns` random pixels, in 3 classes.
     fn random(n: usize, rows: usize, columns: usize, seed: u64) -> Images {
@@ -307,16 +281,14 @@ mod tests {
     }
 
     /// Gathers both ways and compares the bytes.
-    fn gathers_alike<R: Real>(images: &Images<R>, indices: &[usize], pad: usize, normalize: &Normalize) {
+    fn gathers_alike<D: Dataset>(data: &D, indices: &[usize], pad: usize, normalize: &Normalize) {
         let samples: Vec<Sample> = indices.iter().map(|&i| Sample::plain(i)).collect();
-        let (size, lanes) = (images.shape().size(), indices.len() + pad);
-        let mut scratch = vec![R::ZERO; size];
-        let mut fast = vec![R::ONE; size * lanes];
-        let mut plain = vec![R::ONE; size * lanes];
-        let shape = images.shape();
-        images.gather(&samples, normalize, &mut scratch, SeqMut::new(&mut fast, shape, lanes));
-        gather_by_reading(images, &samples, normalize, &mut scratch, SeqMut::new(&mut plain, shape, lanes));
-        let bytes = |values: &[R]| {
+        let (shape, lanes) = (data.shape(), indices.len() + pad);
+        let mut scratch = vec![D::Elem::ZERO; shape.size()];
+        let [mut fast, mut plain] = [(); 2].map(|()| vec![D::Elem::ONE; shape.size() * lanes]);
+        data.gather(&samples, normalize, &mut scratch, SeqMut::new(&mut fast, shape, lanes));
+        gather_by_reading(data, &samples, normalize, &mut scratch, SeqMut::new(&mut plain, shape, lanes));
+        let bytes = |values: &[D::Elem]| {
             let mut bytes = Vec::new();
             values.iter().for_each(|v| v.push_le(&mut bytes));
             bytes
@@ -333,6 +305,9 @@ mod tests {
             mean in -1.0..1.0, sd in 0.01..2.0,
         ) {
             let images = random(20, rows, columns, seed);
+            let array = Array3::from_shape_fn((20, rows, columns), |(i, t, f)| f32::from(images.image(i)[[t, f]]) - 99.0);
+            let arrays = Arrays::unlabelled(array.clone()).unwrap();
+            let columns_first = array.t().as_standard_layout().into_owned();
             let means = (0..columns).map(|f| mean + 0.1 * f as f64).collect();
             let sds = (0..columns).map(|f| sd + 0.1 * f as f64).collect();
             for normalize in [
@@ -342,6 +317,9 @@ mod tests {
             ] {
                 gathers_alike(&images, &indices, pad, &normalize);
                 gathers_alike(&images.cast::<f64>(), &indices, pad, &normalize);
+                gathers_alike(&array, &indices, pad, &normalize);
+                gathers_alike(&arrays, &indices, pad, &normalize);
+                gathers_alike(&columns_first.t(), &indices, pad, &normalize);
             }
         }
     }
