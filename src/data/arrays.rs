@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use ndarray::{Array2, Array3, ArrayView1, Axis};
 
-use crate::data::dataset::{check_tile, gather_rows};
+use crate::data::dataset::{check_tile, gather_values};
 use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, SeqMut, Shape};
@@ -314,7 +314,7 @@ impl<R: Real> Dataset for Arrays<R> {
     fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], x: SeqMut<'_, R>) {
         check_tile(samples, self.shape, &x);
         let row = |sample: &Sample| self.row(&self.x, self.shape.size(), sample.index);
-        gather_rows(samples, row, normalize, x);
+        gather_values(samples, row, normalize, x);
     }
 
     fn classes(&self, sample: Sample, classes: &mut [i64]) {

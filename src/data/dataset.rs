@@ -224,27 +224,38 @@ pub(super) fn gather_by_reading<D: Dataset + ?Sized>(
 }
 
 /// As [`gather_by_reading`], of samples that lie in memory as they are read; `row` returns one.
-pub(super) fn gather_rows<'a, R: Real>(
+pub(super) fn gather_values<'a, R: Real>(
     samples: &[Sample],
     row: impl Fn(&Sample) -> &'a [R],
     normalize: &Normalize,
+    x: SeqMut<'_, R>,
+) {
+    if normalize.is_identity() {
+        return gather_rows(samples, row, normalize, |_| |value| value, x);
+    }
+    gather_rows(samples, row, normalize, |feature| move |value| normalize.apply(value, feature), x);
+}
+
+/// Fills a tile with samples that lie in memory; `row` returns one, and `value` what normalises a feature of it. Where all
+/// features are normalised alike, they are gathered together.
+pub(super) fn gather_rows<'a, T: Copy + 'a, R: Real, V: Fn(T) -> R>(
+    samples: &[Sample],
+    row: impl Fn(&Sample) -> &'a [T],
+    normalize: &Normalize,
+    value: impl Fn(usize) -> V,
     mut x: SeqMut<'_, R>,
 ) {
-    let Shape { f, .. } = x.shape;
-    let size = x.shape.size();
-    if normalize.is_identity() {
-        return gather_places(samples, row, 0..size, |value| value, &mut x);
-    }
-    for feature in 0..f {
-        let places = (feature..size).step_by(f);
-        gather_places(samples, &row, places, |value| normalize.apply(value, feature), &mut x);
+    let features = if normalize.mean().len() == 1 { 1 } else { x.shape.f };
+    for feature in 0..features {
+        let places = (feature..x.shape.size()).step_by(features);
+        gather_places(samples, &row, places, value(feature), &mut x);
     }
 }
 
 /// Fills a tile at some places of a sample, with `value` of what lies there in each of the samples, and 0 in the lanes that
 /// are left.
 // Four samples at a time: their addresses stay in registers, and four values are written side by side.
-pub(super) fn gather_places<'a, T: Copy + 'a, R: Real>(
+fn gather_places<'a, T: Copy + 'a, R: Real>(
     samples: &[Sample],
     row: impl Fn(&Sample) -> &'a [T],
     places: impl Iterator<Item = usize> + Clone,
@@ -342,7 +353,7 @@ impl<S: Data<Elem: Real> + Send + Sync> Dataset for ArrayBase<S, Ix3> {
         };
         check_tile(samples, Dataset::shape(self), &x);
         let size = x.shape.size();
-        gather_rows(samples, |sample| &all[sample.index * size..][..size], normalize, x);
+        gather_values(samples, |sample| &all[sample.index * size..][..size], normalize, x);
     }
 }
 

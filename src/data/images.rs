@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{Array1, Array3, ArrayView2};
 
-use crate::data::dataset::{check_tile, gather_places};
+use crate::data::dataset::{check_tile, gather_rows};
 use crate::data::row_major::row_major;
 use crate::data::{Dataset, Normalize, Sample, TargetShape};
 use crate::{Error, Real, Result, SeqMut, Shape};
@@ -159,18 +159,14 @@ impl<R: Real> Dataset for Images<R> {
     }
 
     /// Looks up each pixel in a table of the 256 normalised values; the result is that of the default, bit for bit.
-    fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], mut x: SeqMut<'_, R>) {
+    fn gather(&self, samples: &[Sample], normalize: &Normalize, _scratch: &mut [R], x: SeqMut<'_, R>) {
         check_tile(samples, self.shape, &x);
-        // One table for all features, or one for each.
-        let tables = if normalize.mean().len() == 1 { 1 } else { self.shape.f };
-        for feature in 0..tables {
+        let row = |sample: &Sample| self.pixels_of(sample.index);
+        let look_up = |feature| {
             let table = table(normalize, feature);
-            let (row, places) = (
-                |sample: &Sample| self.pixels_of(sample.index),
-                (feature..self.shape.size()).step_by(tables),
-            );
-            gather_places(samples, row, places, |pixel| table[usize::from(pixel)], &mut x);
-        }
+            move |pixel| table[usize::from(pixel)]
+        };
+        gather_rows(samples, row, normalize, look_up, x);
     }
 }
 

@@ -97,7 +97,7 @@ impl<'a, R: Real> Packs<'a, R> {
 }
 
 /// What [`Kernels::pack`](crate::kernels::Kernels::pack) does, of large matrices in parts, at once.
-fn pack_rows<R: Real, const N: usize>(parts: [Matrix<'_, R>; N], biases: [&[R]; 2], packed: &mut [R]) {
+fn pack_in_parts<R: Real, const N: usize>(parts: [Matrix<'_, R>; N], biases: [&[R]; 2], packed: &mut [R]) {
     let (rows, columns) = (parts[0].shape()[0], parts.iter().map(|part| part.shape()[1]).sum());
     let half = (rows / 2).next_multiple_of(BLOCK);
     if packed.len() <= PART || half >= rows {
@@ -109,7 +109,7 @@ fn pack_rows<R: Real, const N: usize>(parts: [Matrix<'_, R>; N], biases: [&[R]; 
         (parts.map(|part| part.rows(from, rows)), biases)
     };
     let (upper, lower) = (of(0, half), of(half, rows - half));
-    par::join(|| pack_rows(upper.0, upper.1, first), || pack_rows(lower.0, lower.1, second));
+    par::join(|| pack_in_parts(upper.0, upper.1, first), || pack_in_parts(lower.0, lower.1, second));
 }
 
 /// Packs the weights of all parts.
@@ -139,19 +139,19 @@ fn pack_part<'a, R: Real>(
         }
     };
     if let Some(matrix) = to_m {
-        pack_rows([matrix], [&[]; 2], second);
-        pack_rows([matrix.transposed()], [&[]; 2], back_second);
+        pack_in_parts([matrix], [&[]; 2], second);
+        pack_in_parts([matrix.transposed()], [&[]; 2], back_second);
     }
     if !spread.is_empty() {
         weights = spread_blocks(layout, blocks, &weights, spread);
     }
     pack_sums(layout, features, &weights, forward);
     let (ih, hh) = (Matrix::new(weights.ih, rows, features), Matrix::new(weights.hh, rows, layout.width));
-    pack_rows([hh.transposed()], [&[]; 2], back_h);
+    pack_in_parts([hh.transposed()], [&[]; 2], back_h);
     let (sources, width) = layout.sources(layer);
     let packs = back_x.chunks_exact_mut(packed_len(width, rows)).take(sources);
     for (source, pack) in packs.enumerate() {
-        pack_rows([ih.columns(source * width, width).transposed()], [&[]; 2], pack);
+        pack_in_parts([ih.columns(source * width, width).transposed()], [&[]; 2], pack);
     }
 }
 
@@ -176,7 +176,7 @@ fn pack_sums<'a, R: Real>(
             true => [&weights.b_ih[sum.rows()], &weights.b_hh[sum.rows()]],
             false => [&[][..]; 2],
         };
-        pack_rows([w, u], biases, pack);
+        pack_in_parts([w, u], biases, pack);
     }
 }
 
@@ -244,8 +244,8 @@ mod tests {
         assert!(whole.iter().all(|pack| pack.len() > PART));
         for threads in [1, 2, 3] {
             let in_parts = |[forward, back]: [&mut [f32]; 2]| {
-                pack_rows(parts, [&a, &b], forward);
-                pack_rows(turned, [&[]; 2], back);
+                pack_in_parts(parts, [&a, &b], forward);
+                pack_in_parts(turned, [&[]; 2], back);
             };
             assert_eq!(Pool::new(Some(threads))?.run(|| packs(&in_parts)), whole, "{threads} threads");
         }
